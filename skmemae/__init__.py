@@ -1,0 +1,6 @@
+"""Memory-augmented autoencoders as outlier detectors for scikit-learn and PyOD."""
+
+from skmemae.detector import MemAEDetector, MemoryCollapseWarning
+
+__all__ = ["MemAEDetector", "MemoryCollapseWarning"]
+__version__ = "0.1.0"

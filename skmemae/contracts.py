@@ -1,0 +1,252 @@
+"""Both detector contracts, PyOD's and scikit-learn's, on top of one method that gives anomaly scores."""
+
+import copy
+from numbers import Real
+
+import numpy as np
+from pyod.models.base import BaseDetector
+from scipy.special import erf
+from scipy.stats import binom
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+
+class DualContractDetector(BaseDetector):
+    """What follows from ``_anomaly_scores`` under each convention.
+
+    A subclass has the parameters ``contamination`` and ``convention``, implements ``fit`` and ``_anomaly_scores(X)``
+    (validated X to float64 scores, higher = more abnormal), and calls ``_learn_threshold`` with its training scores.
+    """
+
+    # PyOD carries old copies of these; scikit-learn's know about nested estimators, the HTML repr and changed parameters.
+    _get_param_names = classmethod(BaseEstimator._get_param_names.__func__)
+    get_params = BaseEstimator.get_params
+    set_params = BaseEstimator.set_params
+    __repr__ = BaseEstimator.__repr__
+
+    def _learn_threshold(self, scores) -> None:
+        """Set what PyOD's and scikit-learn's contracts derive from the training scores."""
+        self.decision_scores_ = scores
+        self._classes = 2
+        self._mu, self._sigma = float(np.mean(scores)), float(np.std(scores))
+        self._apply_contamination(self.contamination)
+
+    def _apply_contamination(self, contamination) -> None:
+        if isinstance(contamination, Real):
+            self.thresholder_ = None
+            self._set_threshold_value(float(np.percentile(self.decision_scores_, 100 * (1 - contamination))))
+            return
+        self.thresholder_ = copy.deepcopy(contamination)  # a parameter is never changed by fit
+        self.thresholder_.fit(self.decision_scores_)
+        self.labels_ = np.asarray(self.thresholder_.labels_).astype(int).ravel()
+        threshold = getattr(self.thresholder_, "thresh_", None)
+        self.threshold_ = float(self.labels_.mean() if threshold is None else threshold)
+
+    def _set_threshold_value(self, threshold: float) -> None:
+        self.threshold_ = threshold
+        self.labels_ = (self.decision_scores_ > threshold).astype(int)
+
+    @property
+    def offset_(self):
+        """Minus ``threshold_``: samples whose ``score_samples`` is below are outliers."""
+        check_is_fitted(self, "threshold_")
+        return -self.threshold_
+
+    def set_threshold(self, contamination=None, *, threshold=None):
+        """Move the border between inliers and outliers without a refit.
+
+        Parameters
+        ----------
+        contamination : float in (0, 0.5] or PyThresh-like object, optional
+            New share of outliers among the training samples.
+        threshold : float, optional
+            New anomaly score above which a sample is an outlier. Give one of the two.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError
+            If both or none are given, or contamination is out of range.
+        """
+        check_is_fitted(self, "decision_scores_")
+        if (contamination is None) == (threshold is None):
+            raise ValueError("set_threshold needs either contamination or threshold, not both and not neither.")
+        if threshold is not None:
+            if not isinstance(threshold, Real) or not np.isfinite(threshold):
+                raise ValueError(f"The 'threshold' parameter of set_threshold must be a finite number. Got {threshold!r} instead.")
+            self.thresholder_ = None
+            self._set_threshold_value(float(threshold))
+            return self
+        if isinstance(contamination, Real) and not 0 < contamination <= 0.5:
+            raise ValueError(
+                "The 'contamination' parameter of set_threshold must be a float in the range (0.0, 0.5]. "
+                f"Got {contamination!r} instead."
+            )
+        self._apply_contamination(contamination)
+        return self
+
+    def score_samples(self, X):
+        """Normality of samples under either convention.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,), float64
+            Minus the anomaly score: higher = more normal.
+        """
+        return -self._anomaly_scores(X)
+
+    def decision_function(self, X):
+        """Score samples in the sense of ``convention``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,), float64
+            ``convention="pyod"``: the anomaly score, higher = more abnormal.
+            ``convention="sklearn"``: ``score_samples(X) - offset_``, negative = outlier.
+        """
+        scores = self._anomaly_scores(X)
+        return -scores - self.offset_ if self.convention == "sklearn" else scores
+
+    def predict(self, X, return_confidence=False):
+        """Tell outliers from inliers.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        return_confidence : bool, default=False
+            Also return ``predict_confidence(X)``.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,), int
+            ``convention="pyod"``: 0 inlier, 1 outlier. ``convention="sklearn"``: +1 inlier, -1 outlier.
+        confidence : ndarray of shape (n_samples,)
+            Only with ``return_confidence``.
+        """
+        scores = self._anomaly_scores(X)
+        labels = self._code(self._outliers(scores))
+        return (labels, self._confidence(scores)) if return_confidence else labels
+
+    def fit_predict(self, X, y=None):
+        """Fit and return the labels of the training samples, coded as in :meth:`predict`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        y : Ignored
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,), int
+        """
+        return self._code(self.fit(X).labels_)
+
+    def predict_proba(self, X, method="linear", return_confidence=False):
+        """Probability of being an outlier; the same under both conventions.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        method : {"linear", "unify"}, default="linear"
+            Training scores scaled to [0, 1], or the error function of the standardised score (Kriegel et al. 2011).
+        return_confidence : bool, default=False
+            Also return ``predict_confidence(X)``.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, 2)
+            Columns: inlier, outlier.
+        confidence : ndarray of shape (n_samples,)
+            Only with ``return_confidence``.
+        """
+        if method not in ("linear", "unify"):
+            raise ValueError(f"The 'method' parameter of predict_proba must be 'linear' or 'unify'. Got {method!r} instead.")
+        scores = self._anomaly_scores(X)
+        if method == "linear":
+            low, high = self.decision_scores_.min(), self.decision_scores_.max()
+            outlier = (scores - low) / (high - low if high > low else 1.0)
+        else:
+            outlier = erf((scores - self._mu) / ((self._sigma or 1.0) * np.sqrt(2)))
+        outlier = outlier.clip(0, 1)
+        probabilities = np.column_stack([1 - outlier, outlier])
+        return (probabilities, self._confidence(scores)) if return_confidence else probabilities
+
+    def predict_confidence(self, X):
+        """How sure each label is under small changes of the training set (Perini et al. 2020); the same under both conventions.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        Returns
+        -------
+        confidence : ndarray of shape (n_samples,)
+            Between 0 and 1.
+        """
+        return self._confidence(self._anomaly_scores(X))
+
+    def predict_with_rejection(self, X, T=32, return_stats=False, delta=0.1, c_fp=1, c_fn=1, c_r=-1):
+        """Labels in PyOD's coding with unsure samples rejected; the same under both conventions.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        T : int, default=32
+            Labels whose confidence, scaled to [0, 1], does not exceed ``1 - 2 exp(-T)`` are rejected.
+        return_stats : bool, default=False
+            Also return the estimated rejection rate and its upper bound and the upper bound of the cost.
+        delta, c_fp, c_fn, c_r : float
+            See :meth:`compute_rejection_stats`.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,), int
+            0 inlier, 1 outlier, -2 rejected.
+        stats : list of three floats
+            Only with ``return_stats``.
+        """
+        scores = self._anomaly_scores(X)
+        labels = self._outliers(scores)
+        labels[2 * np.abs(self._confidence(scores) - 0.5) <= 1 - 2 * np.exp(-T)] = -2
+        if not return_stats:
+            return labels
+        return labels, list(self.compute_rejection_stats(T=T, delta=delta, c_fp=c_fp, c_fn=c_fn, c_r=c_r))
+
+    def _predict_rank(self, X, normalized=False):
+        """Rank of each sample's anomaly score among the training scores, as PyOD's combination methods ask for it."""
+        ranks = np.searchsorted(np.sort(self.decision_scores_), self._anomaly_scores(X))
+        return ranks / max(ranks.max(), 1) if normalized else ranks
+
+    def _outliers(self, scores):
+        """1 where the anomaly score says outlier, else 0."""
+        if self.thresholder_ is not None:
+            return np.asarray(self.thresholder_.predict(scores)).astype(int).ravel()
+        return (scores > self.threshold_).astype(int)
+
+    def _code(self, outliers):
+        """Labels in the coding of ``convention``."""
+        return 1 - 2 * outliers if self.convention == "sklearn" else outliers
+
+    def _confidence(self, scores):
+        n = len(self.decision_scores_)
+        not_above = np.searchsorted(np.sort(self.decision_scores_), scores, side="right")
+        share = self.contamination if isinstance(self.contamination, Real) else self.labels_.mean()
+        confidence = 1 - binom.cdf(n - int(n * share), n, (1 + not_above) / (2 + n))
+        return np.where(self._outliers(scores) == 1, confidence, 1 - confidence)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.estimator_type = "outlier_detector"
+        tags.input_tags.three_d_array = True
+        return tags

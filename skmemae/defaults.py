@@ -1,0 +1,64 @@
+"""What the ``None`` and "auto" of MemAEDetector's parameters come to, all in one place."""
+
+import math
+
+STEPS = 2000  # optimiser steps that "auto" epochs aim at
+
+
+def scaling(given):
+    """"auto" is "standard" for every kind of data."""
+    return "standard" if given == "auto" else given
+
+
+def anomaly_score(given, family):
+    """Relative error for images and clips: their norm says how much there is to get wrong."""
+    if given == "auto":
+        return "reconstruction" if family == "fc" else "relative"
+    return given
+
+
+def widths(given, layout, unit):
+    """Layer widths for a sample shape.
+
+    Raises
+    ------
+    ValueError
+        If the given widths are not positive integers, or too few for a bottleneck.
+    """
+    least = 2 if layout.family != "fc" and unit == "sample" else 1
+    if given is not None:
+        if len(given) < least or not all(isinstance(w, int) and not isinstance(w, bool) and w > 0 for w in given):
+            raise ValueError(
+                f"The 'widths' parameter of MemAEDetector must be None or a tuple of at least {least} positive int. "
+                f"Got {given!r} instead."
+            )
+        return tuple(given)
+    if layout.family == "fc":
+        return (64, 32)
+    levels = min(4, max(1, round(math.log2(max(layout.sample_shape[1:]) / 4))))
+    channels = (16, 32, 64, 64)[:levels]
+    return (*channels, 32) if unit == "sample" else channels
+
+
+def memory_size(given, n_samples, layout, unit, widths):
+    """Items grow with the square root of the queries: more data, finer prototypes, but never one a sample."""
+    if given != "auto":
+        return int(given)
+    queries = n_samples
+    if unit == "location":
+        queries *= math.prod(-(-size // 2 ** len(widths)) for size in layout.sample_shape[1:])
+    return min(500, max(2, round(2 * math.sqrt(queries))))
+
+
+def batch_size(given, n_samples):
+    """About a twentieth of the samples."""
+    if given != "auto":
+        return int(given)
+    return min(1024, max(32, 2 ** round(math.log2(n_samples / 20))))
+
+
+def max_epochs(given, n_samples, batch_size):
+    """Epochs for some ``STEPS`` steps."""
+    if given != "auto":
+        return int(given)
+    return min(200, max(20, round(STEPS * batch_size / n_samples)))

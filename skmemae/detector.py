@@ -1,0 +1,451 @@
+"""MemAEDetector: parameters, fit, and what the memory makes visible."""
+
+import contextlib
+import warnings
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.base import _fit_context
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skmemae import defaults
+from skmemae.contracts import DualContractDetector
+from skmemae.engine import scoring
+from skmemae.engine.batches import Batches, Scaling, learn_scaling
+from skmemae.engine.runtime import resolve_device
+from skmemae.engine.samples import Layout, plan_layout
+from skmemae.engine.training import Settings, train
+from skmemae.network import build_network
+
+
+class MemoryCollapseWarning(UserWarning):
+    """The memory does not work as one: a single item answers everything, or the threshold shuts all items out."""
+
+
+class MemAEDetector(DualContractDetector):
+    """Outlier detection by the reconstruction error of a memory-augmented autoencoder.
+
+    An encoder turns a sample into a query, a memory of N items answers with a sparse mixture of prototypes of the training
+    data, and a decoder reconstructs the sample from the answer alone [1]_. What is unlike the training data comes back
+    looking like the training data, and its reconstruction error stands out.
+
+    The backbone follows from the shape of X: tables ``(n, d)``, images ``(n, H, W)``, ``(n, C, H, W)`` or
+    ``(n, H, W, C)``, clips ``(n, C, T, H, W)`` or ``(n, T, H, W, C)``.
+
+    Parameters
+    ----------
+    contamination : float in (0, 0.5] or PyThresh-like object, default=0.1
+        Share of outliers in the training data; sets the threshold on the anomaly score.
+    convention : {"pyod", "sklearn"}, default="pyod"
+        Meaning of ``decision_function``, ``predict`` and ``fit_predict``: PyOD's (higher = more abnormal; 0 and 1) or
+        scikit-learn's (negative = outlier; +1 and -1). Acts on output alone: ``set_params`` switches a fitted detector.
+    backbone : {"auto", "fc", "conv2d", "conv3d"} or callable, default="auto"
+        A callable takes the sample shape, channels first, and returns an encoder and a decoder (``torch.nn.Module``).
+    widths : tuple of int, default=None
+        Sizes of the fully connected layers after the input, or channels of the convolutions. The last is always the
+        width C of a memory item; with one query per sample a convolutional encoder ends in a linear layer of that width.
+        None chooses by the sample shape.
+    sample_shape : tuple of int, default=None
+        Shape to give each sample, such as ``(1, 28, 28)`` for flat rows in a Pipeline of 2-D steps.
+    channel_axis : "auto", int or None, default="auto"
+        Axis of X that holds the channels, 1 or -1; None if there is none. "auto" takes the last axis for channels if its
+        size is 1, 3 or 4 and that of axis 1 is not.
+    memory_size : "auto" or int, default="auto"
+        N, the number of memory items; 0 makes the plain autoencoder. "auto" grows with the square root of the number of
+        queries.
+    memory_unit : {"auto", "sample", "location"}, default="auto"
+        One query per sample or one per position of the feature map. "auto" is "sample".
+    similarity : {"cosine", "dot"}, default="cosine"
+        Equation 5 of the paper, or the dot product of its released code.
+    temperature : float, default=0.1
+        Divides the similarities before the softmax. The paper has 1, at which cosines can hardly tell items apart.
+    shrink_threshold : float, default=1.0
+        Lambda of equations 6 and 7 as a multiple of 1/N; 0 = no shrinkage. The best item of a query is always kept.
+    entropy_weight : float, default=2e-4
+        Alpha of equation 10.
+    latent_l1 : float, default=0.0
+        Weight of the l1 norm of the encoding (the paper's AE-l1).
+    anomaly_score : {"auto", "reconstruction", "relative"}, default="auto"
+        "reconstruction" is the squared l2 error in scaled units, "relative" divides it by the norm of the sample: a plain
+        image is cheap to reconstruct badly. "auto" is "relative" for images and clips and "reconstruction" for tables.
+    scaling : {"auto", "standard", "minmax"} or None, default="auto"
+        Learned in ``fit``, per column of a table and per channel of images. "auto" is "standard": zero mean and unit
+        deviation, with table values beyond ten deviations compressed logarithmically. None = off.
+    learning_rate : float, default=2e-3
+        Peak learning rate of Adam; it rises over the first tenth of training and then falls to zero along a cosine.
+    batch_size : "auto" or int, default="auto"
+        "auto" is about a twentieth of the samples, between 32 and 1024.
+    max_epochs : "auto" or int, default="auto"
+        "auto" makes for some 2000 steps, between 20 and 200 epochs.
+    validation_fraction : float in [0, 1), default=0.1
+        Share of X held out to stop early; the parameters with the smallest held-out error are kept. 0 = no early stopping.
+    n_iter_no_change : int, default=20
+        Epochs without an improvement of the held-out error after which training stops.
+    tol : float, default=1e-4
+        Relative decrease of the held-out error that counts as an improvement.
+    device : str, default="auto"
+        "auto" takes the accelerator if there is one. Also "cpu", "cuda", "cuda:1", "mps", ...
+    precision : {"auto", "float32", "bfloat16"}, default="auto"
+        Of training alone; scores are always computed in float32. "auto" is bfloat16 on CUDA devices that have it.
+    random_state : int, RandomState instance or None, default=None
+        One seed, one result, on one machine.
+    verbose : {0, 1, 2}, default=0
+        0 quiet, 1 a progress bar, 2 a line per epoch.
+
+    Attributes
+    ----------
+    decision_scores_ : ndarray of shape (n_samples,)
+        Anomaly scores of the training data, higher = more abnormal, under either convention.
+    labels_ : ndarray of shape (n_samples,)
+        1 for outliers of the training data, 0 for inliers, under either convention.
+    threshold_ : float
+        Anomaly score above which a sample is an outlier.
+    offset_ : float
+        Minus ``threshold_``.
+    model_ : torch.nn.Module
+        The trained network.
+    memory_ : ndarray of shape (N, C)
+        The memory items.
+    memory_usage_ : ndarray of shape (N,)
+        Share of the training queries that used each item.
+    zero_row_fraction_ : float
+        Share of the training queries whose weights all missed the threshold, so that only the best item was kept.
+    loss_curve_, validation_curve_ : list of float
+        Objective per training sample and squared error per held-out sample, by epoch.
+    n_iter_ : int
+        Epochs run.
+    backbone_ : str or callable
+        What ``backbone`` came to.
+    sample_shape_ : tuple of int
+        Shape of one sample as the network sees it, channels first.
+    device_ : str
+        Where training ran and scoring runs.
+    n_features_in_ : int
+        Size of axis 1 of X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, if X was a DataFrame with strings for names.
+
+    See Also
+    --------
+    pyod.models.auto_encoder.AutoEncoder : Autoencoder without a memory.
+    sklearn.ensemble.IsolationForest : Outlier detection by random trees.
+
+    References
+    ----------
+    .. [1] D. Gong, L. Liu, V. Le, B. Saha, M. R. Mansour, S. Venkatesh, A. van den Hengel, "Memorizing Normality to
+       Detect Anomaly: Memory-augmented Deep Autoencoder for Unsupervised Anomaly Detection", ICCV 2019,
+       arXiv:1904.02639.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skmemae import MemAEDetector
+    >>> X = np.random.default_rng(0).normal(size=(200, 3))
+    >>> detector = MemAEDetector(contamination=0.05, max_epochs=20, random_state=0).fit(X)
+    >>> detector.predict([[0.0, 0.1, 0.0], [9.0, -9.0, 9.0]])
+    array([0, 1])
+    >>> detector.set_params(convention="sklearn").predict([[0.0, 0.1, 0.0], [9.0, -9.0, 9.0]])
+    array([ 1, -1])
+    """
+
+    _parameter_constraints = {
+        "contamination": [Interval(Real, 0, 0.5, closed="right"), HasMethods(["fit", "predict"])],
+        "convention": [StrOptions({"pyod", "sklearn"})],
+        "backbone": [StrOptions({"auto", "fc", "conv2d", "conv3d"}), callable],
+        "widths": [tuple, list, None],
+        "sample_shape": [tuple, list, None],
+        "channel_axis": [StrOptions({"auto"}), Integral, None],
+        "memory_size": [StrOptions({"auto"}), Interval(Integral, 0, None, closed="left")],
+        "memory_unit": [StrOptions({"auto", "sample", "location"})],
+        "similarity": [StrOptions({"cosine", "dot"})],
+        "temperature": [Interval(Real, 0, None, closed="neither")],
+        "shrink_threshold": [Interval(Real, 0, None, closed="left")],
+        "entropy_weight": [Interval(Real, 0, None, closed="left")],
+        "latent_l1": [Interval(Real, 0, None, closed="left")],
+        "anomaly_score": [StrOptions({"auto", "reconstruction", "relative"})],
+        "scaling": [StrOptions({"auto", "standard", "minmax"}), None],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "max_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "device": [str],
+        "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+        "random_state": ["random_state"],
+        "verbose": [Interval(Integral, 0, 2, closed="both"), "boolean"],
+    }
+
+    def __init__(
+        self,
+        contamination=0.1,
+        *,
+        convention="pyod",
+        backbone="auto",
+        widths=None,
+        sample_shape=None,
+        channel_axis="auto",
+        memory_size="auto",
+        memory_unit="auto",
+        similarity="cosine",
+        temperature=0.1,
+        shrink_threshold=1.0,
+        entropy_weight=2e-4,
+        latent_l1=0.0,
+        anomaly_score="auto",
+        scaling="auto",
+        learning_rate=2e-3,
+        batch_size="auto",
+        max_epochs="auto",
+        validation_fraction=0.1,
+        n_iter_no_change=20,
+        tol=1e-4,
+        device="auto",
+        precision="auto",
+        random_state=None,
+        verbose=0,
+    ):
+        self.contamination = contamination
+        self.convention = convention
+        self.backbone = backbone
+        self.widths = widths
+        self.sample_shape = sample_shape
+        self.channel_axis = channel_axis
+        self.memory_size = memory_size
+        self.memory_unit = memory_unit
+        self.similarity = similarity
+        self.temperature = temperature
+        self.shrink_threshold = shrink_threshold
+        self.entropy_weight = entropy_weight
+        self.latent_l1 = latent_l1
+        self.anomaly_score = anomaly_score
+        self.scaling = scaling
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.device = device
+        self.precision = precision
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X, y=None):
+        """Train on X, which may hold a share of outliers, and set the threshold.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, d), (n_samples, H, W), (n_samples, C, H, W), (n_samples, C, T, H, W), ...
+            Any real dtype; images and clips also with the channels last.
+        y : Ignored
+            Not used, present for API consistency.
+
+        Returns
+        -------
+        self : object
+            Fitted. If anything goes wrong, an interruption included, the detector is left as it was before the call.
+        """
+        with self._unchanged_on_error():
+            return self._fit(X)
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def _fit(self, X):
+        device = resolve_device(self.device)
+        X = validate_data(self, X, dtype="numeric", allow_nd=True, ensure_min_samples=2)
+        layout = plan_layout(X.shape[1:], self.backbone, self.sample_shape, self.channel_axis)
+        scaling = learn_scaling(X, layout, defaults.scaling(self.scaling))
+        spec = self._network_spec(layout, len(X))
+        generator = torch.Generator().manual_seed(int(check_random_state(self.random_state).randint(2**31 - 1)))
+        network = build_network(**spec, generator=generator).to(device)
+        batches = Batches(X, layout, scaling, device)
+        history = train(network, batches, self._settings(len(X)), generator)
+        kind = defaults.anomaly_score(self.anomaly_score, layout.family)
+        found = scoring.training_scores(network, batches, kind)
+
+        self._layout, self._scaling, self._network, self._score_kind = tuple(layout), tuple(scaling), spec, kind
+        self.model_ = network
+        self.memory_ = np.zeros((0, 0)) if network.memory is None else network.memory.items.detach().cpu().numpy().copy()
+        self.memory_usage_, self.zero_row_fraction_ = found.usage, found.zero_row_fraction
+        self.loss_curve_, self.validation_curve_ = history.loss_curve, history.validation_curve
+        self.n_iter_ = len(history.loss_curve)
+        self.backbone_ = spec["family"]
+        self.sample_shape_ = layout.sample_shape
+        self.device_ = str(device)
+        self._learn_threshold(found.scores)
+        self._warn_of_collapse()
+        return self
+
+    def reconstruct(self, X):
+        """What the memory makes of each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        Returns
+        -------
+        reconstruction : ndarray of X's shape, float32
+            In the units of X.
+        """
+        batches = self._batches(X)
+        return scoring.reconstructions(self.model_, batches)
+
+    def anomaly_map(self, X):
+        """Squared residual of every number of each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        Returns
+        -------
+        map : ndarray of X's shape, float32
+            In scaled units, not negative; the sum over a sample is its squared error (``anomaly_score="reconstruction"``).
+        """
+        batches = self._batches(X)
+        return scoring.squared_residuals(self.model_, batches)
+
+    def addressing_weights(self, X):
+        """Weights with which the memory items answer each sample (equation 7, renormalised).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        Returns
+        -------
+        weights : ndarray of shape (n_samples, N) or (n_samples, \\*positions, N)
+            Not negative; each row sums to 1. The second shape comes with ``memory_unit="location"``.
+
+        Raises
+        ------
+        ValueError
+            If there is no memory (``memory_size=0``).
+        """
+        batches = self._batches(X)
+        self._check_memory("addressing_weights")
+        return scoring.addressing_weights(self.model_, batches)
+
+    def decode_memory(self):
+        """What each memory item decodes to when it answers alone (figure 3 of the paper).
+
+        Returns
+        -------
+        samples : ndarray of shape (N, \\*shape of a sample of X), float32
+            In the units of X.
+
+        Raises
+        ------
+        ValueError
+            If there is no memory (``memory_size=0``).
+        """
+        check_is_fitted(self)
+        self._check_memory("decode_memory")
+        return scoring.decoded_items(self.model_, Layout(*self._layout), Scaling(*self._scaling), torch.device(self.device_))
+
+    def _anomaly_scores(self, X):
+        batches = self._batches(X)
+        return scoring.anomaly_scores(self.model_, batches, self._score_kind)
+
+    def _batches(self, X):
+        """X checked against the training data, ready for the network."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype="numeric", allow_nd=True, reset=False)
+        layout = Layout(*self._layout)
+        if X.shape[1:] != layout.array_shape:
+            raise ValueError(
+                f"X has samples of shape {X.shape[1:]}, but {type(self).__name__} is expecting samples of shape "
+                f"{layout.array_shape} as input."
+            )
+        return Batches(X, layout, Scaling(*self._scaling), torch.device(self.device_), resident=False)
+
+    def _network_spec(self, layout, n_samples):
+        """Arguments of ``build_network`` for this layout, all plain values."""
+        unit = "sample" if self.memory_unit == "auto" else self.memory_unit
+        if layout.family == "fc" and unit == "location" and not callable(self.backbone):
+            raise ValueError("memory_unit='location' needs a feature map; got vectors, for which 'sample' is accepted.")
+        widths = defaults.widths(self.widths, layout, unit)
+        return {
+            "sample_shape": layout.sample_shape,
+            "family": self.backbone if callable(self.backbone) else layout.family,
+            "widths": widths,
+            "memory_size": defaults.memory_size(self.memory_size, n_samples, layout, unit, widths),
+            "memory_unit": unit,
+            "similarity": self.similarity,
+            "temperature": float(self.temperature),
+            "shrink_threshold": float(self.shrink_threshold),
+        }
+
+    def _settings(self, n_samples):
+        """The training loop's numbers."""
+        batch_size = defaults.batch_size(self.batch_size, n_samples)
+        return Settings(
+            learning_rate=self.learning_rate,
+            batch_size=batch_size,
+            max_epochs=defaults.max_epochs(self.max_epochs, n_samples, batch_size),
+            validation_fraction=self.validation_fraction,
+            n_iter_no_change=self.n_iter_no_change,
+            tol=self.tol,
+            entropy_weight=self.entropy_weight,
+            latent_l1=self.latent_l1,
+            precision=self.precision,
+            verbose=int(self.verbose),
+        )
+
+    def _check_memory(self, method):
+        if self.model_.memory is None:
+            raise ValueError(f"{method} needs a memory, but this {type(self).__name__} was fitted with memory_size=0.")
+
+    def _warn_of_collapse(self):
+        if self.model_.memory is None or len(self.memory_usage_) < 2:
+            return
+        if self.zero_row_fraction_ > 0.5:
+            warnings.warn(
+                f"{self.zero_row_fraction_:.0%} of the training queries have no weight above the threshold of "
+                f"{self.shrink_threshold}/N, so each is answered by its best item alone. "
+                "Lower shrink_threshold or temperature for a mixture of items.",
+                MemoryCollapseWarning,
+                stacklevel=4,
+            )
+        if np.count_nonzero(self.memory_usage_) == 1:
+            warnings.warn(
+                "A single memory item answers every training sample, so all reconstructions are equal. "
+                "Lower temperature, or train longer.",
+                MemoryCollapseWarning,
+                stacklevel=4,
+            )
+
+    @contextlib.contextmanager
+    def _unchanged_on_error(self):
+        """Put the attributes back if the block fails or is interrupted."""
+        before = vars(self).copy()
+        try:
+            yield
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    def __getstate__(self):
+        """Numpy arrays and plain values only: loads on machines without the training device."""
+        state = super().__getstate__().copy()
+        if "model_" in state:
+            state["model_"] = {name: value.cpu().numpy() for name, value in state["model_"].state_dict().items()}
+        return state
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if "model_" not in state:
+            return
+        try:
+            device = resolve_device(self.device_)
+        except ValueError:
+            device = torch.device("cpu")
+        network = build_network(**self._network)
+        network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in state["model_"].items()})
+        self.model_ = network.to(device).eval()
+        self.device_ = str(device)

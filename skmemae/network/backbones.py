@@ -1,0 +1,128 @@
+"""The three families of encoder and decoder: fully connected, 2-D and 3-D convolutional."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+_CONVOLUTION = {2: (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d), 3: (nn.Conv3d, nn.ConvTranspose3d, nn.BatchNorm3d)}
+
+
+class Backbone(NamedTuple):
+    """An encoder and the decoder that undoes it."""
+
+    encoder: nn.Module
+    decoder: nn.Module
+
+
+class Layer(NamedTuple):
+    """A convolution as the paper writes it, Conv(kernel, stride, channels)."""
+
+    kernel: int
+    stride: int
+    channels: int
+
+
+def fully_connected(sample_shape, widths, activation=lambda: nn.LeakyReLU(0.1)) -> Backbone:
+    """Linear layers d - widths[0] - ... - widths[-1] and back; an activation after each but the code and the output.
+
+    Samples of any shape are flattened on the way in and get their shape back on the way out.
+    """
+    sizes = (math.prod(sample_shape), *widths)
+    encoder, decoder = [nn.Flatten()], []
+    for before, after in zip(sizes, sizes[1:], strict=False):
+        encoder += [nn.Linear(before, after), activation()]
+    for before, after in zip(sizes[::-1], sizes[-2::-1], strict=False):
+        decoder += [nn.Linear(before, after), activation()]
+    return Backbone(nn.Sequential(*encoder[:-1]), nn.Sequential(*decoder[:-1], nn.Unflatten(1, tuple(sample_shape))))
+
+
+def convolutional(sample_shape, widths, bottleneck: bool) -> Backbone:
+    """Convolutions of stride 2 with batch normalisation and LeakyReLU, mirrored by transposed convolutions.
+
+    Parameters
+    ----------
+    sample_shape : tuple of int
+        (channels, \\*positions) with two positions axes for images and three for clips; any sizes.
+    widths : tuple of int
+        Channels of the layers. With ``bottleneck`` the last number is the width of a linear code instead.
+    bottleneck : bool
+        End in a linear layer that sees the whole sample: one query per sample, narrower than the sample.
+    """
+    channels = widths[:-1] if bottleneck else widths
+    layers = [Layer(3, 2, c) for c in channels]
+    mirrored = [Layer(3, 2, c) for c in (*channels[-2::-1], sample_shape[0])]
+    if not bottleneck:
+        return stacked_convolutions(sample_shape, layers, mirrored, lambda: nn.LeakyReLU(0.1))
+    encoder, decoder = stacked_convolutions(sample_shape, layers, mirrored, lambda: nn.LeakyReLU(0.1), bare_code=False)
+    map_shape = (channels[-1], *position_sizes(sample_shape, layers)[-1])
+    numbers = math.prod(map_shape)
+    norm = _CONVOLUTION[len(sample_shape) - 1][2]
+    return Backbone(
+        nn.Sequential(encoder, nn.Flatten(), nn.Linear(numbers, widths[-1])),
+        nn.Sequential(
+            nn.Linear(widths[-1], numbers), nn.Unflatten(1, map_shape), norm(channels[-1]), nn.LeakyReLU(0.1), decoder
+        ),
+    )
+
+
+def stacked_convolutions(sample_shape, layers, mirrored, activation, bare_code=True) -> Backbone:
+    """Encoder and decoder from lists of layers, with batch normalisation and an activation after each but the last.
+
+    Parameters
+    ----------
+    sample_shape : tuple of int
+    layers, mirrored : list of Layer
+        Of the encoder and of the decoder; the decoder undoes the encoder's strides in reverse order.
+    activation : callable
+        Makes an activation module.
+    bare_code : bool, default=True
+        No batch normalisation and activation after the encoder's last layer: a rectified query loses half of the
+        directions that the memory could tell apart.
+    """
+    conv, transposed, norm = _CONVOLUTION[len(sample_shape) - 1]
+    sizes = position_sizes(sample_shape, layers)
+    encoder, decoder, before = [], [], sample_shape[0]
+    for kernel, stride, after in layers:
+        encoder += [conv(before, after, kernel, stride, padding=kernel // 2), norm(after), activation()]
+        before = after
+    for step, (kernel, stride, after) in enumerate(mirrored):
+        small, large = sizes[-1 - step], sizes[-2 - step]
+        # What a transposed convolution falls short of the larger map, so that odd sizes come back exactly.
+        padding = kernel // 2
+        missing = [big - ((few - 1) * stride - 2 * padding + kernel) for few, big in zip(small, large, strict=True)]
+        decoder += [
+            transposed(before, after, kernel, stride, padding=padding, output_padding=tuple(missing)),
+            norm(after),
+            activation(),
+        ]
+        before = after
+    return Backbone(nn.Sequential(*(encoder[:-2] if bare_code else encoder)), nn.Sequential(*decoder[:-2]))
+
+
+def position_sizes(sample_shape, layers) -> list[tuple[int, ...]]:
+    """Sizes of the positions axes before the first layer and after each."""
+    sizes = [tuple(sample_shape[1:])]
+    for layer in layers:
+        sizes.append(tuple(-(-size // layer.stride) for size in sizes[-1]))
+    return sizes
+
+
+def initialise(module: nn.Module, generator: torch.Generator) -> None:
+    """Fill every parameter of the module's standard layers from one generator."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear | nn.modules.conv._ConvNd):
+            fan_in = layer.weight[0].numel() if not getattr(layer, "transposed", False) else layer.weight[:, 0].numel()
+            bound = 1 / math.sqrt(fan_in)
+            _uniform(layer.weight, math.sqrt(3) * bound, generator)
+            if layer.bias is not None:
+                _uniform(layer.bias, bound, generator)
+        elif isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            layer.reset_running_stats()
+            nn.init.ones_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+
+def _uniform(parameter: Tensor, bound: float, generator: torch.Generator) -> None:
+    nn.init.uniform_(parameter, -bound, bound, generator=generator)
