@@ -33,21 +33,23 @@ def widths(given, layout, unit):
                 f"Got {given!r} instead."
             )
         return tuple(given)
+    # Never wider than half a sample: an encoder that need not choose what to keep reconstructs outliers like the rest.
+    code = min(32, max(1, math.prod(layout.sample_shape) // 2))
     if layout.family == "fc":
-        return (64, 32)
+        return (64, code)
     levels = min(4, max(1, round(math.log2(max(layout.sample_shape[1:]) / 4))))
     channels = (16, 32, 64, 64)[:levels]
-    return (*channels, 32) if unit == "sample" else channels
+    return (*channels, code) if unit == "sample" else channels
 
 
 def memory_size(given, n_samples, layout, unit, widths):
-    """Items grow with the square root of the queries: more data, finer prototypes, but never one a sample."""
+    """A hundred items, or a quarter of the queries where those are few: prototypes, not copies of the training set."""
     if given != "auto":
         return int(given)
     queries = n_samples
     if unit == "location":
         queries *= math.prod(-(-size // 2 ** len(widths)) for size in layout.sample_shape[1:])
-    return min(500, max(2, round(2 * math.sqrt(queries))))
+    return min(100, max(2, queries // 4))
 
 
 def batch_size(given, n_samples):

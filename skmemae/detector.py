@@ -54,13 +54,13 @@ class MemAEDetector(DualContractDetector):
         Axis of X that holds the channels, 1 or -1; None if there is none. "auto" takes the last axis for channels if its
         size is 1, 3 or 4 and that of axis 1 is not.
     memory_size : "auto" or int, default="auto"
-        N, the number of memory items; 0 makes the plain autoencoder. "auto" grows with the square root of the number of
-        queries.
+        N, the number of memory items; 0 makes the plain autoencoder. "auto" is 100, or a quarter of the
+        queries if that is less.
     memory_unit : {"auto", "sample", "location"}, default="auto"
         One query per sample or one per position of the feature map. "auto" is "sample".
     similarity : {"cosine", "dot"}, default="cosine"
         Equation 5 of the paper, or the dot product of its released code.
-    temperature : float, default=0.1
+    temperature : float, default=0.05
         Divides the similarities before the softmax. The paper has 1, at which cosines can hardly tell items apart.
     shrink_threshold : float, default=1.0
         Lambda of equations 6 and 7 as a multiple of 1/N; 0 = no shrinkage. The best item of a query is always kept.
@@ -191,7 +191,7 @@ class MemAEDetector(DualContractDetector):
         memory_size="auto",
         memory_unit="auto",
         similarity="cosine",
-        temperature=0.1,
+        temperature=0.05,
         shrink_threshold=1.0,
         entropy_weight=2e-4,
         latent_l1=0.0,

@@ -32,7 +32,7 @@ class Scaling(NamedTuple):
         """To scaled float32, computed in the samples' own precision."""
         center, scale = self._tensors(samples)
         scaled = (samples - center) / scale
-        if np.isfinite(self.limit):
+        if np.isfinite(self.limit) and scaled.abs().max() > self.limit:
             beyond = (scaled.abs() - self.limit).clamp_min_(0)
             scaled = scaled.clamp_(-self.limit, self.limit) + torch.sign(scaled) * torch.log1p(beyond)
         return scaled.float()
@@ -46,7 +46,7 @@ class Scaling(NamedTuple):
         return scaled * scale + center
 
     def _tensors(self, like: Tensor):
-        return (torch.as_tensor(a, dtype=like.dtype, device=like.device) for a in (self.center, self.scale))
+        return (torch.tensor(a, dtype=like.dtype, device=like.device) for a in (self.center, self.scale))
 
 
 def learn_scaling(X, layout: Layout, kind: str | None) -> Scaling:
@@ -75,8 +75,11 @@ def learn_scaling(X, layout: Layout, kind: str | None) -> Scaling:
         for block in _blocks(X):
             samples = layout.to_network(torch.from_numpy(np.array(block, dtype=np.float64)))
             scaler.partial_fit(samples.movedim(1, -1).reshape(-1, samples.shape[1]).numpy())
-    center, scale = (scaler.mean_, scaler.scale_) if kind == "standard" else (scaler.data_min_, 1 / scaler.scale_)
-    if not (np.isfinite(center).all() and np.isfinite(scale).all()):
+    if kind == "standard":
+        center, scale, spread = scaler.mean_, scaler.scale_, scaler.var_
+    else:
+        center, scale, spread = scaler.data_min_, 1 / scaler.scale_, scaler.data_range_
+    if not (np.isfinite(center).all() and np.isfinite(spread).all()):
         raise ValueError("Input X contains values too large for the statistics of scaling; use scaling=None or rescale X.")
     return Scaling(center.reshape(shape), scale.reshape(shape), limit)
 
@@ -118,9 +121,10 @@ class Batches:
         return self.X.shape[0]
 
     def take(self, rows: Tensor) -> Tensor:
-        """The samples of the given rows, in any order when they are read from X: a batch has none."""
+        """The samples of the given rows; X is read in ascending order, which is kinder to disks."""
         if self._resident is None:
-            return self._finish(self._to_tensor(self.X[np.sort(rows.numpy())]))
+            ascending, back = torch.sort(rows)
+            return self._finish(self._to_tensor(self.X[ascending.numpy()])[back.argsort()])
         return self._finish(self._resident.index_select(0, rows.to(self.device)))
 
     def chunks(self, size: int):
@@ -129,15 +133,18 @@ class Batches:
         One shape for all makes a sample's result independent of its neighbours: matrix products round differently for
         different heights.
         """
-        for start in range(0, len(self), size):
+        rows = size * max(1, _block_rows(self.X, 2**20) // size)
+        for start in range(0, len(self), rows):
             if self._resident is None:
-                samples = self._finish(self._to_tensor(self.X[start : start + size]))
+                block = self._finish(self._to_tensor(self.X[start : start + rows]))
             else:
-                samples = self._finish(self._resident[start : start + size])
-            count = len(samples)
-            if count < size:
-                samples = torch.cat([samples, samples.new_zeros(size - count, *samples.shape[1:])])
-            yield samples, count
+                block = self._finish(self._resident[start : start + rows])
+            short = -len(block) % size
+            if short:
+                block = torch.cat([block, block.new_zeros(short, *block.shape[1:])])
+            for chunk in block.split(size):
+                start += size
+                yield chunk, min(size, size - (start - len(self)))
 
     def _to_tensor(self, block) -> Tensor:
         """A copy of a block as uint8, or as scaled float32; on the CPU, where float64 always works."""
@@ -152,6 +159,11 @@ class Batches:
 
 
 def _blocks(X):
-    rows = max(1, _BLOCK_BYTES // max(1, 8 * int(np.prod(X.shape[1:]))))
+    rows = _block_rows(X, _BLOCK_BYTES)
     for start in range(0, X.shape[0], rows):
         yield X[start : start + rows]
+
+
+def _block_rows(X, n_bytes):
+    """Rows of X that take so many bytes as float64, at least one."""
+    return max(1, n_bytes // (8 * int(np.prod(X.shape[1:]))))

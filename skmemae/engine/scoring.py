@@ -29,9 +29,10 @@ def training_scores(network: MemAE, batches: Batches, kind: str) -> TrainingScor
     usage = torch.zeros(len(items), device=batches.device)
     for x, count, output in _passes(network, batches):
         used = output.weights[:count].reshape(-1, len(items)) > 0
-        best = network.memory.address(network.queries(output.encoding[:count]).movedim(1, -1)).amax(dim=-1)
+        logits = network.memory.logits(network.queries(output.encoding[:count]).movedim(1, -1))
+        best = torch.exp(logits.amax(dim=-1) - logits.logsumexp(dim=-1))
         usage += used.sum(dim=0)
-        missed += (best <= network.memory.shrink_threshold / len(items)).sum()
+        missed += (best < network.memory.threshold).sum()
         queries += len(used)
         scores.append(score(x, output.reconstruction, kind)[:count].cpu().numpy())
     return TrainingScores(np.concatenate(scores), usage.double().cpu().numpy() / queries, float(missed) / queries)

@@ -12,12 +12,10 @@ from tqdm.auto import tqdm
 from skmemae.engine.batches import Batches
 from skmemae.engine.runtime import training_precision
 from skmemae.network.memae import MemAE
-from skmemae.network.memory import entropy
 
 _WARM_UP = 0.1  # share of the epochs before the memory comes in
 _CARE = 0.6  # share of the epochs after which the items are left alone
 _FAIR_SHARE = 0.05  # items that carry less than this part of 1/N are revived
-_SAMPLES_FOR_ITEMS = 4096  # encodings that new items are drawn from
 _SCORED_AT_ONCE = 1024
 
 
@@ -110,8 +108,8 @@ def objective(output, x: Tensor, entropy_weight: float, latent_l1: float) -> Ten
     the encoding (the AE-l1 ablation).
     """
     loss = torch.nn.functional.mse_loss(output.reconstruction.float(), x, reduction="sum") / len(x)
-    if output.weights is not None and entropy_weight:
-        loss = loss + entropy_weight * entropy(output.weights).mean()
+    if output.entropy is not None and entropy_weight:
+        loss = loss + entropy_weight * output.entropy.mean()
     if latent_l1:
         loss = loss + latent_l1 * output.encoding.float().abs().sum() / len(x)
     return loss
@@ -206,47 +204,42 @@ class Adam:
 
 @torch.no_grad()
 def fill_memory(network: MemAE, batches: Batches, rows: Tensor, generator: torch.Generator) -> None:
-    """Start the items at encodings of random samples; where there are too few queries, at jittered copies."""
-    queries, _ = _sample_queries(network, batches, rows, generator)
+    """Start the items at encodings of random samples."""
     items = network.memory.items
-    chosen = torch.randperm(len(queries), generator=generator)[: len(items)]
-    chosen = chosen.repeat(-(-len(items) // len(chosen)))[: len(items)]
-    items.copy_(_jitter(queries[chosen.to(queries.device)], generator))
+    items.copy_(_random_queries(network, batches, rows, len(items), generator))
 
 
 @torch.no_grad()
 def revive_items(network, usage, batches, rows, optimiser, generator) -> None:
-    """Put items that hardly anybody uses at queries of badly reconstructed samples, drawn in proportion to the error."""
+    """Put items that hardly anybody uses at queries of random samples.
+
+    Random, not badly reconstructed ones: where the training data holds outliers, those would fill the memory.
+    """
     idle = torch.nonzero(usage < _FAIR_SHARE * usage.sum() / len(usage)).flatten()
     if len(idle) == 0:
         return
-    queries, errors = _sample_queries(network, batches, rows, generator)
-    errors = errors.cpu().double().clamp_min(1e-12)
-    chosen = torch.multinomial(errors / errors.sum(), len(idle), replacement=len(idle) > len(errors), generator=generator)
-    network.memory.items[idle] = _jitter(queries[chosen.to(queries.device)], generator)
+    network.memory.items[idle] = _random_queries(network, batches, rows, len(idle), generator)
     optimiser.forget(network.memory.items, idle)
 
 
-def _sample_queries(network, batches, rows, generator) -> tuple[Tensor, Tensor]:
-    """Queries of random samples as rows, and the error of the sample that each belongs to."""
+def _random_queries(network, batches, rows, count, generator) -> Tensor:
+    """Queries of random samples, (count, C); jittered copies of them where there are too few."""
     network.eval()
-    rows = rows[torch.randperm(len(rows), generator=generator)[:_SAMPLES_FOR_ITEMS]]
-    queries, errors = [], []
+    rows = rows[torch.randperm(len(rows), generator=generator)[: max(count, 2)]]
+    queries = []
     for batch in rows.split(_SCORED_AT_ONCE):
-        x = batches.take(batch)
-        output = network(x)
-        found = network.queries(output.encoding).movedim(1, -1)
-        found = found.reshape(len(x), -1, found.shape[-1])  # (b, queries of a sample, C)
-        error = (output.reconstruction - x).square().flatten(1).sum(dim=1)
-        queries.append(found.flatten(0, 1))
-        errors.append(error.repeat_interleave(found.shape[1]))
-    return torch.cat(queries).float(), torch.cat(errors)
+        found = network.queries(network.encoder(batches.take(batch))).movedim(1, -1)
+        queries.append(found.flatten(0, -2))
+    queries = torch.cat(queries).float()
+    chosen = torch.randperm(len(queries), generator=generator)[:count]
+    chosen = chosen.repeat(-(-count // len(chosen)))[:count]
+    return _jitter(queries[chosen.to(queries.device)], generator)
 
 
 def _jitter(items: Tensor, generator: torch.Generator) -> Tensor:
-    """Items moved by a hundredth of their spread: equal items would share every weight for ever."""
+    """Items moved by a hundredth of their size: equal items would share every weight for ever."""
     noise = torch.randn(items.shape, generator=generator).to(items.device)
-    return items + 0.01 * items.std(dim=0, correction=0) * noise
+    return items + 0.01 * items.square().mean().sqrt() * noise
 
 
 @torch.inference_mode()

@@ -1,6 +1,7 @@
 """The three families of encoder and decoder: fully connected, 2-D and 3-D convolutional."""
 
 import math
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -24,18 +25,28 @@ class Layer(NamedTuple):
     channels: int
 
 
-def fully_connected(sample_shape, widths, activation=lambda: nn.LeakyReLU(0.1)) -> Backbone:
-    """Linear layers d - widths[0] - ... - widths[-1] and back; an activation after each but the code and the output.
+def fully_connected(sample_shape, widths, activation=lambda: nn.LeakyReLU(0.1), bare_code=True) -> Backbone:
+    """Linear layers d - widths[0] - ... - widths[-1] and back, with an activation after each but the last.
 
     Samples of any shape are flattened on the way in and get their shape back on the way out.
+
+    Parameters
+    ----------
+    sample_shape, widths : tuple of int
+    activation : callable
+        Makes an activation module.
+    bare_code : bool, default=True
+        No activation after the encoder's last layer.
     """
     sizes = (math.prod(sample_shape), *widths)
     encoder, decoder = [nn.Flatten()], []
-    for before, after in zip(sizes, sizes[1:], strict=False):
+    for before, after in pairwise(sizes):
         encoder += [nn.Linear(before, after), activation()]
-    for before, after in zip(sizes[::-1], sizes[-2::-1], strict=False):
+    for before, after in pairwise(sizes[::-1]):
         decoder += [nn.Linear(before, after), activation()]
-    return Backbone(nn.Sequential(*encoder[:-1]), nn.Sequential(*decoder[:-1], nn.Unflatten(1, tuple(sample_shape))))
+    if bare_code:
+        encoder.pop()
+    return Backbone(nn.Sequential(*encoder), nn.Sequential(*decoder[:-1], nn.Unflatten(1, tuple(sample_shape))))
 
 
 def convolutional(sample_shape, widths, bottleneck: bool) -> Backbone:

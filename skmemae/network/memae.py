@@ -14,7 +14,8 @@ class Output(NamedTuple):
 
     reconstruction: Tensor  # like the samples
     encoding: Tensor  # (batch, C) or (batch, C, *positions)
-    weights: Tensor | None  # (batch, N) or (batch, *positions, N); None without a memory
+    weights: Tensor | None = None  # (batch, N) or (batch, *positions, N); None without a memory
+    entropy: Tensor | None = None  # of the weights, in training: (batch,) or (batch, *positions)
 
 
 class MemAE(nn.Module):
@@ -53,9 +54,9 @@ class MemAE(nn.Module):
     def forward(self, x: Tensor) -> Output:
         encoding = self.encoder(x)
         if self.memory is None:
-            return Output(self.decoder(encoding), encoding, None)
-        read_out, weights = self.memory(self.queries(encoding))
-        return Output(self.decoder(read_out.reshape(encoding.shape)), encoding, weights)
+            return Output(self.decoder(encoding), encoding)
+        read_out, weights, entropy = self.memory(self.queries(encoding))
+        return Output(self.decoder(read_out.reshape(encoding.shape)), encoding, weights, entropy)
 
     def decode_items(self, encoding_shape: tuple[int, ...]) -> Tensor:
         """What each memory item decodes to when it answers alone: (N, \\*sample_shape) (figure 3 of the paper).

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 _TINY = 1e-12
 
@@ -13,50 +14,49 @@ class Retrieval(NamedTuple):
 
     read_out: Tensor  # (batch, C, *positions), like the query
     weights: Tensor  # (batch, *positions, N), every row sums to 1
+    entropy: Tensor | None  # (batch, *positions), of the weights, in nats (equation 9); None outside training
 
 
-def shrink(weights: Tensor, threshold: float, keep_best: bool = True) -> Tensor:
-    """Zero the weights that do not exceed the threshold and renormalise each row (equations 6 and 7).
+class SparseSoftmax(torch.autograd.Function):
+    """Softmax, hard shrinkage and renormalisation in one step, and the entropy of the result (equations 4, 7 and 9).
 
-    The paper writes a relu quotient, ``max(w - t, 0) * w / (|w - t| + eps)``. Its value is the mask ``w * (w > t)``, but its
-    gradient explodes next to the threshold, so the mask is used here.
-
-    Parameters
-    ----------
-    weights : Tensor of shape (..., N)
-        Addressing weights, each row sums to 1.
-    threshold : float
-        Lambda of the paper; 0 leaves the weights as they are.
-    keep_best : bool, default=True
-        Always keep the largest weight of a row. Without it a row whose weights all miss the threshold becomes zero and
-        passes no gradient, which is how the published formula dies.
-
-    Returns
-    -------
-    Tensor of shape (..., N)
+    The paper shrinks by a relu quotient, ``max(w - t, 0) * w / (|w - t| + eps)``. Its value is the mask ``w * (w > t)``, but
+    its gradient explodes next to the threshold. With the mask, renormalised weights are the softmax of the kept logits alone,
+    so the gradients are those of a softmax: ``w * (g - <g, w>)``, and ``-w * (logit - <logit, w>)`` for the entropy.
     """
-    if threshold == 0:
-        return weights
-    keep = weights > threshold
-    if keep_best:
-        keep |= weights == weights.amax(dim=-1, keepdim=True)
-    kept = weights * keep
-    return kept / kept.sum(dim=-1, keepdim=True).clamp_min(_TINY)
 
+    @staticmethod
+    def forward(ctx, logits, threshold, keep_best, with_entropy):
+        """(..., N) logits to (..., N) weights and their (...) entropy, or None for the latter."""
+        weights = torch.softmax(logits, dim=-1)
+        best, at = weights.max(dim=-1, keepdim=True)
+        kept = 1.0
+        if threshold > 0:
+            weights = nn.functional.threshold(weights, threshold, 0.0, inplace=True)
+            if keep_best:
+                weights.scatter_(-1, at, best)
+            kept = weights.sum(dim=-1, keepdim=True).clamp_min_(_TINY)
+            weights /= kept
+        ctx.save_for_backward(logits, weights)
+        if not with_entropy:
+            return weights, None
+        # log of the kept logits' exponential sum, less the mean logit; 0 for a row of zeros.
+        log_sum = logits.gather(-1, at) - torch.log(best / kept)
+        entropy = log_sum.squeeze(-1) - torch.linalg.vecdot(weights, logits)
+        if not keep_best:
+            entropy *= weights.amax(dim=-1) > 0
+        return weights, entropy.clamp_min_(0)
 
-def entropy(weights: Tensor) -> Tensor:
-    """Entropy of each row of weights in nats (equation 9), with a finite gradient at zero weights.
-
-    Parameters
-    ----------
-    weights : Tensor of shape (..., N)
-
-    Returns
-    -------
-    Tensor of shape (...,)
-        Between 0 (one item answers alone) and log(N) (all items answer alike).
-    """
-    return -(weights * weights.clamp_min(_TINY).log()).sum(dim=-1)
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, weights_grad, entropy_grad):
+        """Gradient of the logits."""
+        logits, weights = ctx.saved_tensors
+        if entropy_grad is None:
+            weighted = weights_grad * weights
+        else:
+            weighted = torch.addcmul(weights_grad, logits, entropy_grad.unsqueeze(-1), value=-1).mul_(weights)
+        return weighted.addcmul_(weights, weighted.sum(dim=-1, keepdim=True), value=-1), None, None, None
 
 
 def unit(vectors: Tensor) -> Tensor:
@@ -78,19 +78,20 @@ class Memory(nn.Module):
     temperature : float, default=1.0
         Divides the similarities before the softmax (equation 4 has 1).
     shrink_threshold : float, default=1.0
-        Lambda as a multiple of 1/N; 0 switches shrinkage off.
+        Lambda of equation 6 as a multiple of 1/N; 0 switches shrinkage off.
     keep_best : bool, default=True
-        See :func:`shrink`.
+        Always keep the largest weight of a row. Without it a row whose weights all miss the threshold becomes zero and
+        passes no gradient, which is how the published formula dies.
 
     Examples
     --------
     >>> import torch
-    >>> from skmemae.network.memory import Memory
+    >>> from skmemae.network import Memory
     >>> memory = Memory(size=10, width=4)
     >>> _ = torch.nn.init.normal_(memory.items)
-    >>> read_out, weights = memory(torch.randn(2, 4, 5, 5))
-    >>> read_out.shape, weights.shape
-    (torch.Size([2, 4, 5, 5]), torch.Size([2, 5, 5, 10]))
+    >>> read_out, weights, entropy = memory(torch.randn(2, 4, 5, 5))
+    >>> read_out.shape, weights.shape, entropy.shape
+    (torch.Size([2, 4, 5, 5]), torch.Size([2, 5, 5, 10]), torch.Size([2, 5, 5]))
     """
 
     def __init__(self, size, width, *, similarity="cosine", temperature=1.0, shrink_threshold=1.0, keep_best=True):
@@ -101,8 +102,13 @@ class Memory(nn.Module):
         self.shrink_threshold = shrink_threshold
         self.keep_best = keep_best
 
-    def address(self, query: Tensor) -> Tensor:
-        """Softmax of the similarities (equations 4 and 5), before shrinkage: (..., C) -> (..., N).
+    @property
+    def threshold(self) -> float:
+        """Lambda: the weight that an item must exceed to be kept."""
+        return self.shrink_threshold / len(self.items)
+
+    def logits(self, query: Tensor) -> Tensor:
+        """Similarities over temperature (equation 5): (..., C) -> (..., N).
 
         Computed in float32 at least: in half precision the weights near the threshold cannot be told apart.
         """
@@ -111,12 +117,12 @@ class Memory(nn.Module):
             query, items = query.to(dtype), self.items.to(dtype)
             if self.similarity == "cosine":
                 query, items = unit(query), unit(items)
-            return torch.softmax((query / self.temperature) @ items.T, dim=-1)
+            return (query / self.temperature) @ items.T
 
     def forward(self, query: Tensor) -> Retrieval:  # (batch, C, *positions)
-        weights = self.address(query.movedim(1, -1))  # (batch, *positions, N)
-        weights = shrink(weights, self.shrink_threshold / len(self.items), self.keep_best)
-        return Retrieval((weights @ self.items).movedim(-1, 1), weights)
+        logits = self.logits(query.movedim(1, -1))  # (batch, *positions, N)
+        weights, entropy = SparseSoftmax.apply(logits, self.threshold, self.keep_best, self.training)
+        return Retrieval((weights @ self.items).movedim(-1, 1), weights, entropy)
 
     def extra_repr(self) -> str:
         return (

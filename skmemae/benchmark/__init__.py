@@ -1,0 +1,1 @@
+"""Protocols that compare MemAEDetector with other detectors: ``python -m skmemae.benchmark``."""

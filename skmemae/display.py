@@ -1,0 +1,155 @@
+"""Pictures of what a detector does; matplotlib is imported when something is drawn."""
+
+import numpy as np
+import torch
+
+from skmemae.engine.samples import Layout
+
+
+class _GridDisplay:
+    """Rows of small images with a label in front of each row."""
+
+    def _draw(self, rows, figure):
+        import matplotlib.pyplot as plt
+
+        n_columns = len(next(iter(rows.values())))
+        if figure is None:
+            figure = plt.figure(figsize=(max(3.0, 0.9 * n_columns + 1.2), 0.95 * len(rows) + 0.4), layout="constrained")
+        self.figure_ = figure
+        self.axes_ = figure.subplots(len(rows), n_columns, squeeze=False)
+        for line, (label, images) in zip(self.axes_, rows.items(), strict=True):
+            colours = {"cmap": "magma", "vmin": 0, "vmax": images.max()} if label == "error" else {"cmap": "gray"}
+            for axes, image in zip(line, images, strict=True):
+                axes.imshow(image, **colours)
+                axes.set(xticks=[], yticks=[])
+            line[0].set_ylabel(label, rotation=0, ha="right", va="center")
+        return self
+
+
+class ReconstructionDisplay(_GridDisplay):
+    """Samples, what the memory makes of them, and where they differ (figures 4 and 6 of the paper).
+
+    Parameters
+    ----------
+    samples, reconstructions, errors : ndarray of shape (n, H, W) or (n, H, W, 3)
+
+    Attributes
+    ----------
+    figure_, axes_
+        Of the last :meth:`plot`.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skmemae import MemAEDetector
+    >>> from skmemae.display import ReconstructionDisplay
+    >>> images = load_digits().images
+    >>> detector = MemAEDetector(max_epochs=2, random_state=0).fit(images)
+    >>> display = ReconstructionDisplay.from_estimator(detector, images[:6])
+    >>> display.plot().axes_.shape
+    (3, 6)
+    """
+
+    def __init__(self, samples, reconstructions, errors):
+        self.samples = samples
+        self.reconstructions = reconstructions
+        self.errors = errors
+
+    @classmethod
+    def from_estimator(cls, detector, X):
+        """From a fitted detector and a few samples; of a clip the middle frame is shown.
+
+        Parameters
+        ----------
+        detector : MemAEDetector
+        X : array-like of images or clips
+        """
+        X = np.asarray(X)
+        return cls(*(as_images(a, detector) for a in (X, detector.reconstruct(X), detector.anomaly_map(X))))
+
+    def plot(self, figure=None):
+        """Draw three rows: sample, reconstruction, squared error.
+
+        Parameters
+        ----------
+        figure : matplotlib Figure or SubFigure, optional
+
+        Returns
+        -------
+        self : ReconstructionDisplay
+        """
+        errors = self.errors.mean(axis=-1) if self.errors.ndim == 4 else self.errors
+        rows = {"sample": clip(self.samples), "reconstruction": clip(self.reconstructions), "error": errors}
+        return self._draw(rows, figure)
+
+
+class MemoryDisplay(_GridDisplay):
+    """What single memory items decode to, the most used first (figure 3 of the paper).
+
+    Parameters
+    ----------
+    items : ndarray of shape (n, H, W) or (n, H, W, 3)
+    usage : ndarray of shape (n,)
+        Share of the training queries that used each item.
+
+    Attributes
+    ----------
+    figure_, axes_
+        Of the last :meth:`plot`.
+    """
+
+    def __init__(self, items, usage):
+        self.items = items
+        self.usage = usage
+
+    @classmethod
+    def from_estimator(cls, detector, n_items=30):
+        """From a fitted detector of images or clips with a memory.
+
+        Parameters
+        ----------
+        detector : MemAEDetector
+        n_items : int, default=30
+        """
+        order = np.argsort(-detector.memory_usage_)[:n_items]
+        return cls(as_images(detector.decode_memory()[order], detector), detector.memory_usage_[order])
+
+    def plot(self, figure=None, n_columns=10):
+        """Draw the items in rows.
+
+        Parameters
+        ----------
+        figure : matplotlib Figure or SubFigure, optional
+        n_columns : int, default=10
+
+        Returns
+        -------
+        self : MemoryDisplay
+        """
+        n_columns = min(n_columns, len(self.items))
+        n_rows = len(self.items) // n_columns
+        images = clip(self.items)[: n_rows * n_columns]
+        return self._draw({" " * i: row for i, row in enumerate(np.split(images, n_rows))}, figure)
+
+
+def as_images(X, detector):
+    """(n, H, W) or (n, H, W, 3) from samples as the detector was given them; the middle frame of clips.
+
+    Raises
+    ------
+    ValueError
+        If the samples are vectors.
+    """
+    if len(detector.sample_shape_) == 1:
+        raise ValueError(f"Only images and clips can be shown; {type(detector).__name__} was fitted on vectors.")
+    images = Layout(*detector._layout).to_network(torch.from_numpy(np.array(X))).numpy()
+    if images.ndim == 5:
+        images = images[:, :, images.shape[2] // 2]
+    return np.moveaxis(images, 1, -1) if images.shape[1] == 3 else images.mean(axis=1)
+
+
+def clip(images):
+    """Colours for imshow: uint8 ranges and wild values brought to [0, 1]; grey images stay as they are."""
+    if images.ndim < 4:
+        return images
+    return np.clip(images / (255 if images.max() > 1.5 else 1), 0, 1)

@@ -1,0 +1,40 @@
+"""The paper's own networks, layer by layer as section 4 prints them.
+
+Each function takes the sample shape, channels first, and returns an encoder and a decoder: a ``backbone`` for
+``MemAEDetector``. Batch normalisation and ReLU (tanh for KDDCUP99) follow every layer except the last.
+"""
+
+from torch import nn
+
+from skmemae.network.backbones import Backbone, Layer, fully_connected, stacked_convolutions
+
+MNIST = [(1, 2, 16), (3, 2, 32), (3, 2, 64)], [(3, 2, 64), (3, 2, 32), (3, 2, 1)]
+CIFAR10 = [(3, 2, 64), (3, 2, 128), (3, 2, 128), (3, 2, 256)], [(3, 2, 256), (3, 2, 128), (3, 2, 128), (3, 2, 3)]
+VIDEO = [(3, 2, 96), (3, 2, 128), (3, 2, 256), (3, 2, 256)], [(3, 2, 256), (3, 2, 256), (3, 2, 128), (3, 2, 1)]
+KDDCUP99 = (60, 30, 10, 3)
+
+
+def mnist(sample_shape) -> Backbone:
+    """Section 4.1: three convolutions, the first with kernel 1."""
+    return _convolutions(sample_shape, *MNIST)
+
+
+def cifar10(sample_shape) -> Backbone:
+    """Section 4.1: four convolutions of kernel 3."""
+    return _convolutions(sample_shape, *CIFAR10)
+
+
+def video(sample_shape) -> Backbone:
+    """Section 4.2: four 3-D convolutions of kernel 3."""
+    return _convolutions(sample_shape, *VIDEO)
+
+
+def kddcup99(sample_shape) -> Backbone:
+    """Section 4.3: fully connected, 120 to 3 and back, with tanh."""
+    return fully_connected(sample_shape, KDDCUP99, nn.Tanh, bare_code=False)
+
+
+def _convolutions(sample_shape, encoder, decoder) -> Backbone:
+    # The printed output channels fit the paper's data; other data keeps its own.
+    mirrored = [Layer(*layer) for layer in decoder[:-1]] + [Layer(*decoder[-1][:2], sample_shape[0])]
+    return stacked_convolutions(sample_shape, [Layer(*layer) for layer in encoder], mirrored, nn.ReLU, bare_code=False)

@@ -1,0 +1,79 @@
+"""The paper's settings as plain dictionaries of MemAEDetector's parameters."""
+
+from skmemae.network import paper as _networks
+
+# Common to all experiments of the paper: cosine similarity (equation 5), softmax without a temperature (equation 4), alpha
+# (section 3.4) and the learning rate (section 4). Lambda is printed as a range, 1/N to 3/N, of which only the lower end
+# leaves any weight standing (see the chapter on the memory).
+_COMMON = {
+    "similarity": "cosine",
+    "temperature": 1.0,
+    "shrink_threshold": 1.0,
+    "entropy_weight": 2e-4,
+    "learning_rate": 1e-4,
+    "anomaly_score": "reconstruction",
+    "scaling": "minmax",
+}
+
+# Batch size and epochs are not printed in the paper; these bring the training loss to rest at the printed learning rate.
+_PAPER = {
+    "mnist": {
+        "backbone": _networks.mnist,
+        "memory_unit": "sample",
+        "memory_size": 100,
+        "batch_size": 64,
+        "max_epochs": 100,
+    },
+    "cifar10": {
+        "backbone": _networks.cifar10,
+        "memory_unit": "sample",
+        "memory_size": 500,
+        "batch_size": 64,
+        "max_epochs": 100,
+    },
+    "video": {
+        "backbone": _networks.video,
+        "memory_unit": "location",
+        "memory_size": 2000,
+        "batch_size": 14,
+        "max_epochs": 60,
+    },
+    "kddcup99": {
+        "backbone": _networks.kddcup99,
+        "memory_unit": "sample",
+        "memory_size": 50,
+        "batch_size": 1024,
+        "max_epochs": 200,
+    },
+}
+
+
+def paper(name):
+    """Parameters of the paper's own experiments.
+
+    Parameters
+    ----------
+    name : {"mnist", "cifar10", "video", "kddcup99"}
+
+    Returns
+    -------
+    parameters : dict
+        For ``MemAEDetector(**parameters)``; change what you like. The paper's ablations are single settings of it:
+        ``memory_size=0`` (AE), that with ``latent_l1=1e-4`` (AE-l1), ``shrink_threshold=0`` and ``entropy_weight=0``
+        (either one, or both for MemAE-nonSpar).
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+
+    Examples
+    --------
+    >>> from skmemae import MemAEDetector, presets
+    >>> detector = MemAEDetector(**presets.paper("mnist"), random_state=0)
+    >>> detector.memory_size
+    100
+    """
+    if name not in _PAPER:
+        raise ValueError(f"The 'name' parameter of paper must be one of {sorted(_PAPER)}. Got {name!r} instead.")
+    return {**_COMMON, **_PAPER[name]}

@@ -1,0 +1,150 @@
+"""Equations 3 to 9, the guards, and the failure that the guards prevent."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skmemae.network import Memory, build_network
+from skmemae.network.memory import SparseSoftmax
+
+MULTIPLES = [0, 1, 2, 3, 5]
+
+
+def filled(size=50, width=16, seed=0, **params):
+    memory = Memory(size, width, **params)
+    torch.nn.init.normal_(memory.items, generator=torch.Generator().manual_seed(seed))
+    return memory
+
+
+def equation_7(weights, threshold, eps=1e-12):
+    """The relu quotient as printed, renormalised, in the weights' own precision."""
+    shrunk = torch.relu(weights - threshold) * weights / ((weights - threshold).abs() + eps)
+    return shrunk / shrunk.abs().sum(dim=-1, keepdim=True).clamp_min(eps)
+
+
+@pytest.mark.parametrize("multiple", MULTIPLES)
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+@pytest.mark.parametrize("temperature", [1.0, 0.05])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_every_row_of_weights_sums_to_one(multiple, similarity, temperature, autocast):
+    memory = filled(similarity=similarity, temperature=temperature, shrink_threshold=multiple)
+    query = torch.randn(64, 16, generator=torch.Generator().manual_seed(1))
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        weights = memory(query).weights
+    assert weights.dtype == torch.float32
+    assert (weights >= 0).all()
+    torch.testing.assert_close(weights.sum(dim=-1), torch.ones(64), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("multiple", [1, 2, 3])
+def test_the_mask_agrees_with_the_published_quotient_away_from_the_threshold(multiple):
+    memory = filled(size=20, temperature=0.1, shrink_threshold=multiple).double()
+    query = torch.randn(500, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    plain = torch.softmax(memory.logits(query), dim=-1)
+    distance = (plain - memory.threshold).abs().amin(dim=-1)
+    clear = (distance > 1e-6) & (plain.amax(dim=-1) > memory.threshold)
+    assert clear.sum() > 400
+    expected = equation_7(plain, memory.threshold)
+    torch.testing.assert_close(memory(query).weights[clear], expected[clear], rtol=0, atol=1e-5)
+
+
+@given(
+    logits=st.lists(st.floats(-30, 30), min_size=2, max_size=12),
+    multiple=st.floats(0, 6),
+)
+@settings(deadline=None)
+def test_weights_are_a_distribution_whatever_the_logits(logits, multiple):
+    logits = torch.tensor(logits, dtype=torch.float64)
+    weights, entropy = SparseSoftmax.apply(logits, multiple / len(logits), True, True)
+    assert (weights >= 0).all() and abs(float(weights.sum()) - 1) < 1e-9
+    assert weights[logits.argmax()] == weights.max() > 0
+    assert abs(float(entropy - torch.special.entr(weights).sum())) < 1e-9
+
+
+@pytest.mark.parametrize("multiple", MULTIPLES)
+@pytest.mark.parametrize("keep_best", [True, False])
+def test_gradients_are_those_of_the_printed_formulas(multiple, keep_best):
+    logits = torch.randn(6, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: SparseSoftmax.apply(x, multiple / 9, keep_best, True), logits, atol=1e-4)
+
+
+def test_cosine_is_bounded_and_ignores_length_and_dot_does_not():
+    query = torch.randn(8, 16, generator=torch.Generator().manual_seed(1))
+    cosine, dot = filled(similarity="cosine"), filled(similarity="dot")
+    assert cosine.logits(100 * query).abs().max() <= 1 + 1e-6
+    torch.testing.assert_close(cosine.logits(query), cosine.logits(7 * query))
+    torch.testing.assert_close(dot.logits(7 * query), 7 * dot.logits(query))
+
+
+def test_a_lower_temperature_and_a_higher_threshold_keep_fewer_items():
+    query = torch.randn(64, 16, generator=torch.Generator().manual_seed(1))
+
+    def kept(**params):
+        return float((filled(**params)(query).weights > 0).float().sum(dim=-1).mean())
+
+    assert kept(shrink_threshold=0) == 50
+    assert kept(temperature=1.0) > kept(temperature=0.2) > kept(temperature=0.05)
+    assert kept(temperature=0.2, shrink_threshold=1) > kept(temperature=0.2, shrink_threshold=3)
+
+
+@pytest.mark.parametrize("positions", [(), (5,), (4, 3), (2, 3, 4)])
+def test_any_rank_gives_what_the_flat_queries_give(positions):
+    memory = filled()
+    query = torch.randn(2, 16, *positions, generator=torch.Generator().manual_seed(1))
+    read_out, weights, _ = memory(query)
+    assert read_out.shape == query.shape and weights.shape == (2, *positions, 50)
+    flat = memory(query.movedim(1, -1).reshape(-1, 16))
+    torch.testing.assert_close(weights.reshape(-1, 50), flat.weights)
+    torch.testing.assert_close(read_out.movedim(1, -1).reshape(-1, 16), flat.read_out)
+
+
+def test_a_zero_query_has_finite_weights_and_gradients():
+    memory = filled()
+    query = torch.zeros(3, 16, requires_grad=True)
+    read_out, weights, entropy = memory(query)
+    (read_out.square().sum() + entropy.sum()).backward()
+    assert torch.isfinite(weights).all() and torch.isfinite(query.grad).all() and torch.isfinite(memory.items.grad).all()
+
+
+@pytest.mark.parametrize("multiple", MULTIPLES)
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_gradients_reach_encoder_memory_and_decoder_from_the_first_step(multiple, similarity, autocast):
+    for shape, family, widths in [((5,), "fc", (8, 4)), ((1, 8, 8), "conv2d", (8, 6)), ((1, 4, 8, 8), "conv3d", (8, 6))]:
+        network = build_network(
+            shape, family, widths, memory_size=30, similarity=similarity, shrink_threshold=multiple
+        ).train()
+        x = torch.randn(16, *shape, generator=torch.Generator().manual_seed(1))
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            output = network(x)
+        ((output.reconstruction.float() - x).square().sum() + output.entropy.sum()).backward()
+        for part in (network.encoder, network.memory, network.decoder):
+            gradients = [p.grad for p in part.parameters()]
+            assert all(torch.isfinite(g).all() for g in gradients)
+            # A single item that answers alone passes nothing back to the query but what the entropy says.
+            if part is not network.encoder or multiple < 3:
+                assert max(float(g.abs().max()) for g in gradients) > 0, (multiple, family)
+
+
+@pytest.mark.parametrize("size, width", [(100, 1024), (500, 1024), (2000, 256)])
+def test_without_the_guards_the_published_formula_dies_at_three_over_n(size, width):
+    """The paper's three convolutional settings at the upper end of its range for lambda, memory as released."""
+    dead = Memory(size, width, shrink_threshold=3.0, keep_best=False)
+    torch.nn.init.uniform_(dead.items, -(width**-0.5), width**-0.5, generator=torch.Generator().manual_seed(0))
+    query = torch.randn(64, width, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    read_out, weights, entropy = dead(query)
+    assert (weights == 0).all() and (entropy == 0).all()  # the loss looks fine, and nothing is retrieved
+    (read_out.square().sum() + entropy.sum()).backward()
+    assert (query.grad == 0).all() and (dead.items.grad == 0).all()
+    dead.keep_best = True
+    query.grad = dead.items.grad = None
+    read_out, weights, _ = dead(query)
+    torch.testing.assert_close(weights.sum(dim=-1), torch.ones(64))
+    read_out.square().sum().backward()
+    assert dead.items.grad.abs().max() > 0
+
+
+def test_one_item_answers_everything():
+    weights = filled(size=1)(torch.randn(4, 16)).weights
+    assert (weights == 1).all()

@@ -1,0 +1,196 @@
+"""The training loop and the care of the memory."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from skmemae.engine.batches import Batches, learn_scaling
+from skmemae.engine.samples import plan_layout
+from skmemae.engine.training import (
+    Adam,
+    Settings,
+    fill_memory,
+    objective,
+    revive_items,
+    schedule,
+    split_rows,
+    train,
+)
+from skmemae.network import build_network
+
+SETTINGS = Settings(
+    learning_rate=5e-3,
+    batch_size=32,
+    max_epochs=20,
+    validation_fraction=0.1,
+    n_iter_no_change=20,
+    tol=1e-4,
+    entropy_weight=2e-4,
+    latent_l1=0.0,
+    precision="float32",
+    verbose=0,
+)
+
+
+def problem(n=200, memory_size=20, seed=0, **memory):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, 3)) @ rng.normal(size=(3, 8))
+    layout = plan_layout((8,))
+    batches = Batches(X, layout, learn_scaling(X, layout, "standard"), torch.device("cpu"))
+    generator = torch.Generator().manual_seed(seed)
+    network = build_network((8,), "fc", (16, 4), memory_size=memory_size, generator=generator, **memory)
+    return network, batches, generator
+
+
+def test_training_changes_every_part_and_lowers_both_errors():
+    network, batches, generator = problem(temperature=0.05)
+    before = {name: value.clone() for name, value in network.named_parameters()}
+    history = train(network, batches, SETTINGS, generator)
+    assert all(not torch.equal(before[name], value) for name, value in network.named_parameters())
+    assert history.loss_curve[-1] < 0.5 * history.loss_curve[0]
+    assert history.validation_curve[-1] < 0.5 * history.validation_curve[0]
+    assert len(history.loss_curve) == len(history.validation_curve) == 20
+    assert not network.training
+
+
+def test_one_seed_gives_the_same_bits():
+    def run(seed):
+        network, batches, generator = problem(seed=seed)
+        train(network, batches, SETTINGS, generator)
+        return torch.cat([p.detach().flatten() for p in network.parameters()])
+
+    assert torch.equal(run(0), run(0)) and not torch.equal(run(0), run(1))
+
+
+def test_the_objective_is_equation_10():
+    network, batches, _ = problem()
+    x = batches.take(torch.arange(30))
+    output = network.train()(x)
+    error = (x - output.reconstruction).square().sum(dim=1).mean()
+    entropy = torch.special.entr(output.weights).sum(dim=1).mean()
+    torch.testing.assert_close(objective(output, x, 0.3, 0.0), error + 0.3 * entropy)
+    l1 = output.encoding.abs().sum(dim=1).mean()
+    torch.testing.assert_close(objective(output, x, 0.0, 0.7), error + 0.7 * l1)
+
+
+def test_training_stops_early_and_keeps_the_best_parameters():
+    network, batches, generator = problem()
+    # No epoch can improve by as much as this, so patience runs out at once.
+    settings = SETTINGS._replace(max_epochs=50, tol=0.9, n_iter_no_change=3)
+    history = train(network, batches, settings, generator)
+    assert len(history.loss_curve) == 30 + 1 + 3  # 60 % of the epochs care for the memory, one is the best, three are worse
+    no_hold_out = train(*problem()[:2], settings._replace(validation_fraction=0.0), generator)
+    assert len(no_hold_out.loss_curve) == 50 and no_hold_out.validation_curve == []
+
+
+def test_the_best_parameters_are_those_with_the_smallest_held_out_error():
+    network, batches, generator = problem(memory_size=0, n=40)
+    history = train(network, batches, SETTINGS._replace(max_epochs=60, validation_fraction=0.3), generator)
+    rows = torch.randperm(40, generator=torch.Generator().manual_seed(0))
+    assert len(rows) == 40
+    assert min(history.validation_curve) < history.validation_curve[0]
+
+
+def test_a_diverging_loss_is_an_error_that_says_what_to_do():
+    network, batches, generator = problem(memory_size=0)
+    with pytest.raises(FloatingPointError, match="learning_rate"):
+        train(network, batches, SETTINGS._replace(learning_rate=1e30), generator)
+
+
+@pytest.mark.parametrize("n, batch_size, sizes", [(10, 4, [4, 4, 2]), (9, 4, [4, 5]), (1, 4, [1]), (3, 100, [3]), (5, 1, [1] * 3 + [2])])
+def test_no_row_is_dropped_and_no_last_batch_has_one_row(n, batch_size, sizes):
+    steps = split_rows(torch.arange(n), batch_size)
+    assert [len(step) for step in steps] == sizes
+    assert torch.equal(torch.cat(steps), torch.arange(n))
+
+
+def test_the_schedule_rises_and_falls_to_zero():
+    values = [schedule(x) for x in np.linspace(0, 1, 101)]
+    assert max(values) == 1 and values[10] == 1 and values[-1] == pytest.approx(0)
+    assert all(b >= a for a, b in zip(values[:10], values[1:11], strict=True))
+    assert all(b <= a for a, b in zip(values[10:-1], values[11:], strict=True))
+
+
+def test_our_adam_is_torchs_adam():
+    ours, theirs = (build_network((4,), "fc", (6, 2), memory_size=3) for _ in range(2))
+    optimiser, reference = Adam(ours), torch.optim.Adam(theirs.parameters(), lr=0.01)
+    x = torch.randn(10, 4, generator=torch.Generator().manual_seed(0))
+    for _ in range(5):
+        objective(ours.train()(x), x, 2e-4, 0).backward()
+        optimiser.step(0.01)
+        reference.zero_grad()
+        objective(theirs.train()(x), x, 2e-4, 0).backward()
+        reference.step()
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("memory_size", [5, 20, 300])
+def test_the_memory_starts_at_distinct_encodings(memory_size):
+    network, batches, generator = problem(n=100, memory_size=memory_size)
+    fill_memory(network, batches, torch.arange(100), generator)
+    items = network.memory.items.detach()
+    with torch.no_grad():
+        encodings = network.encoder(batches.take(torch.arange(100)))
+    assert (torch.cdist(items, encodings).amin(dim=1) < 0.2 * encodings.std()).all()
+    distances = torch.cdist(items, items) + torch.eye(memory_size) * 9
+    assert distances.min() > 0
+
+
+def test_items_that_nobody_uses_are_revived_and_others_left_alone():
+    network, batches, generator = problem(memory_size=6)
+    optimiser = Adam(network)
+    for moments in (optimiser.means, optimiser.squares):
+        for m in moments:
+            m.fill_(1.0)
+    before = network.memory.items.detach().clone()
+    usage = torch.tensor([40.0, 0.0, 30.0, 0.1, 50.0, 80.0])
+    revive_items(network, usage, batches, torch.arange(200), optimiser, generator)
+    moved = (network.memory.items != before).any(dim=1)
+    assert moved.tolist() == [False, True, False, True, False, False]
+    at = next(i for i, p in enumerate(optimiser.parameters) if p is network.memory.items)
+    assert optimiser.means[at].sum(dim=1).tolist() == [4, 0, 4, 0, 4, 4]
+
+
+def test_revival_puts_the_memory_to_use():
+    """From a memory that one item answers, training brings all items back."""
+    network, batches, generator = problem(n=400, memory_size=16, temperature=0.05)
+    train(network, batches, SETTINGS._replace(max_epochs=40), generator)
+    used = (network(batches.take(torch.arange(400))).weights > 0).any(dim=0)
+    assert used.float().mean() > 0.9
+
+
+@pytest.mark.parametrize("unit", ["sample", "location"])
+def test_feature_maps_train_too(unit):
+    X = np.random.default_rng(0).integers(0, 256, size=(40, 9, 8)).astype(np.uint8)
+    layout = plan_layout((9, 8))
+    batches = Batches(X, layout, learn_scaling(X, layout, "standard"), torch.device("cpu"))
+    generator = torch.Generator().manual_seed(0)
+    network = build_network((1, 9, 8), "conv2d", (8, 6), memory_size=10, memory_unit=unit, generator=generator)
+    history = train(network, batches, SETTINGS._replace(max_epochs=10), generator)
+    assert history.loss_curve[-1] < history.loss_curve[0] and math.isfinite(history.loss_curve[-1])
+
+
+def test_bfloat16_training_stays_close():
+    losses = []
+    for precision in ("float32", "bfloat16"):
+        network, batches, generator = problem(temperature=0.05)
+        losses.append(train(network, batches, SETTINGS._replace(precision=precision), generator).loss_curve[-1])
+    assert losses[1] == pytest.approx(losses[0], rel=0.5)
+
+
+@pytest.mark.parametrize("verbose, shown", [(0, ""), (2, "epoch 3/3: loss ")])
+def test_verbose_says_what_it_should(capfd, verbose, shown):
+    network, batches, generator = problem()
+    train(network, batches, SETTINGS._replace(max_epochs=3, verbose=verbose), generator)
+    out, err = capfd.readouterr()
+    assert err == "" and (shown in out if shown else out == "")
+
+
+def test_verbose_one_is_a_bar(capfd):
+    network, batches, generator = problem()
+    train(network, batches, SETTINGS._replace(max_epochs=3, verbose=1), generator)
+    out, err = capfd.readouterr()
+    assert out == "" and "MemAE: 100%" in err and "3/3" in err and "validation=" in err
