@@ -76,7 +76,9 @@ class DualContractDetector(BaseDetector):
             raise ValueError("set_threshold needs either contamination or threshold, not both and not neither.")
         if threshold is not None:
             if not isinstance(threshold, Real) or not np.isfinite(threshold):
-                raise ValueError(f"The 'threshold' parameter of set_threshold must be a finite number. Got {threshold!r} instead.")
+                raise ValueError(
+                    f"The 'threshold' parameter of set_threshold must be a finite number. Got {threshold!r} instead."
+                )
             self.thresholder_ = None
             self._set_threshold_value(float(threshold))
             return self

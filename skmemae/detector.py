@@ -68,9 +68,11 @@ class MemAEDetector(DualContractDetector):
         Alpha of equation 10.
     latent_l1 : float, default=0.0
         Weight of the l1 norm of the encoding (the paper's AE-l1).
-    anomaly_score : {"auto", "reconstruction", "relative"}, default="auto"
-        "reconstruction" is the squared l2 error in scaled units, "relative" divides it by the norm of the sample: a plain
-        image is cheap to reconstruct badly. "auto" is "relative" for images and clips and "reconstruction" for tables.
+    anomaly_score : {"auto", "reconstruction", "relative", "combined"}, default="auto"
+        All in scaled units. "reconstruction" is the squared l2 error, as in the paper. "relative" divides it by the norm of
+        the sample: a plain image is cheap to reconstruct badly. "combined" is the l1 error times ``1 + q / (10 q_0)``, with q
+        the squared distance between query and read-out and q_0 its median over the training samples. "auto" is "combined"
+        for vectors and "relative" for images and clips.
     scaling : {"auto", "standard", "minmax"} or None, default="auto"
         Learned in ``fit``, per column of a table and per channel of images. "auto" is "standard": zero mean and unit
         deviation, with table values beyond ten deviations compressed logarithmically. None = off.
@@ -125,7 +127,7 @@ class MemAEDetector(DualContractDetector):
         Where training ran and scoring runs.
     n_features_in_ : int
         Size of axis 1 of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the columns, if X was a DataFrame with strings for names.
 
     See Also
@@ -165,7 +167,7 @@ class MemAEDetector(DualContractDetector):
         "shrink_threshold": [Interval(Real, 0, None, closed="left")],
         "entropy_weight": [Interval(Real, 0, None, closed="left")],
         "latent_l1": [Interval(Real, 0, None, closed="left")],
-        "anomaly_score": [StrOptions({"auto", "reconstruction", "relative"})],
+        "anomaly_score": [StrOptions({"auto", "reconstruction", "relative", "combined"})],
         "scaling": [StrOptions({"auto", "standard", "minmax"}), None],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
@@ -266,7 +268,7 @@ class MemAEDetector(DualContractDetector):
         kind = defaults.anomaly_score(self.anomaly_score, layout.family)
         found = scoring.training_scores(network, batches, kind)
 
-        self._layout, self._scaling, self._network, self._score_kind = tuple(layout), tuple(scaling), spec, kind
+        self._layout, self._scaling, self._network, self._score = tuple(layout), tuple(scaling), spec, tuple(found.score)
         self.model_ = network
         self.memory_ = np.zeros((0, 0)) if network.memory is None else network.memory.items.detach().cpu().numpy().copy()
         self.memory_usage_, self.zero_row_fraction_ = found.usage, found.zero_row_fraction
@@ -349,7 +351,7 @@ class MemAEDetector(DualContractDetector):
 
     def _anomaly_scores(self, X):
         batches = self._batches(X)
-        return scoring.anomaly_scores(self.model_, batches, self._score_kind)
+        return scoring.anomaly_scores(self.model_, batches, scoring.Score(*self._score))
 
     def _batches(self, X):
         """X checked against the training data, ready for the network."""

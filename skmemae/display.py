@@ -1,5 +1,7 @@
 """Pictures of what a detector does; matplotlib is imported when something is drawn."""
 
+from itertools import zip_longest
+
 import numpy as np
 import torch
 
@@ -10,16 +12,20 @@ class _GridDisplay:
     """Rows of small images with a label in front of each row."""
 
     def _draw(self, rows, figure):
+        """Draw (label, images) pairs; rows may be shorter than the first."""
         import matplotlib.pyplot as plt
 
-        n_columns = len(next(iter(rows.values())))
+        n_columns = len(rows[0][1])
         if figure is None:
             figure = plt.figure(figsize=(max(3.0, 0.9 * n_columns + 1.2), 0.95 * len(rows) + 0.4), layout="constrained")
         self.figure_ = figure
         self.axes_ = figure.subplots(len(rows), n_columns, squeeze=False)
-        for line, (label, images) in zip(self.axes_, rows.items(), strict=True):
+        for line, (label, images) in zip(self.axes_, rows, strict=True):
             colours = {"cmap": "magma", "vmin": 0, "vmax": images.max()} if label == "error" else {"cmap": "gray"}
-            for axes, image in zip(line, images, strict=True):
+            for axes, image in zip_longest(line, images):
+                if image is None:
+                    axes.axis("off")
+                    continue
                 axes.imshow(image, **colours)
                 axes.set(xticks=[], yticks=[])
             line[0].set_ylabel(label, rotation=0, ha="right", va="center")
@@ -79,8 +85,8 @@ class ReconstructionDisplay(_GridDisplay):
         self : ReconstructionDisplay
         """
         errors = self.errors.mean(axis=-1) if self.errors.ndim == 4 else self.errors
-        rows = {"sample": clip(self.samples), "reconstruction": clip(self.reconstructions), "error": errors}
-        return self._draw(rows, figure)
+        images = (clip(self.samples), clip(self.reconstructions), errors)
+        return self._draw(list(zip(("sample", "reconstruction", "error"), images, strict=True)), figure)
 
 
 class MemoryDisplay(_GridDisplay):
@@ -126,10 +132,8 @@ class MemoryDisplay(_GridDisplay):
         -------
         self : MemoryDisplay
         """
-        n_columns = min(n_columns, len(self.items))
-        n_rows = len(self.items) // n_columns
-        images = clip(self.items)[: n_rows * n_columns]
-        return self._draw({" " * i: row for i, row in enumerate(np.split(images, n_rows))}, figure)
+        images = clip(self.items)
+        return self._draw([("", images[i : i + n_columns]) for i in range(0, len(images), n_columns)], figure)
 
 
 def as_images(X, detector):

@@ -69,9 +69,7 @@ def test_any_real_dtype_is_taken(rng, dtype):
 
 def test_images_of_bytes_score_as_the_same_images_of_floats(rng):
     X = rng.integers(0, 256, size=(50, 8, 8)).astype(np.uint8)
-    np.testing.assert_allclose(
-        detector().fit(X).decision_scores_, detector().fit(X.astype(float)).decision_scores_, rtol=1e-3
-    )
+    np.testing.assert_allclose(detector().fit(X).decision_scores_, detector().fit(X.astype(float)).decision_scores_, rtol=1e-3)
 
 
 def test_the_score_is_the_squared_error_and_the_map_adds_up_to_it(table):

@@ -111,10 +111,12 @@ def test_a_zero_query_has_finite_weights_and_gradients():
 @pytest.mark.parametrize("similarity", ["cosine", "dot"])
 @pytest.mark.parametrize("autocast", [False, True])
 def test_gradients_reach_encoder_memory_and_decoder_from_the_first_step(multiple, similarity, autocast):
-    for shape, family, widths in [((5,), "fc", (8, 4)), ((1, 8, 8), "conv2d", (8, 6)), ((1, 4, 8, 8), "conv3d", (8, 6))]:
-        network = build_network(
-            shape, family, widths, memory_size=30, similarity=similarity, shrink_threshold=multiple
-        ).train()
+    for shape, family, widths in [
+        ((5,), "fc", (8, 4)),
+        ((1, 8, 8), "conv2d", (8, 6)),
+        ((1, 4, 8, 8), "conv3d", (8, 6)),
+    ]:
+        network = build_network(shape, family, widths, memory_size=30, similarity=similarity, shrink_threshold=multiple).train()
         x = torch.randn(16, *shape, generator=torch.Generator().manual_seed(1))
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
             output = network(x)

@@ -43,9 +43,7 @@ def test_parameters_come_from_the_generator_alone():
     state = torch.get_rng_state()
 
     def parameters(seed):
-        network = build_network(
-            (1, 9, 9), "conv2d", (4, 6), memory_size=5, generator=torch.Generator().manual_seed(seed)
-        )
+        network = build_network((1, 9, 9), "conv2d", (4, 6), memory_size=5, generator=torch.Generator().manual_seed(seed))
         return torch.cat([p.detach().flatten() for p in network.parameters()])
 
     assert torch.equal(parameters(0), parameters(0)) and not torch.equal(parameters(0), parameters(1))

@@ -135,7 +135,9 @@ def test_convention_acts_on_output_alone(fitted, data):
     assert det.offset_ == -det.threshold_
     assert set(np.unique(det.labels_)) == {0, 1}
     for before, after in zip(
-        same, [det.predict_proba(X), det.predict_confidence(X), det.predict_with_rejection(X), det._predict_rank(X)], strict=True
+        same,
+        [det.predict_proba(X), det.predict_confidence(X), det.predict_with_rejection(X), det._predict_rank(X)],
+        strict=True,
     ):
         assert_array_equal(before, after)
 

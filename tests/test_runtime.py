@@ -18,7 +18,9 @@ def test_what_cannot_be_used_is_named(device):
         resolve_device(device)
 
 
-@pytest.mark.parametrize("precision, dtype", [("auto", torch.float32), ("float32", torch.float32), ("bfloat16", torch.bfloat16)])
+@pytest.mark.parametrize(
+    "precision, dtype", [("auto", torch.float32), ("float32", torch.float32), ("bfloat16", torch.bfloat16)]
+)
 def test_precision_of_a_matrix_product_in_training(precision, dtype):
     with training_precision(precision, torch.device("cpu")):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype

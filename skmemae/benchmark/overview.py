@@ -5,6 +5,7 @@ clips of these digits in motion. Training sets hold normal samples alone; three 
 detector runs at its defaults on every set, and no label reaches a fit.
 """
 
+from pathlib import Path
 from time import perf_counter
 
 import numpy as np
@@ -88,8 +89,6 @@ def data_means(rows):
 
 def draw(kept, shown, out):
     """ROC curves by data set, and the digits found most abnormal with what the memory made of them."""
-    from pathlib import Path
-
     import matplotlib
 
     matplotlib.use("Agg")
@@ -101,7 +100,7 @@ def draw(kept, shown, out):
     sets = list(dict.fromkeys(data for data, _ in kept))
     figure = plt.figure(figsize=(12, 7.5), layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=[3, 2.2])
-    for axes, data in zip(upper.subplots(1, len(sets), sharey=True), sets, strict=True):
+    for axes, data in zip(upper.subplots(1, len(sets), sharey=True, squeeze=False)[0], sets, strict=True):
         for name in dict.fromkeys(name for of, name in kept if of == data):
             # Scores of different fits have different units: each fit's ranks are pooled.
             y = np.concatenate([y for y, _ in kept[data, name]])

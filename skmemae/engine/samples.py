@@ -82,7 +82,7 @@ def _choose_family(shaped, backbone, channel_axis) -> str:
     without_channels = rank if channel_axis is None else rank - 1
     if rank == 2 or (rank == 3 and without_channels == 2):
         return "conv2d"
-    if rank == 4 and without_channels == 3 or rank == 3:
+    if (rank == 4 and without_channels == 3) or rank == 3:
         return "conv3d"
     raise ValueError(
         f"backbone={backbone!r} knows vectors (d), images (H, W), (C, H, W), (H, W, C) and clips (C, T, H, W), (T, H, W, C); "
@@ -107,5 +107,3 @@ def _find_channels(shaped, family, channel_axis) -> int | None:
             f"accepted are 'auto' and axes of X from 1 to {rank - 1}."
         )
     return channel_axis % rank - 1
-
-

@@ -8,14 +8,47 @@ from torch import Tensor
 
 from skmemae.engine.batches import Batches, Scaling
 from skmemae.engine.samples import Layout
-from skmemae.network.memae import MemAE
+from skmemae.network.memae import MemAE, Output
 
 _CHUNK = {"fc": 256, "conv2d": 64, "conv3d": 4}
+
+
+class Score(NamedTuple):
+    """How a residual becomes an anomaly score, higher = more abnormal.
+
+    Attributes
+    ----------
+    kind : {"reconstruction", "relative", "combined"}
+        "reconstruction" is the squared l2 error in scaled units, the paper's criterion; "relative" divides it by the l2 norm
+        of the sample; "combined" is the l1 error times ``1 + distance / (10 * typical_distance)``, with the squared distance
+        between query and read-out.
+    typical_distance : float
+        Median of that distance over the training samples.
+    """
+
+    kind: str
+    typical_distance: float = 1.0
+
+    def terms(self, x: Tensor, output: Output, network: MemAE) -> Tensor:
+        """Error and distance of one chunk, (batch, 2), summed in float64."""
+        residual = output.reconstruction - x
+        error = _sum(residual.abs() if self.kind == "combined" else residual.square())
+        if self.kind == "relative":
+            error = error / (_sum(x.square()) + x[0].numel()).sqrt()
+        if self.kind != "combined" or output.read_out is None:
+            return torch.stack([error, torch.zeros_like(error)], dim=1)
+        return torch.stack([error, _sum((network.queries(output.encoding) - output.read_out).square())], dim=1)
+
+    def combine(self, terms: np.ndarray) -> np.ndarray:
+        """(n_samples, 2) terms to (n_samples,) scores."""
+        error, distance = terms.T
+        return error * (1 + 0.1 * distance / self.typical_distance)
 
 
 class TrainingScores(NamedTuple):
     """What one pass over the training samples finds out."""
 
+    score: Score  # with the typical distance filled in
     scores: np.ndarray  # (n_samples,) anomaly scores, float64
     usage: np.ndarray  # (N,) share of the queries that used each item
     zero_row_fraction: float  # share of the queries whose weights all missed the threshold
@@ -23,42 +56,30 @@ class TrainingScores(NamedTuple):
 
 def training_scores(network: MemAE, batches: Batches, kind: str) -> TrainingScores:
     """Anomaly scores and the state of the memory in one pass."""
-    if network.memory is None:
-        return TrainingScores(anomaly_scores(network, batches, kind), np.zeros(0), 0.0)
-    items, missed, queries, scores = network.memory.items, 0, 0, []
-    usage = torch.zeros(len(items), device=batches.device)
+    score, terms = Score(kind), []
+    memory = network.memory
+    n_items = 0 if memory is None else len(memory.items)
+    usage = torch.zeros(n_items, device=batches.device)
+    missed = queries = 0
     for x, count, output in _passes(network, batches):
-        used = output.weights[:count].reshape(-1, len(items)) > 0
-        logits = network.memory.logits(network.queries(output.encoding[:count]).movedim(1, -1))
+        terms.append(score.terms(x, output, network)[:count].cpu().numpy())
+        if memory is None:
+            continue
+        used = output.weights[:count].reshape(-1, n_items) > 0
+        logits = memory.logits(network.queries(output.encoding[:count]).movedim(1, -1))
         best = torch.exp(logits.amax(dim=-1) - logits.logsumexp(dim=-1))
         usage += used.sum(dim=0)
-        missed += (best < network.memory.threshold).sum()
+        missed += (best < memory.threshold).sum()
         queries += len(used)
-        scores.append(score(x, output.reconstruction, kind)[:count].cpu().numpy())
-    return TrainingScores(np.concatenate(scores), usage.double().cpu().numpy() / queries, float(missed) / queries)
+    terms = np.concatenate(terms)
+    score = score._replace(typical_distance=float(np.median(terms[:, 1])) or 1.0)
+    usage = usage.double().cpu().numpy() / max(queries, 1)
+    return TrainingScores(score, score.combine(terms), usage, float(missed) / max(queries, 1))
 
 
-def anomaly_scores(network: MemAE, batches: Batches, kind: str) -> np.ndarray:
-    """Anomaly score of each sample, higher = more abnormal.
-
-    Parameters
-    ----------
-    network : MemAE
-    batches : Batches
-    kind : {"reconstruction", "relative"}
-        Squared l2 error in scaled units (the paper's criterion), or that error divided by the l2 norm of the sample.
-
-    Returns
-    -------
-    ndarray of shape (n_samples,), float64
-    """
-    return _collect(network, batches, lambda x, output: score(x, output.reconstruction, kind))
-
-
-def score(x: Tensor, reconstruction: Tensor, kind: str) -> Tensor:
-    """Scores of one chunk, summed in float64."""
-    errors = _sum((reconstruction - x).square())
-    return errors / (_sum(x.square()) + x[0].numel()).sqrt() if kind == "relative" else errors
+def anomaly_scores(network: MemAE, batches: Batches, score: Score) -> np.ndarray:
+    """Anomaly score of each sample: (n_samples,), float64, higher = more abnormal."""
+    return score.combine(_collect(network, batches, lambda x, output: score.terms(x, output, network)))
 
 
 def reconstructions(network: MemAE, batches: Batches) -> np.ndarray:
@@ -97,9 +118,7 @@ def _passes(network: MemAE, batches: Batches):
 
 def _collect(network: MemAE, batches: Batches, function) -> np.ndarray:
     """Apply a function of (samples, output) to all chunks and drop the padding."""
-    return np.concatenate(
-        [function(x, output)[:count].cpu().numpy() for x, count, output in _passes(network, batches)]
-    )
+    return np.concatenate([function(x, output)[:count].cpu().numpy() for x, count, output in _passes(network, batches)])
 
 
 def _sum(values: Tensor) -> Tensor:

@@ -14,7 +14,8 @@ class Output(NamedTuple):
 
     reconstruction: Tensor  # like the samples
     encoding: Tensor  # (batch, C) or (batch, C, *positions)
-    weights: Tensor | None = None  # (batch, N) or (batch, *positions, N); None without a memory
+    read_out: Tensor | None = None  # like the queries; None without a memory
+    weights: Tensor | None = None  # (batch, N) or (batch, *positions, N)
     entropy: Tensor | None = None  # of the weights, in training: (batch,) or (batch, *positions)
 
 
@@ -56,7 +57,7 @@ class MemAE(nn.Module):
         if self.memory is None:
             return Output(self.decoder(encoding), encoding)
         read_out, weights, entropy = self.memory(self.queries(encoding))
-        return Output(self.decoder(read_out.reshape(encoding.shape)), encoding, weights, entropy)
+        return Output(self.decoder(read_out.reshape(encoding.shape)), encoding, read_out, weights, entropy)
 
     def decode_items(self, encoding_shape: tuple[int, ...]) -> Tensor:
         """What each memory item decodes to when it answers alone: (N, \\*sample_shape) (figure 3 of the paper).
@@ -123,9 +124,7 @@ def build_network(
     if memory_size == 0:
         return MemAE(encoder, decoder, None, memory_unit)
     width = shape.numel() if memory_unit == "sample" else shape[0]
-    memory = Memory(
-        memory_size, width, similarity=similarity, temperature=temperature, shrink_threshold=shrink_threshold
-    )
+    memory = Memory(memory_size, width, similarity=similarity, temperature=temperature, shrink_threshold=shrink_threshold)
     nn.init.uniform_(memory.items, -(width**-0.5), width**-0.5, generator=generator)
     return MemAE(encoder, decoder, memory, memory_unit)
 
