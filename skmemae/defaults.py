@@ -21,6 +21,13 @@ def anomaly_score(given, family):
     return given
 
 
+def memory_unit(given, family):
+    """Clips get a query per location: what moves where is too much for one item to hold. As in section 4.2 of the paper."""
+    if given == "auto":
+        return "location" if family == "conv3d" else "sample"
+    return given
+
+
 def widths(given, layout, unit):
     """Layer widths for a sample shape.
 

@@ -57,7 +57,7 @@ class MemAEDetector(DualContractDetector):
         N, the number of memory items; 0 makes the plain autoencoder. "auto" is 100, or a quarter of the
         queries if that is less.
     memory_unit : {"auto", "sample", "location"}, default="auto"
-        One query per sample or one per position of the feature map. "auto" is "sample".
+        One query per sample, or one per position of the feature map. "auto" is "location" for clips, else "sample".
     similarity : {"cosine", "dot"}, default="cosine"
         Equation 5 of the paper, or the dot product of its released code.
     temperature : float, default=0.05
@@ -367,7 +367,7 @@ class MemAEDetector(DualContractDetector):
 
     def _network_spec(self, layout, n_samples):
         """Arguments of ``build_network`` for this layout, all plain values."""
-        unit = "sample" if self.memory_unit == "auto" else self.memory_unit
+        unit = defaults.memory_unit(self.memory_unit, layout.family)
         if layout.family == "fc" and unit == "location" and not callable(self.backbone):
             raise ValueError("memory_unit='location' needs a feature map; got vectors, for which 'sample' is accepted.")
         widths = defaults.widths(self.widths, layout, unit)

@@ -58,7 +58,7 @@ class OnScaledRows(BaseEstimator):
 
 
 def make_detectors(seed):
-    """Fresh detectors by name; the seed goes to those that have one."""
+    """Fresh detectors by name; the seed goes to those that have one. "no memory" is ours with the same layers and memory_size=0."""
     baselines = {
         "OC-SVM": OCSVM(),
         "KDE": KDE(),
@@ -67,4 +67,5 @@ def make_detectors(seed):
         "IForest": IForest(random_state=seed),
         "AutoEncoder": AutoEncoder(random_state=seed, verbose=0),
     }
-    return {OURS: MemAEDetector(random_state=seed), **{name: OnScaledRows(d) for name, d in baselines.items()}}
+    ours = {OURS: MemAEDetector(random_state=seed), "no memory": MemAEDetector(memory_size=0, random_state=seed)}
+    return {**ours, **{name: OnScaledRows(d) for name, d in baselines.items()}}

@@ -1,0 +1,109 @@
+"""
+MemAEDetector in ten minutes
+============================
+
+Tables, images and clips with one detector, under PyOD's and scikit-learn's conventions, with pictures of what the memory does.
+"""
+
+# %%
+# A table
+# -------
+#
+# The breast cancer data that ships with scikit-learn: 30 measurements a tumour. Benign ones are normal. Two thirds of them
+# train the detector, the rest is mixed with malignant ones. No label reaches ``fit``.
+import matplotlib.pyplot as plt
+import numpy as np
+from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.metrics import RocCurveDisplay, roc_auc_score
+
+from skmemae import MemAEDetector, metrics
+from skmemae.datasets import make_moving_digits, one_class_split
+from skmemae.display import MemoryDisplay, ReconstructionDisplay
+
+cancer = load_breast_cancer()
+split = one_class_split(cancer.data, cancer.target, normal=1, random_state=0)
+detector = MemAEDetector(contamination=0.05, random_state=0).fit(split.X_train)
+
+scores = detector.decision_function(split.X_test)  # higher = more abnormal
+labels = detector.predict(split.X_test)  # 0 inlier, 1 outlier
+print(f"ROC AUC {roc_auc_score(split.y_test, scores):.3f}, {labels.sum()} of {len(labels)} flagged")
+
+figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+axes[0].hist([scores[split.y_test == 0], scores[split.y_test == 1]], bins=30, label=["benign", "malignant"], stacked=True)
+axes[0].axvline(detector.threshold_, color="black", linestyle="--", label="threshold")
+axes[0].set(xlabel="anomaly score", ylabel="test samples")
+axes[0].legend()
+RocCurveDisplay.from_predictions(split.y_test, scores, ax=axes[1], name="MemAE")
+
+# %%
+# The threshold can be moved without a refit, and the convention can be switched: it acts on output alone.
+detector.set_threshold(contamination=0.1)
+detector.set_params(convention="sklearn")
+print("scikit-learn's labels:", np.unique(detector.predict(split.X_test)))  # -1 outlier, +1 inlier
+print("the same AUC:", round(metrics.roc_auc(detector, split.X_test, split.y_test), 3))
+
+# %%
+# Which measurement stands out? The anomaly map has the shape of X.
+worst = split.X_test[np.argmax(scores)]
+residuals = detector.anomaly_map([worst])[0]
+for column in np.argsort(-residuals)[:3]:
+    print(f"{cancer.feature_names[column]:25s} squared residual {residuals[column]:.1f}")
+
+# %%
+# Images
+# ------
+#
+# The shape of X chooses the backbone: 8 x 8 images get a convolutional one. The digit "2" is normal.
+digits = load_digits()
+split = one_class_split(digits.images, digits.target, normal=2, random_state=0)
+detector = MemAEDetector(random_state=0).fit(split.X_train)
+scores = detector.decision_function(split.X_test)
+print(f"backbone {detector.backbone_}, ROC AUC {roc_auc_score(split.y_test, scores):.3f}")
+
+# %%
+# Outliers come back as twos. That is what a memory is for: the decoder sees a mixture of items, never the encoding itself.
+outliers = np.flatnonzero(split.y_test)
+found = outliers[np.argsort(-scores[outliers])][:8]
+ReconstructionDisplay.from_estimator(detector, split.X_test[found]).plot()
+
+# %%
+# Single memory items decode to prototypes of a two.
+MemoryDisplay.from_estimator(detector, n_items=20).plot()
+
+# %%
+# The plain autoencoder is the same detector with ``memory_size=0``. Here are both on the same outliers.
+plain = MemAEDetector(memory_size=0, random_state=0).fit(split.X_train)
+print(f"without the memory: ROC AUC {roc_auc_score(split.y_test, plain.decision_function(split.X_test)):.3f}")
+ReconstructionDisplay.from_estimator(plain, split.X_test[found]).plot()
+
+# %%
+# Is the memory alive? How many items are in use, how many answer one query, and how training went.
+usage = detector.memory_usage_
+answering = (detector.addressing_weights(split.X_test) > 0).sum(axis=1)
+print(f"{np.count_nonzero(usage)} of {len(usage)} items in use, {answering.mean():.1f} answer a query")
+
+figure, axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
+axes[0].bar(np.arange(len(usage)), np.sort(usage)[::-1])
+axes[0].set(xlabel="memory item", ylabel="share of queries that use it")
+axes[1].semilogy(detector.loss_curve_, label="objective")
+axes[1].semilogy(detector.validation_curve_, label="held-out error")
+axes[1].set(xlabel="epoch")
+axes[1].legend()
+
+# %%
+# Clips
+# -----
+#
+# Clips of digits that move sideways; abnormal ones show another digit or move up and down. X has shape
+# (n, channels, frames, height, width), so the backbone convolves in time as well.
+clips = make_moving_digits(n_clips=150, random_state=0)
+split = one_class_split(clips.data, clips.target, normal=0, random_state=0)
+detector = MemAEDetector(max_epochs=40, random_state=0).fit(split.X_train)
+scores = detector.decision_function(split.X_test)
+print(f"backbone {detector.backbone_}, ROC AUC {roc_auc_score(split.y_test, scores):.3f}")
+
+# %%
+# The middle frames of the three most normal and the three most abnormal clips.
+order = np.argsort(scores)
+ReconstructionDisplay.from_estimator(detector, split.X_test[np.r_[order[:3], order[-3:]]]).plot()
+plt.show()
