@@ -11,7 +11,7 @@ from skmemae.engine.samples import Layout
 class _GridDisplay:
     """Rows of small images with a label in front of each row."""
 
-    def _draw(self, rows, figure):
+    def _draw(self, rows, figure, error_limit=None):
         """Draw (label, images) pairs; rows may be shorter than the first."""
         import matplotlib.pyplot as plt
 
@@ -21,7 +21,9 @@ class _GridDisplay:
         self.figure_ = figure
         self.axes_ = figure.subplots(len(rows), n_columns, squeeze=False)
         for line, (label, images) in zip(self.axes_, rows, strict=True):
-            colours = {"cmap": "magma", "vmin": 0, "vmax": images.max()} if label == "error" else {"cmap": "gray"}
+            colours = (
+                {"cmap": "magma", "vmin": 0, "vmax": error_limit or images.max()} if label == "error" else {"cmap": "gray"}
+            )
             for axes, image in zip_longest(line, images):
                 if image is None:
                     axes.axis("off")
@@ -73,12 +75,14 @@ class ReconstructionDisplay(_GridDisplay):
         X = np.asarray(X)
         return cls(*(as_images(a, detector) for a in (X, detector.reconstruct(X), detector.anomaly_map(X))))
 
-    def plot(self, figure=None):
+    def plot(self, figure=None, error_limit=None):
         """Draw three rows: sample, reconstruction, squared error.
 
         Parameters
         ----------
         figure : matplotlib Figure or SubFigure, optional
+        error_limit : float, optional
+            Squared error that gets the brightest colour, to compare detectors; by default the largest one shown.
 
         Returns
         -------
@@ -86,7 +90,7 @@ class ReconstructionDisplay(_GridDisplay):
         """
         errors = self.errors.mean(axis=-1) if self.errors.ndim == 4 else self.errors
         images = (clip(self.samples), clip(self.reconstructions), errors)
-        return self._draw(list(zip(("sample", "reconstruction", "error"), images, strict=True)), figure)
+        return self._draw(list(zip(("sample", "reconstruction", "error"), images, strict=True)), figure, error_limit)
 
 
 class MemoryDisplay(_GridDisplay):

@@ -58,7 +58,7 @@ class OnScaledRows(BaseEstimator):
 
 
 def make_detectors(seed):
-    """Fresh detectors by name; the seed goes to those that have one. "no memory" is ours with the same layers and memory_size=0."""
+    """Fresh detectors by name; the seed goes to those that have one. "no memory" has MemAE's layers and memory_size=0."""
     baselines = {
         "OC-SVM": OCSVM(),
         "KDE": KDE(),

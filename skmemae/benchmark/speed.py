@@ -22,7 +22,7 @@ def add_arguments(parser):
     """Options of the protocol."""
     parser.add_argument("--rows", type=int, default=20_000, metavar="N", help="rows of the table (default: %(default)s)")
     parser.add_argument("--columns", type=int, default=30, metavar="D", help="columns (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=3, metavar="E", help="epochs of each fit (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=10, metavar="E", help="epochs of each fit (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, metavar="R", help="repeats of each figure (default: %(default)s)")
     parser.add_argument("--out", default="benchmark-results", metavar="DIR", help="where results go (default: %(default)s)")
 

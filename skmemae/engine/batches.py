@@ -31,8 +31,8 @@ class Scaling(NamedTuple):
     def apply(self, samples: Tensor) -> Tensor:
         """To scaled float32, computed in the samples' own precision."""
         center, scale = self._tensors(samples)
-        scaled = (samples - center) / scale
-        if np.isfinite(self.limit) and scaled.abs().max() > self.limit:
+        scaled = (samples - center).div_(scale)
+        if np.isfinite(self.limit) and max(-scaled.min(), scaled.max()) > self.limit:
             beyond = (scaled.abs() - self.limit).clamp_min_(0)
             scaled = scaled.clamp_(-self.limit, self.limit) + torch.sign(scaled) * torch.log1p(beyond)
         return scaled.float()
@@ -133,7 +133,7 @@ class Batches:
         One shape for all makes a sample's result independent of its neighbours: matrix products round differently for
         different heights.
         """
-        rows = size * max(1, _block_rows(self.X, 2**20) // size)
+        rows = size * max(1, _block_rows(self.X, 2**18) // size)
         for start in range(0, len(self), rows):
             if self._resident is None:
                 block = self._finish(self._to_tensor(self.X[start : start + rows]))

@@ -10,7 +10,7 @@ from skmemae.engine.batches import Batches, Scaling
 from skmemae.engine.samples import Layout
 from skmemae.network.memae import MemAE, Output
 
-_CHUNK = {"fc": 256, "conv2d": 64, "conv3d": 4}
+_CHUNK = {"fc": 1024, "conv2d": 64, "conv3d": 4}
 
 
 class Score(NamedTuple):

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 _TINY = 1e-12
+_JUST_BELOW = 1 - 1e-6
 
 
 class Retrieval(NamedTuple):
@@ -29,20 +30,23 @@ class SparseSoftmax(torch.autograd.Function):
     def forward(ctx, logits, threshold, keep_best, with_entropy):
         """(..., N) logits to (..., N) weights and their (...) entropy, or None for the latter."""
         weights = torch.softmax(logits, dim=-1)
-        best, at = weights.max(dim=-1, keepdim=True)
+        best = weights.amax(dim=-1, keepdim=True)
         kept = 1.0
         if threshold > 0:
-            weights = nn.functional.threshold(weights, threshold, 0.0, inplace=True)
-            if keep_best:
-                weights.scatter_(-1, at, best)
-            kept = weights.sum(dim=-1, keepdim=True).clamp_min_(_TINY)
-            weights /= kept
+            # A row whose best weight misses the threshold is cut right below its best weight instead. In units of the cut all
+            # rows have the same threshold, for which torch has a fast function.
+            cut = (best * _JUST_BELOW).clamp_max_(threshold) if keep_best else threshold
+            weights /= cut
+            nn.functional.threshold(weights, 1.0, 0.0, inplace=True)
+            total = weights.sum(dim=-1, keepdim=True).clamp_min_(_TINY)
+            weights /= total
+            kept = total * cut
         ctx.save_for_backward(logits, weights)
         if not with_entropy:
             return weights, None
         # log of the kept logits' exponential sum, less the mean logit; 0 for a row of zeros.
-        log_sum = logits.gather(-1, at) - torch.log(best / kept)
-        entropy = log_sum.squeeze(-1) - torch.linalg.vecdot(weights, logits)
+        log_sum = logits.amax(dim=-1) - torch.log(best / kept).squeeze(-1)
+        entropy = log_sum - torch.linalg.vecdot(weights, logits)
         if not keep_best:
             entropy *= weights.amax(dim=-1) > 0
         return weights, entropy.clamp_min_(0)
