@@ -1,5 +1,6 @@
 """Both detector contracts, PyOD's and scikit-learn's, on top of one method that gives anomaly scores."""
 
+import contextlib
 import copy
 from numbers import Real
 
@@ -9,6 +10,18 @@ from scipy.special import erf
 from scipy.stats import binom
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
+
+
+@contextlib.contextmanager
+def unchanged_on_error(estimator):
+    """Put an estimator's attributes back if the block fails or is interrupted."""
+    before = vars(estimator).copy()
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
 
 
 class DualContractDetector(BaseDetector):

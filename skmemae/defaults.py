@@ -44,8 +44,9 @@ def widths(given, layout, unit):
                 f"Got {given!r} instead."
             )
         return tuple(given)
-    # Never wider than half a sample: an encoder that need not choose what to keep reconstructs outliers like the rest.
-    code = min(32, max(1, math.prod(layout.sample_shape) // 2))
+    # Half as wide as a sample: an encoder that need not choose what to keep reconstructs outliers like the rest. Never one
+    # number alone, of which a cosine knows the sign and nothing else.
+    code = min(32, max(2, math.prod(layout.sample_shape) // 2))
     if layout.family == "fc":
         return (64, code)
     levels = min(4, max(1, round(math.log2(max(layout.sample_shape[1:]) / 4))))

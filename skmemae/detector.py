@@ -1,7 +1,5 @@
 """MemAEDetector: parameters, fit, and what the memory makes visible."""
 
-import contextlib
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -12,17 +10,14 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skmemae import defaults
-from skmemae.contracts import DualContractDetector
+from skmemae.contracts import DualContractDetector, unchanged_on_error
 from skmemae.engine import scoring
 from skmemae.engine.batches import Batches, Scaling, learn_scaling
 from skmemae.engine.runtime import resolve_device
 from skmemae.engine.samples import Layout, plan_layout
 from skmemae.engine.training import Settings, train
+from skmemae.health import warn_of_collapse
 from skmemae.network import build_network
-
-
-class MemoryCollapseWarning(UserWarning):
-    """The memory does not work as one: a single item answers everything, or the threshold shuts all items out."""
 
 
 class MemAEDetector(DualContractDetector):
@@ -251,7 +246,7 @@ class MemAEDetector(DualContractDetector):
         self : object
             Fitted. If anything goes wrong, an interruption included, the detector is left as it was before the call.
         """
-        with self._unchanged_on_error():
+        with unchanged_on_error(self):
             return self._fit(X)
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -278,7 +273,7 @@ class MemAEDetector(DualContractDetector):
         self.sample_shape_ = layout.sample_shape
         self.device_ = str(device)
         self._learn_threshold(found.scores)
-        self._warn_of_collapse()
+        warn_of_collapse(self.memory_usage_, self.zero_row_fraction_, self.shrink_threshold)
         return self
 
     def reconstruct(self, X):
@@ -401,36 +396,6 @@ class MemAEDetector(DualContractDetector):
     def _check_memory(self, method):
         if self.model_.memory is None:
             raise ValueError(f"{method} needs a memory, but this {type(self).__name__} was fitted with memory_size=0.")
-
-    def _warn_of_collapse(self):
-        if self.model_.memory is None or len(self.memory_usage_) < 2:
-            return
-        if self.zero_row_fraction_ > 0.5:
-            warnings.warn(
-                f"{self.zero_row_fraction_:.0%} of the training queries have no weight above the threshold of "
-                f"{self.shrink_threshold}/N, so each is answered by its best item alone. "
-                "Lower shrink_threshold or temperature for a mixture of items.",
-                MemoryCollapseWarning,
-                stacklevel=4,
-            )
-        if np.count_nonzero(self.memory_usage_) == 1:
-            warnings.warn(
-                "A single memory item answers every training sample, so all reconstructions are equal. "
-                "Lower temperature, or train longer.",
-                MemoryCollapseWarning,
-                stacklevel=4,
-            )
-
-    @contextlib.contextmanager
-    def _unchanged_on_error(self):
-        """Put the attributes back if the block fails or is interrupted."""
-        before = vars(self).copy()
-        try:
-            yield
-        except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
-            raise
 
     def __getstate__(self):
         """Numpy arrays and plain values only: loads on machines without the training device."""

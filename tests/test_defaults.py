@@ -1,0 +1,42 @@
+"""What the "auto" of the parameters comes to."""
+
+import pytest
+
+from skmemae import defaults
+from skmemae.engine.samples import plan_layout
+
+
+@pytest.mark.parametrize(
+    "array_shape, unit, expected",
+    [
+        ((1,), "sample", (64, 2)),
+        ((6,), "sample", (64, 3)),
+        ((120,), "sample", (64, 32)),
+        ((8, 8), "sample", (16, 32)),
+        ((28, 28), "sample", (16, 32, 64, 32)),
+        ((32, 32, 3), "location", (16, 32, 64)),
+        ((1, 16, 256, 256), "location", (16, 32, 64, 64)),
+    ],
+)
+def test_widths_follow_the_shape(array_shape, unit, expected):
+    assert defaults.widths(None, plan_layout(array_shape), unit) == expected
+    assert defaults.widths([7, 5], plan_layout(array_shape), unit) == (7, 5)
+
+
+@pytest.mark.parametrize("n, expected", [(2, 2), (40, 10), (300, 75), (400, 100), (10**6, 100)])
+def test_memory_size_is_a_quarter_of_the_queries_up_to_a_hundred(n, expected):
+    assert defaults.memory_size("auto", n, plan_layout((6,)), "sample", (64, 3)) == expected
+    assert defaults.memory_size(7, n, plan_layout((6,)), "sample", (64, 3)) == 7
+
+
+def test_locations_are_queries():
+    layout = plan_layout((1, 4, 8, 8))
+    assert defaults.memory_size("auto", 3, layout, "location", (16, 32)) == 3 * 1 * 2 * 2 // 4
+
+
+@pytest.mark.parametrize("n", [2, 100, 1000, 20_000, 10**7])
+def test_batches_and_epochs_stay_in_their_bounds(n):
+    batch_size = defaults.batch_size("auto", n)
+    epochs = defaults.max_epochs("auto", n, batch_size)
+    assert 32 <= batch_size <= 1024 and 20 <= epochs <= 200
+    assert defaults.batch_size(5, n) == 5 and defaults.max_epochs(3, n, 5) == 3
