@@ -46,18 +46,21 @@ class DualContractDetector(BaseDetector):
 
     def _apply_contamination(self, contamination) -> None:
         if isinstance(contamination, Real):
-            self.thresholder_ = None
             self._set_threshold_value(float(np.percentile(self.decision_scores_, 100 * (1 - contamination))))
+            self._outlier_share = float(contamination)
             return
         self.thresholder_ = copy.deepcopy(contamination)  # a parameter is never changed by fit
         self.thresholder_.fit(self.decision_scores_)
         self.labels_ = np.asarray(self.thresholder_.labels_).astype(int).ravel()
         threshold = getattr(self.thresholder_, "thresh_", None)
         self.threshold_ = float(self.labels_.mean() if threshold is None else threshold)
+        self._outlier_share = float(self.labels_.mean())
 
     def _set_threshold_value(self, threshold: float) -> None:
+        self.thresholder_ = None
         self.threshold_ = threshold
         self.labels_ = (self.decision_scores_ > threshold).astype(int)
+        self._outlier_share = float(self.labels_.mean())
 
     @property
     def offset_(self):
@@ -92,7 +95,6 @@ class DualContractDetector(BaseDetector):
                 raise ValueError(
                     f"The 'threshold' parameter of set_threshold must be a finite number. Got {threshold!r} instead."
                 )
-            self.thresholder_ = None
             self._set_threshold_value(float(threshold))
             return self
         if isinstance(contamination, Real) and not 0 < contamination <= 0.5:
@@ -240,7 +242,8 @@ class DualContractDetector(BaseDetector):
 
     def _predict_rank(self, X, normalized=False):
         """Rank of each sample's anomaly score among the training scores, as PyOD's combination methods ask for it."""
-        ranks = np.searchsorted(np.sort(self.decision_scores_), self._anomaly_scores(X))
+        scores = self._anomaly_scores(X)
+        ranks = np.searchsorted(np.sort(self.decision_scores_), scores)
         return ranks / max(ranks.max(), 1) if normalized else ranks
 
     def _outliers(self, scores):
@@ -256,8 +259,7 @@ class DualContractDetector(BaseDetector):
     def _confidence(self, scores):
         n = len(self.decision_scores_)
         not_above = np.searchsorted(np.sort(self.decision_scores_), scores, side="right")
-        share = self.contamination if isinstance(self.contamination, Real) else self.labels_.mean()
-        confidence = 1 - binom.cdf(n - int(n * share), n, (1 + not_above) / (2 + n))
+        confidence = 1 - binom.cdf(n - int(n * self._outlier_share), n, (1 + not_above) / (2 + n))
         return np.where(self._outliers(scores) == 1, confidence, 1 - confidence)
 
     def __sklearn_tags__(self):

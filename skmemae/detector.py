@@ -74,7 +74,7 @@ class MemAEDetector(DualContractDetector):
     learning_rate : float, default=2e-3
         Peak learning rate of Adam; it rises over the first tenth of training and then falls to zero along a cosine.
     batch_size : "auto" or int, default="auto"
-        "auto" is about a twentieth of the samples, between 32 and 1024.
+        "auto" is about a twentieth of the samples, between 32 and 1024. At least 2.
     max_epochs : "auto" or int, default="auto"
         "auto" makes for some 2000 steps, between 20 and 200 epochs.
     validation_fraction : float in [0, 1), default=0.1
@@ -165,7 +165,7 @@ class MemAEDetector(DualContractDetector):
         "anomaly_score": [StrOptions({"auto", "reconstruction", "relative", "combined"})],
         "scaling": [StrOptions({"auto", "standard", "minmax"}), None],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 2, None, closed="left")],
         "max_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "validation_fraction": [Interval(Real, 0, 1, closed="left")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],

@@ -251,7 +251,11 @@ def test_the_threshold_moves_without_a_refit(table):
     X, _ = table
     det = detector(contamination=0.1).fit(X)
     assert det.labels_.sum() == 30
+    at_ten_percent = det.predict_confidence(X)
     assert det.set_threshold(0.05).labels_.sum() == 15 and det.predict(X).sum() == 15
+    refitted = detector(contamination=0.05).fit(X)
+    np.testing.assert_array_equal(det.predict_confidence(X), refitted.predict_confidence(X))
+    assert not np.array_equal(det.predict_confidence(X), at_ten_percent)
     assert det.set_threshold(threshold=1e9).labels_.sum() == 0
     assert det.offset_ == -1e9
     for wrong in ({}, {"contamination": 0.1, "threshold": 1.0}, {"contamination": 0.9}, {"threshold": np.nan}):
@@ -301,7 +305,7 @@ BAD_PARAMETERS = {
     "anomaly_score": ["best"],
     "scaling": ["robust", True],
     "learning_rate": [0, -1],
-    "batch_size": [0, 1.5],
+    "batch_size": [0, 1, 1.5],
     "max_epochs": [0, -1, 2.5],
     "validation_fraction": [1.0, -0.1],
     "n_iter_no_change": [0],
@@ -389,9 +393,10 @@ def test_constant_columns_and_constant_data_are_fine(table):
 
 @pytest.mark.parametrize("n", [2, 3, 33, 65])
 def test_few_rows_and_awkward_batches_train(rng, n):
-    for shape in ((4,), (5, 6)):
-        det = detector(batch_size=32).fit(rng.normal(size=(n, *shape)))
-        assert np.isfinite(det.decision_scores_).all()
+    for shape in ((4,), (5, 6), (1, 1)):
+        for params in ({"batch_size": 32}, {"batch_size": 2}, {"validation_fraction": 0.9}):
+            det = detector(**params).fit(rng.normal(size=(n, *shape)))
+            assert np.isfinite(det.decision_scores_).all()
 
 
 def test_an_interruption_leaves_the_detector_as_it_was(table):

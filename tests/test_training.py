@@ -100,7 +100,7 @@ def test_a_diverging_loss_is_an_error_that_says_what_to_do():
 
 
 @pytest.mark.parametrize(
-    "n, batch_size, sizes", [(10, 4, [4, 4, 2]), (9, 4, [4, 5]), (1, 4, [1]), (3, 100, [3]), (5, 1, [1] * 3 + [2])]
+    "n, batch_size, sizes", [(10, 4, [4, 4, 2]), (9, 4, [4, 5]), (1, 4, [1]), (3, 100, [3]), (5, 2, [2, 3])]
 )
 def test_no_row_is_dropped_and_no_last_batch_has_one_row(n, batch_size, sizes):
     steps = split_rows(torch.arange(n), batch_size)

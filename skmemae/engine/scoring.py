@@ -19,9 +19,9 @@ class Score(NamedTuple):
     Attributes
     ----------
     kind : {"reconstruction", "relative", "combined"}
-        "reconstruction" is the squared l2 error in scaled units, the paper's criterion; "relative" divides it by the l2 norm
-        of the sample; "combined" is the l1 error times ``1 + distance / (10 * typical_distance)``, with the squared distance
-        between query and read-out.
+        "reconstruction" is the squared l2 error in scaled units, the paper's criterion. "relative" divides it by the l2 norm
+        of the sample, with one unit a number added under the root so that blank samples stay finite. "combined" is the l1
+        error times ``1 + distance / (10 * typical_distance)``, with the squared distance between query and read-out.
     typical_distance : float
         Median of that distance over the training samples.
     """
@@ -73,7 +73,7 @@ def training_scores(network: MemAE, batches: Batches, kind: str) -> TrainingScor
         queries += len(used)
     terms = np.concatenate(terms)
     score = score._replace(typical_distance=float(np.median(terms[:, 1])) or 1.0)
-    usage = usage.double().cpu().numpy() / max(queries, 1)
+    usage = usage.cpu().double().numpy() / max(queries, 1)
     return TrainingScores(score, score.combine(terms), usage, float(missed) / max(queries, 1))
 
 

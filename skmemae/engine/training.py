@@ -60,7 +60,7 @@ def train(network: MemAE, batches: Batches, settings: Settings, generator: torch
     """
     s = settings
     rows = torch.randperm(len(batches), generator=generator)
-    n_held_out = int(s.validation_fraction * len(rows))
+    n_held_out = min(int(s.validation_fraction * len(rows)), len(rows) - 2)  # batch normalisation needs two rows
     held_out, rows = rows[:n_held_out], rows[n_held_out:]
     epochs_alone, epochs_of_care = _phases(network, s)
     optimiser = Adam(network)
@@ -143,7 +143,7 @@ def _train_epoch(model, batches, rows, s, optimiser, epoch, generator, track_usa
 
 
 def split_rows(order: Tensor, batch_size: int) -> list[Tensor]:
-    """Batches of rows; nothing is dropped, and a last batch of one joins its neighbour (batch normalisation needs two)."""
+    """Batches of rows; nothing is dropped, and a last batch of one joins its neighbour."""
     steps = list(order.split(batch_size))
     if len(steps) > 1 and len(steps[-1]) == 1:
         steps[-2:] = [torch.cat(steps[-2:])]
