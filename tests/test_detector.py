@@ -427,3 +427,13 @@ def test_an_interrupted_first_fit_leaves_it_unfitted(table, monkeypatch):
     assert not hasattr(det, "n_features_in_")
     with pytest.raises(NotFittedError):
         det.predict(X)
+
+
+def test_skops_loads_it_trusting_the_detector_alone(table):
+    skops = pytest.importorskip("skops.io")
+    X, _ = table
+    det = detector().fit(X)
+    data = skops.dumps(det)
+    assert skops.get_untrusted_types(data=data) == ["skmemae.detector.MemAEDetector"]
+    again = skops.loads(data, trusted=["skmemae.detector.MemAEDetector"])
+    np.testing.assert_array_equal(again.decision_function(X), det.decision_function(X))
