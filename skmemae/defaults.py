@@ -55,13 +55,17 @@ def widths(given, layout, unit):
 
 
 def memory_size(given, n_samples, layout, unit, widths):
-    """A hundred items, or a quarter of the queries where those are few: prototypes, not copies of the training set."""
+    """A hundred items, five hundred for locations, or a quarter of the queries where those are few.
+
+    Prototypes, not copies of the training set; locations are more various than samples.
+    """
     if given != "auto":
         return int(given)
-    queries = n_samples
+    queries, most = n_samples, 100
     if unit == "location":
         queries *= math.prod(-(-size // 2 ** len(widths)) for size in layout.sample_shape[1:])
-    return min(100, max(2, queries // 4))
+        most = 500
+    return min(most, max(2, queries // 4))
 
 
 def batch_size(given, n_samples):

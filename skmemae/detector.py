@@ -49,8 +49,8 @@ class MemAEDetector(DualContractDetector):
         Axis of X that holds the channels, 1 or -1; None if there is none. "auto" takes the last axis for channels if its
         size is 1, 3 or 4 and that of axis 1 is not.
     memory_size : "auto" or int, default="auto"
-        N, the number of memory items; 0 makes the plain autoencoder. "auto" is 100, or a quarter of the
-        queries if that is less.
+        N, the number of memory items; 0 makes the plain autoencoder. "auto" is 100, or 500 with a query
+        per location, or a quarter of the training queries if that is less.
     memory_unit : {"auto", "sample", "location"}, default="auto"
         One query per sample, or one per position of the feature map. "auto" is "location" for clips, else "sample".
     similarity : {"cosine", "dot"}, default="cosine"

@@ -32,6 +32,7 @@ def test_memory_size_is_a_quarter_of_the_queries_up_to_a_hundred(n, expected):
 def test_locations_are_queries():
     layout = plan_layout((1, 4, 8, 8))
     assert defaults.memory_size("auto", 3, layout, "location", (16, 32)) == 3 * 1 * 2 * 2 // 4
+    assert defaults.memory_size("auto", 1000, layout, "location", (16, 32)) == 500
 
 
 @pytest.mark.parametrize("n", [2, 100, 1000, 20_000, 10**7])
