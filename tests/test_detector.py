@@ -414,6 +414,20 @@ def test_an_interruption_leaves_the_detector_as_it_was(table):
     assert np.array_equal(det.decision_function(X), scores)
 
 
+def test_an_interruption_of_scoring_leaves_gradients_on(table, monkeypatch):
+    X, _ = table
+    det = detector().fit(X)
+
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("skmemae.engine.scoring.Score.terms", interrupt)
+    with pytest.raises(KeyboardInterrupt) as kept:  # a notebook keeps the traceback and its frames as well
+        det.decision_function(X)
+    assert kept.tb is not None
+    assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+
+
 def test_an_interrupted_first_fit_leaves_it_unfitted(table, monkeypatch):
     X, _ = table
 

@@ -54,6 +54,7 @@ class TrainingScores(NamedTuple):
     zero_row_fraction: float  # share of the queries whose weights all missed the threshold
 
 
+@torch.inference_mode()
 def training_scores(network: MemAE, batches: Batches, kind: str) -> TrainingScores:
     """Anomaly scores and the state of the memory in one pass."""
     score, terms = Score(kind), []
@@ -99,23 +100,26 @@ def addressing_weights(network: MemAE, batches: Batches) -> np.ndarray:
     return _collect(network, batches, lambda x, output: output.weights)
 
 
+@torch.inference_mode()
 def decoded_items(network: MemAE, layout: Layout, scaling: Scaling, device) -> np.ndarray:
     """What each memory item decodes to when it answers alone, in the units and the shape of X: (N, \\*array_shape)."""
     network.eval()
-    with torch.inference_mode():
-        encoding = network.encoder(torch.zeros(1, *layout.sample_shape, device=device))
-        decoded = network.decode_items(encoding.shape[1:])
-        return layout.from_network(scaling.undo(decoded)).cpu().numpy()
+    encoding = network.encoder(torch.zeros(1, *layout.sample_shape, device=device))
+    decoded = network.decode_items(encoding.shape[1:])
+    return layout.from_network(scaling.undo(decoded)).cpu().numpy()
 
 
 def _passes(network: MemAE, batches: Batches):
-    """Yield (samples, how many of them are real, output) chunk by chunk."""
+    """Yield (samples, how many of them are real, output) chunk by chunk.
+
+    The caller switches gradients off: a generator that is left half-way, as by Ctrl-C, would leave them off for ever.
+    """
     network.eval()
-    with torch.inference_mode():
-        for x, count in batches.chunks(_CHUNK[batches.layout.family]):
-            yield x, count, network(x)
+    for x, count in batches.chunks(_CHUNK[batches.layout.family]):
+        yield x, count, network(x)
 
 
+@torch.inference_mode()
 def _collect(network: MemAE, batches: Batches, function) -> np.ndarray:
     """Apply a function of (samples, output) to all chunks and drop the padding."""
     return np.concatenate([function(x, output)[:count].cpu().numpy() for x, count, output in _passes(network, batches)])
