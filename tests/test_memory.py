@@ -49,6 +49,22 @@ def test_the_mask_agrees_with_the_published_quotient_away_from_the_threshold(mul
     torch.testing.assert_close(memory(query).weights[clear], expected[clear], rtol=0, atol=1e-5)
 
 
+def test_the_published_quotient_has_the_gradient_of_a_cliff():
+    """One unit in the last place above lambda; the mask has the gradient 1 there."""
+    threshold = torch.tensor(0.0025)
+    weight = torch.nextafter(threshold, torch.tensor(1.0)).requires_grad_()
+    (torch.relu(weight - threshold) * weight / ((weight - threshold).abs() + 1e-12)).backward()
+    assert weight.grad.abs() > 10_000
+
+
+@pytest.mark.parametrize("size, width", [(100, 1024), (500, 1024), (2000, 256)])
+def test_at_temperature_one_random_items_can_hardly_be_told_apart(size, width):
+    """The paper's settings: the largest of N weights is about 1.25/N at most."""
+    memory = filled(size, width)
+    query = torch.randn(64, width, generator=torch.Generator().manual_seed(1))
+    assert size * float(torch.softmax(memory.logits(query), dim=-1).amax(dim=-1).mean()) < 1.27
+
+
 @given(
     logits=st.lists(st.floats(-30, 30), min_size=2, max_size=12),
     multiple=st.floats(0, 6),

@@ -12,6 +12,7 @@ from skmemae.engine.training import (
     Adam,
     Settings,
     fill_memory,
+    mean_squared_error_sum,
     objective,
     revive_items,
     schedule,
@@ -87,10 +88,11 @@ def test_training_stops_early_and_keeps_the_best_parameters():
 
 def test_the_best_parameters_are_those_with_the_smallest_held_out_error():
     network, batches, generator = problem(memory_size=0, n=40)
-    history = train(network, batches, SETTINGS._replace(max_epochs=60, validation_fraction=0.3), generator)
-    rows = torch.randperm(40, generator=torch.Generator().manual_seed(0))
-    assert len(rows) == 40
-    assert min(history.validation_curve) < history.validation_curve[0]
+    state = generator.get_state()
+    history = train(network, batches, SETTINGS._replace(max_epochs=60, validation_fraction=0.3, tol=0.0), generator)
+    held_out = torch.randperm(40, generator=generator.set_state(state))[:12]
+    assert np.argmin(history.validation_curve) < 59  # the last epoch is not the best one
+    assert mean_squared_error_sum(network, batches, held_out) == pytest.approx(min(history.validation_curve), rel=1e-6)
 
 
 def test_a_diverging_loss_is_an_error_that_says_what_to_do():
@@ -156,12 +158,24 @@ def test_items_that_nobody_uses_are_revived_and_others_left_alone():
     assert optimiser.means[at].sum(dim=1).tolist() == [4, 0, 4, 0, 4, 4]
 
 
-def test_revival_puts_the_memory_to_use():
-    """From a memory that one item answers, training brings all items back."""
+@pytest.mark.parametrize("revival", [True, False])
+def test_revival_puts_a_collapsed_memory_to_use(monkeypatch, revival):
+    """All items but one start opposite to every query, where nothing reaches them."""
+
+    def collapse(network, batches, rows, generator):
+        with torch.no_grad():
+            center = network.encoder(batches.take(rows)).mean(dim=0)
+            network.memory.items.copy_(-1e3 * center)
+            network.memory.items[0] = center
+
+    monkeypatch.setattr("skmemae.engine.training.fill_memory", collapse)
+    if not revival:
+        monkeypatch.setattr("skmemae.engine.training.revive_items", lambda *args: None)
     network, batches, generator = problem(n=400, memory_size=16, temperature=0.05)
+    batches._resident += 3  # one-sided data, so that queries have a common direction
     train(network, batches, SETTINGS._replace(max_epochs=40), generator)
-    used = (network(batches.take(torch.arange(400))).weights > 0).any(dim=0)
-    assert used.float().mean() > 0.9
+    used = (network(batches.take(torch.arange(400))).weights > 0).any(dim=0).float().mean()
+    assert used > 0.9 if revival else used < 0.5
 
 
 @pytest.mark.parametrize("unit", ["sample", "location"])

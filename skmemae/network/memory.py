@@ -32,7 +32,7 @@ class SparseSoftmax(torch.autograd.Function):
         weights = torch.softmax(logits, dim=-1)
         best = weights.amax(dim=-1, keepdim=True)
         kept = 1.0
-        if threshold > 0:
+        if threshold > _TINY:
             # A row whose best weight misses the threshold is cut right below its best weight instead. In units of the cut all
             # rows have the same threshold, for which torch has a fast function.
             cut = (best * _JUST_BELOW).clamp_max_(threshold) if keep_best else threshold
