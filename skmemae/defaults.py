@@ -1,6 +1,7 @@
 """What the ``None`` and "auto" of MemAEDetector's parameters come to, all in one place."""
 
 import math
+from numbers import Integral
 
 STEPS = 2000  # optimiser steps that "auto" epochs aim at
 
@@ -38,12 +39,12 @@ def widths(given, layout, unit):
     """
     least = 2 if layout.family != "fc" and unit == "sample" else 1
     if given is not None:
-        if len(given) < least or not all(isinstance(w, int) and not isinstance(w, bool) and w > 0 for w in given):
+        if len(given) < least or not all(isinstance(w, Integral) and not isinstance(w, bool) and w > 0 for w in given):
             raise ValueError(
                 f"The 'widths' parameter of MemAEDetector must be None or a tuple of at least {least} positive int. "
                 f"Got {given!r} instead."
             )
-        return tuple(given)
+        return tuple(int(w) for w in given)
     # Half as wide as a sample: an encoder that need not choose what to keep reconstructs outliers like the rest. Never one
     # number alone, of which a cosine knows the sign and nothing else.
     code = min(32, max(2, math.prod(layout.sample_shape) // 2))

@@ -1,5 +1,6 @@
 """What the "auto" of the parameters comes to."""
 
+import numpy as np
 import pytest
 
 from skmemae import defaults
@@ -20,7 +21,7 @@ from skmemae.engine.samples import plan_layout
 )
 def test_widths_follow_the_shape(array_shape, unit, expected):
     assert defaults.widths(None, plan_layout(array_shape), unit) == expected
-    assert defaults.widths([7, 5], plan_layout(array_shape), unit) == (7, 5)
+    assert defaults.widths([np.int64(7), 5], plan_layout(array_shape), unit) == (7, 5)
 
 
 @pytest.mark.parametrize("n, expected", [(2, 2), (40, 10), (300, 75), (400, 100), (10**6, 100)])

@@ -39,6 +39,8 @@ def tasks():
 
 def run(args):
     """Fill every cell, print a table per data set, write CSV, JSON and a picture."""
+    if args.seeds < 1:
+        raise SystemExit(f"--seeds must be at least 1, got {args.seeds}")
     rows, kept = [], {}
     todo = list(tasks())
     with tqdm(total=len(todo) * args.seeds * len(make_detectors(0)), desc="overview", unit="fit") as bar:
