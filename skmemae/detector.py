@@ -378,20 +378,10 @@ class MemAEDetector(DualContractDetector):
         }
 
     def _settings(self, n_samples):
-        """The training loop's numbers."""
+        """The parameters that the training loop has under the same names, with "auto" resolved."""
+        given = Settings(**{name: getattr(self, name) for name in Settings._fields})
         batch_size = defaults.batch_size(self.batch_size, n_samples)
-        return Settings(
-            learning_rate=self.learning_rate,
-            batch_size=batch_size,
-            max_epochs=defaults.max_epochs(self.max_epochs, n_samples, batch_size),
-            validation_fraction=self.validation_fraction,
-            n_iter_no_change=self.n_iter_no_change,
-            tol=self.tol,
-            entropy_weight=self.entropy_weight,
-            latent_l1=self.latent_l1,
-            precision=self.precision,
-            verbose=int(self.verbose),
-        )
+        return given._replace(batch_size=batch_size, max_epochs=defaults.max_epochs(self.max_epochs, n_samples, batch_size))
 
     def _check_memory(self, method):
         if self.model_.memory is None:

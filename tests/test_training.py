@@ -12,7 +12,7 @@ from skmemae.engine.training import (
     Adam,
     Settings,
     fill_memory,
-    mean_squared_error_sum,
+    held_out_error,
     objective,
     revive_items,
     schedule,
@@ -92,7 +92,7 @@ def test_the_best_parameters_are_those_with_the_smallest_held_out_error():
     history = train(network, batches, SETTINGS._replace(max_epochs=60, validation_fraction=0.3, tol=0.0), generator)
     held_out = torch.randperm(40, generator=generator.set_state(state))[:12]
     assert np.argmin(history.validation_curve) < 59  # the last epoch is not the best one
-    assert mean_squared_error_sum(network, batches, held_out) == pytest.approx(min(history.validation_curve), rel=1e-6)
+    assert held_out_error(network, batches, held_out, 5) == pytest.approx(min(history.validation_curve), rel=1e-6)
 
 
 def test_a_diverging_loss_is_an_error_that_says_what_to_do():
@@ -134,7 +134,7 @@ def test_our_adam_is_torchs_adam():
 @pytest.mark.parametrize("memory_size", [5, 20, 300])
 def test_the_memory_starts_at_distinct_encodings(memory_size):
     network, batches, generator = problem(n=100, memory_size=memory_size)
-    fill_memory(network, batches, torch.arange(100), generator)
+    fill_memory(network, batches, torch.arange(100), 32, generator)
     items = network.memory.items.detach()
     with torch.no_grad():
         encodings = network.encoder(batches.take(torch.arange(100)))
@@ -151,7 +151,7 @@ def test_items_that_nobody_uses_are_revived_and_others_left_alone():
             m.fill_(1.0)
     before = network.memory.items.detach().clone()
     usage = torch.tensor([40.0, 0.0, 30.0, 0.1, 50.0, 80.0])
-    revive_items(network, usage, batches, torch.arange(200), optimiser, generator)
+    revive_items(network, usage, batches, torch.arange(200), 32, optimiser, generator)
     moved = (network.memory.items != before).any(dim=1)
     assert moved.tolist() == [False, True, False, True, False, False]
     at = next(i for i, p in enumerate(optimiser.parameters) if p is network.memory.items)
@@ -162,7 +162,7 @@ def test_items_that_nobody_uses_are_revived_and_others_left_alone():
 def test_revival_puts_a_collapsed_memory_to_use(monkeypatch, revival):
     """All items but one start opposite to every query, where nothing reaches them."""
 
-    def collapse(network, batches, rows, generator):
+    def collapse(network, batches, rows, batch_size, generator):
         with torch.no_grad():
             center = network.encoder(batches.take(rows)).mean(dim=0)
             network.memory.items.copy_(-1e3 * center)

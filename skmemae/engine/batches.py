@@ -19,7 +19,7 @@ class Scaling(NamedTuple):
     Attributes
     ----------
     center, scale : ndarray that broadcasts against a sample of the network
-    limit : float or None
+    limit : float
         Scaled values beyond it are compressed logarithmically, so that one wild column of one row cannot drown the rest and
         no square overflows, while the order of values is kept. Infinite for no limit.
     """
@@ -87,7 +87,7 @@ def learn_scaling(X, layout: Layout, kind: str | None) -> Scaling:
 class Batches:
     """Samples of X as scaled float32 tensors on a device.
 
-    What fits is copied to the device once, uint8 as it is; else rows are read when they are asked for.
+    What fits is copied to the device once, bytes of images and clips as they are; else rows are read when they are asked for.
 
     Parameters
     ----------
@@ -105,13 +105,12 @@ class Batches:
         self.layout = layout
         self.scaling = scaling
         self.device = device
-        bytes_each = 1 if X.dtype == np.uint8 else 4
-        size = bytes_each * int(np.prod(X.shape))
+        # Scaling with a limit looks at values, which would make the device wait in every batch.
+        self._raw = X.dtype == np.uint8 and not np.isfinite(scaling.limit)
+        dtype = torch.uint8 if self._raw else torch.float32
         self._resident = None
-        if resident or (resident is None and size <= _RESIDENT_BYTES):
-            self._resident = torch.empty(
-                X.shape[0], *layout.sample_shape, dtype=torch.uint8 if bytes_each == 1 else torch.float32, device=device
-            )
+        if resident or (resident is None and dtype.itemsize * int(np.prod(X.shape)) <= _RESIDENT_BYTES):
+            self._resident = torch.empty(X.shape[0], *layout.sample_shape, dtype=dtype, device=device)
             start = 0
             for block in _blocks(X):
                 self._resident[start : start + len(block)] = self._to_tensor(block)
@@ -139,23 +138,22 @@ class Batches:
                 block = self._finish(self._to_tensor(self.X[start : start + rows]))
             else:
                 block = self._finish(self._resident[start : start + rows])
-            short = -len(block) % size
-            if short:
-                block = torch.cat([block, block.new_zeros(short, *block.shape[1:])])
             for chunk in block.split(size):
-                start += size
-                yield chunk, min(size, size - (start - len(self)))
+                count = len(chunk)
+                if count < size:
+                    chunk = torch.cat([chunk, chunk.new_zeros(size - count, *chunk.shape[1:])])
+                yield chunk, count
 
     def _to_tensor(self, block) -> Tensor:
         """A copy of a block as uint8, or as scaled float32; on the CPU, where float64 always works."""
         exact = block.dtype.itemsize > 4 or block.dtype.kind in "iu"
-        kind = np.uint8 if block.dtype == np.uint8 else np.float64 if exact else np.float32
+        kind = np.uint8 if self._raw else np.float64 if exact else np.float32
         samples = self.layout.to_network(torch.from_numpy(np.array(block, dtype=kind)))
-        return samples if kind == np.uint8 else self.scaling.apply(samples)
+        return samples if self._raw else self.scaling.apply(samples)
 
     def _finish(self, samples: Tensor) -> Tensor:
         samples = samples.to(self.device)
-        return self.scaling.apply(samples.float()) if samples.dtype == torch.uint8 else samples
+        return self.scaling.apply(samples.float()) if self._raw else samples
 
 
 def _blocks(X):

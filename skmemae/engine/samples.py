@@ -52,7 +52,7 @@ def plan_layout(array_shape, backbone="auto", sample_shape=None, channel_axis="a
     """
     array_shape = tuple(int(size) for size in array_shape)
     if min(array_shape) == 0:
-        raise ValueError(f"Found array with samples of shape {array_shape}: every axis needs a minimum of 1 is required.")
+        raise ValueError(f"Found array with samples of shape {array_shape} while a minimum of 1 is required along every axis.")
     shaped = array_shape if sample_shape is None else tuple(int(size) for size in sample_shape)
     if math.prod(shaped) != math.prod(array_shape) or min(shaped) < 1:
         raise ValueError(

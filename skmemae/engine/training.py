@@ -16,7 +16,6 @@ from skmemae.network.memae import MemAE
 _WARM_UP = 0.1  # share of the epochs before the memory comes in
 _CARE = 0.6  # share of the epochs after which the items are left alone
 _FAIR_SHARE = 0.05  # items that carry less than this part of 1/N are revived
-_SCORED_AT_ONCE = 1024
 
 
 class Settings(NamedTuple):
@@ -64,16 +63,14 @@ def train(network: MemAE, batches: Batches, settings: Settings, generator: torch
     held_out, rows = rows[:n_held_out], rows[n_held_out:]
     epochs_alone, epochs_of_care = _phases(network, s)
     optimiser = Adam(network)
-    model = MemAE(network.encoder, network.decoder) if epochs_alone else network
-    if network.memory is not None and not epochs_alone:
-        fill_memory(network, batches, rows, generator)
+    alone = MemAE(network.encoder, network.decoder)
     loss_curve, validation_curve = [], []
     best, best_state, waited = math.inf, None, 0
     with Progress(s.max_epochs, s.verbose) as progress:
         for epoch in range(s.max_epochs):
-            if epoch == epochs_alone and model is not network:
-                fill_memory(network, batches, rows, generator)
-                model = network
+            model = alone if epoch < epochs_alone else network
+            if epoch == epochs_alone and network.memory is not None:
+                fill_memory(network, batches, rows, s.batch_size, generator)
             revive = model.memory is not None and epoch < epochs_of_care
             loss, usage = _train_epoch(model, batches, rows, s, optimiser, epoch, generator, track_usage=revive)
             loss_curve.append(loss)
@@ -83,9 +80,9 @@ def train(network: MemAE, batches: Batches, settings: Settings, generator: torch
                     f"(now {s.learning_rate}) or let scaling='auto' bring X to unit scale."
                 )
             if revive:
-                revive_items(network, usage, batches, rows, optimiser, generator)
+                revive_items(network, usage, batches, rows, s.batch_size, optimiser, generator)
             if n_held_out:
-                validation_curve.append(mean_squared_error_sum(model, batches, held_out))
+                validation_curve.append(held_out_error(model, batches, held_out, s.batch_size))
             progress.epoch(loss, validation_curve)
             if n_held_out and model is network and not revive:
                 if validation_curve[-1] < best * (1 - s.tol):
@@ -203,14 +200,14 @@ class Adam:
 
 
 @torch.no_grad()
-def fill_memory(network: MemAE, batches: Batches, rows: Tensor, generator: torch.Generator) -> None:
+def fill_memory(network, batches, rows, batch_size, generator) -> None:
     """Start the items at encodings of random samples."""
     items = network.memory.items
-    items.copy_(_random_queries(network, batches, rows, len(items), generator))
+    items.copy_(_random_queries(network, batches, rows, batch_size, len(items), generator))
 
 
 @torch.no_grad()
-def revive_items(network, usage, batches, rows, optimiser, generator) -> None:
+def revive_items(network, usage, batches, rows, batch_size, optimiser, generator) -> None:
     """Put items that hardly anybody uses at queries of random samples.
 
     Random, not badly reconstructed ones: where the training data holds outliers, those would fill the memory.
@@ -218,22 +215,23 @@ def revive_items(network, usage, batches, rows, optimiser, generator) -> None:
     idle = torch.nonzero(usage < _FAIR_SHARE * usage.sum() / len(usage)).flatten()
     if len(idle) == 0:
         return
-    network.memory.items[idle] = _random_queries(network, batches, rows, len(idle), generator)
+    network.memory.items[idle] = _random_queries(network, batches, rows, batch_size, len(idle), generator)
     optimiser.forget(network.memory.items, idle)
 
 
-def _random_queries(network, batches, rows, count, generator) -> Tensor:
-    """Queries of random samples, (count, C); jittered copies of them where there are too few."""
+def _random_queries(network, batches, rows, batch_size, count, generator) -> Tensor:
+    """Queries of random samples at random locations, (count, C), slightly moved; several of a sample only where it must be."""
     network.eval()
-    rows = rows[torch.randperm(len(rows), generator=generator)[: max(count, 2)]]
+    rows = rows[torch.randperm(len(rows), generator=generator)[:count]]
+    of_each = -(-count // len(rows))
     queries = []
-    for batch in rows.split(_SCORED_AT_ONCE):
+    for batch in rows.split(batch_size):
         found = network.queries(network.encoder(batches.take(batch))).movedim(1, -1)
-        queries.append(found.flatten(0, -2))
-    queries = torch.cat(queries).float()
-    chosen = torch.randperm(len(queries), generator=generator)[:count]
-    chosen = chosen.repeat(-(-count // len(chosen)))[:count]
-    return _jitter(queries[chosen.to(queries.device)], generator)
+        found = found.reshape(len(batch), -1, found.shape[-1]).float()  # (b, locations, C)
+        at = torch.randint(found.shape[1], (len(batch), of_each), generator=generator).to(found.device)
+        queries.append(found.take_along_dim(at.unsqueeze(-1), dim=1))
+    queries = torch.cat(queries).transpose(0, 1).flatten(0, 1)  # one of each sample before a second of any
+    return _jitter(queries[:count], generator)
 
 
 def _jitter(items: Tensor, generator: torch.Generator) -> Tensor:
@@ -243,11 +241,11 @@ def _jitter(items: Tensor, generator: torch.Generator) -> Tensor:
 
 
 @torch.inference_mode()
-def mean_squared_error_sum(model: MemAE, batches: Batches, rows: Tensor) -> float:
+def held_out_error(model: MemAE, batches: Batches, rows: Tensor, batch_size: int) -> float:
     """Squared error of the rows, summed over a sample and averaged over samples."""
     model.eval()
     total = torch.zeros((), device=batches.device)
-    for batch in rows.split(_SCORED_AT_ONCE):
+    for batch in rows.split(batch_size):
         x = batches.take(batch)
         total += (model(x).reconstruction - x).square().sum()
     return float(total) / len(rows)
