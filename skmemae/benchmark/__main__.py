@@ -2,9 +2,16 @@
 
 import argparse
 
-from skmemae.benchmark import overview, speed
+from skmemae.benchmark import ablation, kddcup99, odds, one_class, overview, speed
 
-PROTOCOLS = {"overview": overview, "speed": speed}
+PROTOCOLS = {
+    "overview": overview,
+    "one-class": one_class,
+    "kddcup99": kddcup99,
+    "odds": odds,
+    "ablation": ablation,
+    "speed": speed,
+}
 
 
 def main(argv=None):

@@ -2,16 +2,21 @@
 
 import numpy as np
 from pyod.models.auto_encoder import AutoEncoder
+from pyod.models.deep_svdd import DeepSVDD
 from pyod.models.iforest import IForest
 from pyod.models.kde import KDE
 from pyod.models.knn import KNN
 from pyod.models.ocsvm import OCSVM
+from pyod.models.vae import VAE
 from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
 
-from skmemae import MemAEDetector
+from skmemae import MemAEDetector, presets
 
 OURS = "MemAE"
+WITHOUT = "no memory"
+PRESET = "MemAE, paper's preset"
+DEEP = ("AutoEncoder", "VAE", "DeepSVDD")
 
 
 class PCAError(BaseEstimator):
@@ -30,22 +35,47 @@ class PCAError(BaseEstimator):
         return ((X - self.pca_.inverse_transform(self.pca_.transform(X))) ** 2).sum(axis=1)
 
 
+class DeepSVDDOfAnyWidth(BaseEstimator):
+    """PyOD's DeepSVDD, which wants to be told the number of columns before it sees them."""
+
+    def __init__(self, random_state=None):
+        self.random_state = random_state
+
+    def fit(self, X):
+        """Fit with the number of columns of X."""
+        self.detector_ = DeepSVDD(X.shape[1], random_state=self.random_state, verbose=0).fit(X)
+        return self
+
+    def decision_function(self, X):
+        """Distance from the centre, higher = more abnormal."""
+        return self.detector_.decision_function(X)
+
+
 class OnScaledRows(BaseEstimator):
     """A baseline on flattened and scaled samples.
 
     Columns of tables are standardised. Images and clips are scaled as a whole: giving each pixel unit variance would blow up
     the noise of pixels that hardly ever change, and the baselines lose by it.
+
+    Parameters
+    ----------
+    detector : estimator
+    most : int or None, default=None
+        Train on so many random rows at most: for detectors whose cost grows with the square of the rows.
     """
 
-    def __init__(self, detector):
+    def __init__(self, detector, most=None):
         self.detector = detector
+        self.most = most
 
     def fit(self, X):
         """Learn the scaling and fit the baseline."""
         axis = 0 if X.ndim == 2 else None
-        self.mean_ = X.mean(axis=axis)
-        deviation = X.std(axis=axis)
+        self.mean_ = X.mean(axis=axis, dtype=np.float64)
+        deviation = X.std(axis=axis, dtype=np.float64)
         self.deviation_ = np.where(deviation > 0, deviation, 1.0)
+        if self.most is not None and len(X) > self.most:
+            X = X[np.random.default_rng(0).choice(len(X), self.most, replace=False)]
         self.detector.fit(self._rows(X))
         return self
 
@@ -57,15 +87,41 @@ class OnScaledRows(BaseEstimator):
         return ((X - self.mean_) / self.deviation_).reshape(len(X), -1)
 
 
-def make_detectors(seed):
-    """Fresh detectors by name; the seed goes to those that have one. "no memory" has MemAE's layers and memory_size=0."""
-    baselines = {
-        "OC-SVM": OCSVM(),
-        "KDE": KDE(),
-        "PCA": PCAError(),
-        "KNN": KNN(),
-        "IForest": IForest(random_state=seed),
-        "AutoEncoder": AutoEncoder(random_state=seed, verbose=0),
+def make_baselines(seed, most=None):
+    """Makers of fresh baselines by name; the seed goes to those that have one.
+
+    Parameters
+    ----------
+    seed : int
+    most : int or None, default=None
+        Most training rows of OC-SVM and KDE, whose cost grows with the square of the rows.
+    """
+    return {
+        "OC-SVM": lambda: OnScaledRows(OCSVM(), most),
+        "KDE": lambda: OnScaledRows(KDE(), most),
+        "PCA": lambda: OnScaledRows(PCAError()),
+        "KNN": lambda: OnScaledRows(KNN()),
+        "IForest": lambda: OnScaledRows(IForest(random_state=seed)),
+        "AutoEncoder": lambda: OnScaledRows(AutoEncoder(random_state=seed, verbose=0)),
+        "VAE": lambda: OnScaledRows(VAE(random_state=seed, verbose=0)),
+        "DeepSVDD": lambda: OnScaledRows(DeepSVDDOfAnyWidth(random_state=seed)),
     }
-    ours = {OURS: MemAEDetector(random_state=seed), "no memory": MemAEDetector(memory_size=0, random_state=seed)}
-    return {**ours, **{name: OnScaledRows(d) for name, d in baselines.items()}}
+
+
+def make_ours(seed, preset=None, **parameters):
+    """Makers of MemAEDetector: at its defaults, without the memory (the same layers), and with a preset of the paper."""
+    makers = {
+        OURS: lambda: MemAEDetector(random_state=seed, **parameters),
+        WITHOUT: lambda: MemAEDetector(memory_size=0, random_state=seed, **parameters),
+    }
+    if preset is not None:
+        makers[PRESET] = lambda: MemAEDetector(random_state=seed, **presets.paper(preset), **parameters)
+    return makers
+
+
+def select(makers, names):
+    """The makers of the given names, or all for None; an unknown name ends the program."""
+    unknown = set(names or ()) - set(makers)
+    if unknown:
+        raise SystemExit(f"--detectors knows {sorted(makers)}, got {sorted(unknown)}")
+    return {name: make for name, make in makers.items() if names is None or name in names}

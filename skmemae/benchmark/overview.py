@@ -6,17 +6,17 @@ detector runs at its defaults on every set, and no label reaches a fit.
 """
 
 from pathlib import Path
-from time import perf_counter
 
 import numpy as np
 from sklearn.datasets import load_breast_cancer, load_digits
-from sklearn.metrics import average_precision_score, roc_auc_score
 from tqdm.auto import tqdm
 
 from skmemae.benchmark import report
-from skmemae.benchmark.detectors import OURS, make_detectors
+from skmemae.benchmark.cells import evaluate
+from skmemae.benchmark.detectors import DEEP, OURS, WITHOUT, make_baselines, make_ours, select
 from skmemae.datasets import make_moving_digits, one_class_split
 
+NAMES = (OURS, WITHOUT, "OC-SVM", "KDE", "PCA", "KNN", "IForest", DEEP[0])
 COLUMNS = {"roc_auc": "±.3f", "average_precision": ".3f", "fit_seconds": ".2f", "score_seconds": ".3f"}
 
 
@@ -57,36 +57,16 @@ def run(args):
                     bar.update()
             if i + 1 == len(todo) or todo[i + 1][0] != data:
                 bar.write(f"\n{data}\n" + report.table([r for r in rows if r["data"] == data], "detector", COLUMNS))
-    print("\nmean over the data sets\n" + report.table(data_means(rows), "detector", COLUMNS))
+    print("\nmean over the data sets\n" + report.table(report.data_means(rows, COLUMNS), "detector", COLUMNS))
     report.save(rows, args.out, "overview")
     picture = draw(kept, shown, args.out)
     print(f"\n{picture.parent / 'overview.csv'}, overview.json and {picture.name} written")
 
 
-def evaluate(detector, split):
-    """Fit on the training samples, score the test samples, time both."""
-    start = perf_counter()
-    detector.fit(split.X_train)
-    fitted = perf_counter()
-    scores = detector.decision_function(split.X_test)
-    row = {
-        "roc_auc": float(roc_auc_score(split.y_test, scores)),
-        "average_precision": float(average_precision_score(split.y_test, scores)),
-        "fit_seconds": fitted - start,
-        "score_seconds": perf_counter() - fitted,
-    }
-    return row, scores
-
-
-def data_means(rows):
-    """One row per data set, detector and seed, so that a set of ten tasks weighs as much as a set of one."""
-    cells = {}
-    for row in rows:
-        cells.setdefault((row["data"], row["detector"], row["seed"]), []).append(row)
-    return [
-        {"detector": detector, "seed": seed, **{c: float(np.mean([row[c] for row in cell])) for c in COLUMNS}}
-        for (_, detector, seed), cell in cells.items()
-    ]
+def make_detectors(seed):
+    """Fresh detectors by name: ours and the baselines that take a minute or two together."""
+    makers = select({**make_ours(seed), **make_baselines(seed)}, NAMES)
+    return {name: make() for name, make in makers.items()}
 
 
 def draw(kept, shown, out):

@@ -1,39 +1,8 @@
-"""Data to try detectors on: one-class splits and moving digits. y is 1 for outliers, 0 for inliers."""
+"""Data that are made."""
 
 import numpy as np
 from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from sklearn.utils import Bunch, check_random_state
-
-
-def one_class_split(X, y, normal, *, test_size=1 / 3, outlier_share=0.3, random_state=None):
-    """The paper's one-class protocol: train on normal samples alone, test on the rest of them and some of the others.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, ...)
-    y : ndarray of shape (n_samples,)
-        Class labels.
-    normal : label or list of labels
-        The classes that are normal.
-    test_size : float, default=1/3
-        Share of the normal samples kept for the test set.
-    outlier_share : float, default=0.3
-        Share of the test set drawn from the other classes, as far as they reach.
-    random_state : int, RandomState instance or None, default=None
-
-    Returns
-    -------
-    split : Bunch
-        ``X_train`` (normal samples alone), ``X_test`` and ``y_test`` (1 = outlier).
-    """
-    rng = check_random_state(random_state)
-    inlier = np.isin(y, normal)
-    train, test = train_test_split(np.flatnonzero(inlier), test_size=test_size, random_state=rng)
-    wanted = round(len(test) * outlier_share / (1 - outlier_share))
-    outliers = rng.permutation(np.flatnonzero(~inlier))[:wanted]
-    rows = np.concatenate([test, outliers])
-    return Bunch(X_train=X[train], X_test=X[rows], y_test=(~inlier[rows]).astype(int))
 
 
 def make_moving_digits(n_clips=400, n_frames=8, size=16, random_state=None):

@@ -1,0 +1,102 @@
+"""What each part of the memory brings: the paper's table 4 and figure 7, on images, a table and clips.
+
+All rows have the same layers, the same data and the same number of epochs as MemAEDetector's defaults; one parameter differs:
+AE (no memory), AE-l1 (no memory, an l1 penalty on the encoding), nonSpar (neither shrinkage nor entropy loss), without
+shrinkage, without entropy loss, and full. Then full with memories of other sizes.
+
+MNIST: four digits, each normal in turn, as in ``one-class``. KDDCUP99: as in ``kddcup99``. Clips: digits in motion, as in the
+overview. "contaminated MNIST" is MNIST with a tenth of other digits in the training set.
+"""
+
+from functools import cache, partial
+
+import numpy as np
+from sklearn.utils import Bunch
+
+from skmemae import MemAEDetector, datasets
+from skmemae.benchmark import cells, kddcup99, report
+
+VARIANTS = {
+    "AE": {"memory_size": 0},
+    "AE-l1": {"memory_size": 0, "latent_l1": 1e-2},
+    "nonSpar": {"shrink_threshold": 0.0, "entropy_weight": 0.0},
+    "without shrinkage": {"shrink_threshold": 0.0},
+    "without entropy": {"entropy_weight": 0.0},
+    "full": {},
+}
+SIZES = (10, 30, 100, 300, 1000)
+DIGITS = (1, 3, 5, 7)
+COLUMNS = {"roc_auc": "±.4f", "fit_seconds": ".1f"}
+
+
+def add_arguments(parser):
+    """Options of the protocol."""
+    cells.add_arguments(parser, seeds=3)
+
+
+def run(args):
+    """Fill every cell, print a table per data set, draw both pictures."""
+    rows = cells.run(plan(args), f"{args.out}/ablation.jsonl", desc="ablation")
+    report.finish(rows, COLUMNS, args.out, "ablation")
+
+
+def plan(args):
+    """One cell for each data set, seed and variant."""
+    variants = {**VARIANTS, **{f"full, N = {size}": {"memory_size": size} for size in SIZES}}
+    if args.detectors:
+        variants = {name: variants[name] for name in args.detectors}
+    planned = []
+    for name in report.chosen(args.data, SETS):
+        for seed in range(args.seeds):
+            for task, split in SETS[name](args.data_home, seed):
+                for variant, parameters in variants.items():
+                    make = partial(MemAEDetector, random_state=seed, **parameters)
+                    planned.append(cells.Cell(name, task, seed, variant, make, split))
+    return planned
+
+
+def mnist(data_home, seed, contaminated=False):
+    """Yield (task, split) for some digits; with a tenth of the training set from other digits if contaminated."""
+    dataset = _load(datasets.load_mnist, data_home)
+    make = contaminated_digits if contaminated else datasets.one_class_split
+    for digit in DIGITS:
+        yield f"class {digit}", partial(make, dataset.data, dataset.target, digit, random_state=seed)
+
+
+def contaminated_digits(X, y, normal, random_state):
+    """A one-class split with other digits among the training images, a tenth of them, none of which is in the test set."""
+    split = datasets.one_class_split(X, y, normal, outlier_share=0.5, random_state=random_state)
+    outliers = np.flatnonzero(split.y_test == 1)
+    extra = outliers[: len(split.X_train) // 9]
+    kept = np.setdiff1d(np.arange(len(split.y_test)), extra)
+    X_train = np.concatenate([split.X_train, split.X_test[extra]])
+    return Bunch(X_train=X_train, X_test=split.X_test[kept], y_test=split.y_test[kept])
+
+
+def connections(data_home, seed):
+    """Yield KDDCUP99's one split."""
+    X, y = _connections(data_home)
+    yield "", partial(kddcup99.half_and_half, X, y, seed)
+
+
+def clips(data_home, seed):
+    """Yield moving digits, the same clips with another split for each seed."""
+    made = datasets.make_moving_digits(random_state=0)
+    yield "", partial(datasets.one_class_split, made.data, made.target, 0, random_state=seed)
+
+
+SETS = {"MNIST": mnist, "contaminated MNIST": partial(mnist, contaminated=True), "KDDCUP99": connections, "clips": clips}
+
+
+@cache
+def _connections(data_home):
+    dataset = _load(datasets.load_kddcup99, data_home)
+    return datasets.encode_kddcup99(dataset.data), dataset.target
+
+
+@cache
+def _load(load, data_home):
+    try:
+        return load(data_home)
+    except OSError as error:
+        raise SystemExit(str(error)) from error

@@ -1,0 +1,127 @@
+"""Cells of a protocol's table, one fit each: finished ones are kept in a file of JSON lines and not run again."""
+
+import inspect
+import json
+import platform
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.metrics import average_precision_score, roc_auc_score
+from tqdm.auto import tqdm
+
+PACKAGES = ("skmemae", "torch", "scikit-learn", "pyod", "numpy", "scipy")
+
+
+class Cell(NamedTuple):
+    """One fit to make and to score."""
+
+    data: str  # data set, a line of the table
+    task: str  # part of it, such as the class that is normal
+    seed: int
+    detector: str  # name, a column of the table
+    make: Callable[[], Any]  # an unfitted detector
+    split: Callable[[], Any]  # Bunch of X_train, X_test, y_test; the same object for cells that share it
+
+
+def add_arguments(parser, seeds):
+    """Options that all protocols of cells share."""
+    parser.add_argument("--seeds", type=int, default=seeds, metavar="K", help=f"repetitions of every cell (default: {seeds})")
+    parser.add_argument("--out", default="benchmark-results", metavar="DIR", help="where results go (default: %(default)s)")
+    parser.add_argument("--data-home", metavar="DIR", help="folder of the data; what is not there is downloaded, if it can be")
+    parser.add_argument("--data", nargs="+", metavar="NAME", help="only these data sets")
+    parser.add_argument("--detectors", nargs="+", metavar="NAME", help="only these detectors")
+
+
+def run(cells, path, measure=None, desc=None):
+    """Run the cells that the file does not hold yet, and append a row for each.
+
+    Parameters
+    ----------
+    cells : list of Cell
+    path : path-like
+        Of the JSON lines. May be interrupted at any time: the next call goes on where this one stopped. A cell whose
+        detector has other parameters than in the file is run anew, and the newest row of a cell counts.
+    measure : callable, default=None
+        (detector, split) to a dict of numbers; None for those of :func:`evaluate`.
+    desc : str, default=None
+        Title of the progress bar.
+
+    Returns
+    -------
+    rows : list of dict
+        One per cell, in the cells' order.
+    """
+    measure = measure or (lambda detector, split: evaluate(detector, split)[0])
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = {row_key(row): row for row in read(path)}
+    wanted = [(cell, (cell.data, cell.task, cell.seed, cell.detector, describe(cell.make()))) for cell in cells]
+    todo = [(cell, key) for cell, key in wanted if key not in rows]
+    versions = {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
+    split = of = None
+    with tqdm(total=len(wanted), initial=len(wanted) - len(todo), desc=desc, unit="fit") as bar, open(path, "a") as file:
+        for cell, key in todo:
+            bar.set_postfix_str(", ".join(filter(None, (cell.data, cell.task, f"seed {cell.seed}", cell.detector))))
+            if cell.split is not of:
+                split, of = cell.split(), cell.split
+            identity = dict(zip(("data", "task", "seed", "detector", "parameters"), key, strict=True))
+            numbers = measure(cell.make(), split)
+            rows[key] = {**identity, **numbers, "threads": torch.get_num_threads(), "versions": versions}
+            file.write(json.dumps(rows[key]) + "\n")
+            file.flush()
+            bar.update()
+    return [rows[key] for _, key in wanted]
+
+
+def evaluate(detector, split):
+    """Fit on the training samples, score the test samples, time both: (numbers, scores)."""
+    start = perf_counter()
+    detector.fit(split.X_train)
+    fitted = perf_counter()
+    scores = detector.decision_function(split.X_test)
+    seconds = {"fit_seconds": fitted - start, "score_seconds": perf_counter() - fitted}
+    return {**ranking(split.y_test, scores), **seconds}, scores
+
+
+def ranking(y, scores):
+    """How well scores rank the outliers (y = 1) above the inliers; all in [0, 1], higher = better."""
+    # Of as many samples as there are outliers, taken from the top, the share that are outliers.
+    top = np.argsort(-scores, kind="stable")[: np.sum(y)]
+    return {
+        "roc_auc": float(roc_auc_score(y, scores)),
+        "average_precision": float(average_precision_score(y, scores)),
+        "precision_at_n": float(np.mean(y[top])),
+    }
+
+
+def read(path):
+    """Rows of a file of JSON lines, the newest of each cell; none where there is no file."""
+    path = Path(path)
+    if not path.is_file():
+        return []
+    newest = {}
+    for line in path.read_text().splitlines():
+        row = json.loads(line)
+        newest[row_key(row)] = row
+    return list(newest.values())
+
+
+def row_key(row):
+    """What makes a row the result of one cell."""
+    return tuple(row[name] for name in ("data", "task", "seed", "detector", "parameters"))
+
+
+def describe(value) -> str:
+    """An estimator as one would write it: its class and the parameters that are not at their defaults."""
+    if not isinstance(value, BaseEstimator) and not hasattr(value, "get_params"):
+        return getattr(value, "__name__", None) or repr(value)
+    defaults = {name: p.default for name, p in inspect.signature(type(value)).parameters.items()}
+    given = {name: describe(v) for name, v in value.get_params(deep=False).items()}
+    changed = [f"{name}={text}" for name, text in given.items() if text != describe(defaults.get(name))]
+    return f"{type(value).__name__}({', '.join(changed)})"

@@ -1,0 +1,27 @@
+"""Data to try detectors on. Where a loader or a split gives y, it is 1 for outliers, 0 for inliers."""
+
+from skmemae.datasets.made import make_moving_digits
+from skmemae.datasets.published import (
+    ODDS,
+    encode_kddcup99,
+    load_cifar10,
+    load_fashion_mnist,
+    load_kddcup99,
+    load_mnist,
+    load_odds,
+)
+from skmemae.datasets.splits import clean_split, contaminated_split, one_class_split
+
+__all__ = [
+    "ODDS",
+    "clean_split",
+    "contaminated_split",
+    "encode_kddcup99",
+    "load_cifar10",
+    "load_fashion_mnist",
+    "load_kddcup99",
+    "load_mnist",
+    "load_odds",
+    "make_moving_digits",
+    "one_class_split",
+]

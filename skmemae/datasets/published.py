@@ -1,0 +1,236 @@
+"""Loaders of published data sets: from a folder of files, or through scikit-learn's downloads."""
+
+import gzip
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from scipy.io import loadmat
+from sklearn.datasets import fetch_kddcup99, fetch_openml
+from sklearn.preprocessing import OneHotEncoder
+from sklearn.utils import Bunch
+
+# sha256 of the images' bytes followed by the labels' (of images), or of the file (of tables).
+_MNIST = "c2069063c1105f2bf96266aef1ff68c6e13bdda7a54e37bf19c16f1db24efc83"
+_CIFAR10_30K = "7c533284b956e581cb7e92cfccf7cd82ca62180d842b7340ceecd4654e325eaa"
+_KDDCUP99 = "8045aca0d84e70e622d1148d7df782496f6333bf6eb979a1b0837c42a9fd9561"
+ODDS = {
+    "arrhythmia": "e4d47e499591ae31e5d7f0cd983367092353eac240f48e14c9b36457edb3460d",
+    "cardio": "5e568b6a73711012c481fa6cc984ab9c68e9a4fa44d6aeb3b43efa381c3f695b",
+    "glass": "2c506e6e1e2ca1e82a905d10a90773151ff812c4bd969c71a12db5b2bb6e7921",
+    "ionosphere": "8ac5dfa6f47db4acdfe10615489b7f7dd015d79d5b381ce641e72baca3cfefb0",
+    "letter": "f4a229b0e2a6b0c9157ce27fa760bcbac0f948cd690b2f5d51c120e5450f2195",
+    "lympho": "031b907ecb50347720b08b38f8139d05635adeca9335a064d89d5569c27a5834",
+    "mnist": "9479e221f236684c09f3e11c7ad124725d34ecd301b9450425e8b113368413a6",
+    "musk": "50bbf414caceb66cfe6f6b1eb7c1ff7c6eb1e6d87173f7bb597ba55cd3dc5493",
+    "optdigits": "30c664cd6f3740a173277a27cd1028d471b06f0835a9902c9712749cec58c1c4",
+    "pendigits": "7bc32ac83b3d583443acea8b1342a54aaa59eaedb9996af405322f473f3c22bc",
+    "pima": "b6a5be8d548b9293d6958beceb1c77055591714d25d40d957eba87808456468f",
+    "satellite": "6feac3112b9c14e1c3e60afc437f2f3d29dc1000119c9f950c628078778d6aa0",
+    "satimage-2": "95c37a07cea2cb201f6900d14f521510e10b6b2f0074c06ac46d3157440ec67b",
+    "shuttle": "b6e396c92354d5dcf5036901e36dc58e2913f2d1a5e138c35a2bedf9c69db899",
+    "vertebral": "84b50b055f118f54b5c976650ccd284ab7c1adee822f8b3eb517c7e2c890d15e",
+    "vowels": "51d5397bad1ceeda22b7cd44fd58125c5d603c9c2edb53aa59933330e259ac7b",
+    "wbc": "afe6b26953cc196b9a480318c903e0edef22529c2f61bd02082438c6e70630a7",
+}
+_KDDCUP99_SYMBOLIC = [1, 2, 3, 6, 11, 20, 21]
+
+
+def load_mnist(data_home=None):
+    """MNIST: 70,000 grey images of digits.
+
+    Parameters
+    ----------
+    data_home : path-like or None, default=None
+        Folder with ``mnist.npz`` (``x_train``, ``y_train``, ``x_test``, ``y_test``). Where that file is absent, OpenML's
+        "mnist_784" is downloaded through :func:`sklearn.datasets.fetch_openml`, which keeps it in this folder.
+
+    Returns
+    -------
+    dataset : Bunch
+        ``data`` of shape (70000, 28, 28), uint8, ``target`` of shape (70000,), int, and ``name``.
+
+    Raises
+    ------
+    ValueError
+        If the file's contents are not MNIST's.
+    OSError
+        If there is no file and the download fails.
+    """
+    path = _find(data_home, "mnist.npz")
+    if path is None:
+        return _from_openml("mnist_784", 1, data_home, (28, 28), "MNIST", "mnist.npz")
+    with np.load(path, allow_pickle=False) as file:
+        X = np.concatenate([file["x_train"], file["x_test"]])
+        y = np.concatenate([file["y_train"], file["y_test"]])
+    _check(path, _MNIST, X.tobytes(), y.astype(np.uint8).tobytes())
+    return Bunch(data=X, target=y.astype(int), name="MNIST")
+
+
+def load_fashion_mnist(data_home=None):
+    """Fashion-MNIST: 70,000 grey images of clothes, from OpenML.
+
+    Parameters
+    ----------
+    data_home : path-like or None, default=None
+        Where :func:`sklearn.datasets.fetch_openml` keeps what it downloads.
+
+    Returns
+    -------
+    dataset : Bunch
+        ``data`` of shape (70000, 28, 28), uint8, ``target`` of shape (70000,), int, and ``name``.
+
+    Raises
+    ------
+    OSError
+        If the download fails.
+    """
+    return _from_openml("Fashion-MNIST", 1, data_home, (28, 28), "Fashion-MNIST", None)
+
+
+def load_cifar10(data_home=None):
+    """CIFAR-10: 60,000 colour images of ten classes, or half of them.
+
+    Parameters
+    ----------
+    data_home : path-like or None, default=None
+        Folder with ``cifar10_30k.npz`` (``x``, ``y``: 3,000 training images of each class). Where that file is absent,
+        OpenML's "CIFAR_10" is downloaded, which is the whole.
+
+    Returns
+    -------
+    dataset : Bunch
+        ``data`` of shape (n_samples, 3, 32, 32), uint8, ``target`` of shape (n_samples,), int, and ``name``, which says
+        which of the two it is.
+
+    Raises
+    ------
+    ValueError
+        If the file's contents are not what they should be.
+    OSError
+        If there is no file and the download fails.
+    """
+    path = _find(data_home, "cifar10_30k.npz")
+    if path is None:
+        return _from_openml("CIFAR_10", 1, data_home, (3, 32, 32), "CIFAR-10", "cifar10_30k.npz")
+    with np.load(path, allow_pickle=False) as file:
+        X, y = file["x"], file["y"]
+    _check(path, _CIFAR10_30K, X.tobytes(), y.tobytes())
+    return Bunch(data=np.ascontiguousarray(np.moveaxis(X, -1, 1)), target=y.astype(int), name="CIFAR-10 (30k subset)")
+
+
+def load_kddcup99(data_home=None):
+    """KDD Cup 1999, the 10 % file: 494,021 network connections, with the attacks as inliers.
+
+    Attacks are four fifths of the rows, so the protocol of the literature takes them for normal and looks for the rows that
+    are labelled "normal."
+
+    Parameters
+    ----------
+    data_home : path-like or None, default=None
+        Folder with ``kddcup.data_10_percent.gz``. Where that file is absent, it is downloaded through
+        :func:`sklearn.datasets.fetch_kddcup99`, which keeps it in this folder.
+
+    Returns
+    -------
+    dataset : Bunch
+        ``data`` of shape (494021, 41), object (symbols are bytes), ``target`` (1 = labelled "normal."), and ``name``.
+
+    Raises
+    ------
+    ValueError
+        If the file is not the published one.
+    OSError
+        If there is no file and the download fails.
+    """
+    path = _find(data_home, "kddcup.data_10_percent.gz")
+    if path is None:
+        try:
+            X, labels = fetch_kddcup99(percent10=True, data_home=data_home, return_X_y=True)
+        except OSError as error:
+            raise _offline("KDDCUP99", data_home, "kddcup.data_10_percent.gz") from error
+        return Bunch(data=X, target=(labels == b"normal.").astype(int), name="KDDCUP99")
+    _check(path, _KDDCUP99, path.read_bytes())
+    with gzip.open(path, "rt") as file:
+        rows = np.array([line.rstrip("\n").split(",") for line in file], dtype=object)
+    return Bunch(data=rows[:, :-1], target=(rows[:, -1] == "normal.").astype(int), name="KDDCUP99")
+
+
+def encode_kddcup99(X):
+    """KDDCUP99's rows as numbers: 34 numeric columns and the seven symbolic ones one-hot, 121 columns for the 10 % file.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, 41)
+
+    Returns
+    -------
+    encoded : ndarray of shape (n_samples, n_columns), float32
+        Not scaled: nothing is learned here but the symbols that occur.
+    """
+    numeric = np.delete(X, _KDDCUP99_SYMBOLIC, axis=1).astype(np.float32)
+    symbols = X[:, _KDDCUP99_SYMBOLIC].astype(str)
+    return np.hstack([numeric, OneHotEncoder(sparse_output=False, dtype=np.float32).fit_transform(symbols)])
+
+
+def load_odds(name, data_home=None):
+    """One of seventeen tables of the ODDS library (S. Rayana, Stony Brook University, 2016), as PyOD's benchmark has them.
+
+    Parameters
+    ----------
+    name : str
+        One of ``skmemae.datasets.ODDS``.
+    data_home : path-like or None, default=None
+        Folder with ``NAME.mat``, or with a folder ``odds`` of such files. They have to be there: no download is known.
+
+    Returns
+    -------
+    dataset : Bunch
+        ``data`` of shape (n_samples, d), float64, ``target`` (1 = outlier), and ``name``.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown or the file is not the published one.
+    OSError
+        If there is no file.
+    """
+    if name not in ODDS:
+        raise ValueError(f"The 'name' parameter of load_odds must be one of {list(ODDS)}. Got {name!r} instead.")
+    path = _find(data_home, f"odds/{name}.mat") or _find(data_home, f"{name}.mat")
+    if path is None:
+        raise FileNotFoundError(
+            f"{name}.mat is neither in data_home={str(data_home)!r} nor in its folder 'odds'. The files come with the ODDS "
+            "library and with the examples of PyOD's repository; put them there."
+        )
+    _check(path, ODDS[name], path.read_bytes())
+    content = loadmat(path)
+    return Bunch(data=content["X"].astype(np.float64), target=content["y"].ravel().astype(int), name=name)
+
+
+def _find(data_home, file):
+    """Path of a file in the folder, or None."""
+    path = None if data_home is None else Path(data_home) / file
+    return path if path is not None and path.is_file() else None
+
+
+def _check(path, expected, *contents):
+    digest = hashlib.sha256()
+    for content in contents:
+        digest.update(content)
+    if digest.hexdigest() != expected:
+        raise ValueError(f"{path} is not the published data: sha256 is {digest.hexdigest()}, expected {expected}.")
+
+
+def _from_openml(openml_name, version, data_home, shape, name, file):
+    """A set of images from OpenML, which verifies its own checksums."""
+    try:
+        X, y = fetch_openml(openml_name, version=version, data_home=data_home, as_frame=False, return_X_y=True)
+    except OSError as error:
+        raise _offline(name, data_home, file) from error
+    return Bunch(data=X.reshape(-1, *shape).astype(np.uint8), target=y.astype(int), name=name)
+
+
+def _offline(name, data_home, file):
+    without = "" if file is None else f" {file} is not in data_home={str(data_home)!r}, and"
+    return OSError(f"{name} is not at hand:{without} the download failed. Work online once, or bring the file.")
