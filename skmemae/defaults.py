@@ -3,22 +3,40 @@
 import math
 from numbers import Integral
 
-STEPS = 2000  # optimiser steps that "auto" epochs aim at
+# Optimiser steps that "auto" epochs aim at. A decoder of images learns with time to make more of a mixture of items than the
+# items, outliers included.
+STEPS = {"fc": 2000, "conv2d": 1000, "conv3d": 2000}
+_LEAST_PIXELS = 16
 
 
-def scaling(given):
-    """Standardise by default, whatever the data."""
-    return "standard" if given == "auto" else given
+def scaling(given, layout):
+    """Pick what is compared: columns in units of their spread, images by what they show and not the light they show it in.
+
+    Images too small to show anything but their level are scaled as a whole, and so are clips, which have a camera each.
+    """
+    if given != "auto":
+        return given
+    if layout.family == "fc":
+        return "log"
+    return "contrast" if layout.family == "conv2d" and math.prod(layout.sample_shape[1:]) >= _LEAST_PIXELS else "standard"
 
 
-def anomaly_score(given, family):
+def anomaly_score(given, layout):
     """Pick the score that fits the data.
 
-    The norm of an image says how much there is to get wrong. In standardised columns it does not; there, squares let single
-    columns drown the rest, and the query's distance finds rows that are far out along directions the decoder knows.
+    In images an edge beside its place is no anomaly, so the residual is smoothed. The norm of a clip says how much there is to
+    get wrong. In standardised columns squares let single columns drown the rest, and the query's distance finds rows that are
+    far out along directions the decoder knows.
+
+    Raises
+    ------
+    ValueError
+        If vectors are to be smoothed.
     """
+    if given == "smooth" and layout.family == "fc":
+        raise ValueError("anomaly_score='smooth' needs images or clips; got vectors, for which 'combined' is the default.")
     if given == "auto":
-        return "combined" if family == "fc" else "relative"
+        return {"fc": "combined", "conv2d": "smooth", "conv3d": "relative"}[layout.family]
     return given
 
 
@@ -56,9 +74,9 @@ def widths(given, layout, unit):
 
 
 def memory_size(given, n_samples, layout, unit, widths):
-    """A hundred items, five hundred for locations, or a quarter of the queries where those are few.
+    """A hundred items, more for images and locations, or a quarter of the queries where those are few.
 
-    Prototypes, not copies of the training set; locations are more various than samples.
+    Prototypes, not copies of the training set; images and locations are more various than rows of a table.
     """
     if given != "auto":
         return int(given)
@@ -66,18 +84,35 @@ def memory_size(given, n_samples, layout, unit, widths):
     if unit == "location":
         queries *= math.prod(-(-size // 2 ** len(widths)) for size in layout.sample_shape[1:])
         most = 500
+    elif layout.family == "conv2d":
+        most = min(500, max(100, n_samples // 10))
     return min(most, max(2, queries // 4))
 
 
-def batch_size(given, n_samples):
-    """About a twentieth of the samples."""
+def temperature(given, layout):
+    """Sharp enough that a read-out is made of few items; for images sharper than for the rest."""
+    if given != "auto":
+        return float(given)
+    return 0.01 if layout.family == "conv2d" else 0.05
+
+
+def ensemble_size(given, layout):
+    """Four networks for a table, where they are small and differ the most; one for images and clips."""
     if given != "auto":
         return int(given)
-    return min(1024, max(32, 2 ** round(math.log2(n_samples / 20))))
+    return 4 if layout.family == "fc" else 1
 
 
-def max_epochs(given, n_samples, batch_size):
+def batch_size(given, n_samples, layout):
+    """About a twentieth of the samples; fewer images, whose networks are large enough for a small batch."""
+    if given != "auto":
+        return int(given)
+    most = 1024 if layout.family == "fc" else 128
+    return min(most, max(32, 2 ** round(math.log2(n_samples / 20))))
+
+
+def max_epochs(given, n_samples, batch_size, layout):
     """Epochs for some ``STEPS`` steps."""
     if given != "auto":
         return int(given)
-    return min(200, max(20, round(STEPS * batch_size / n_samples)))
+    return min(200, max(20, round(STEPS[layout.family] * batch_size / n_samples)))

@@ -12,12 +12,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skmemae import defaults
 from skmemae.contracts import DualContractDetector, unchanged_on_error
 from skmemae.engine import scoring
-from skmemae.engine.batches import Batches, Scaling, learn_scaling
+from skmemae.engine.batches import Batches
 from skmemae.engine.runtime import resolve_device
-from skmemae.engine.samples import Layout, plan_layout
-from skmemae.engine.training import Settings, train
+from skmemae.engine.samples import Layout, plan_layout, thin_repeats
+from skmemae.engine.scaling import Scaling, learn_scaling
+from skmemae.engine.training import Settings, train_members
 from skmemae.health import warn_of_collapse
-from skmemae.network import build_network
+from skmemae.network import build_members
 
 
 class MemAEDetector(DualContractDetector):
@@ -49,34 +50,43 @@ class MemAEDetector(DualContractDetector):
         Axis of X that holds the channels, 1 or -1; None if there is none. "auto" takes the last axis for channels if its
         size is 1, 3 or 4 and that of axis 1 is not.
     memory_size : "auto" or int, default="auto"
-        N, the number of memory items; 0 makes the plain autoencoder. "auto" is 100, or 500 with a query
-        per location, or a quarter of the training queries if that is less.
+        N, the number of memory items; 0 makes the plain autoencoder. "auto" is 100, or for images a tenth of the samples
+        between 100 and 500, or 500 with a query per location, or a quarter of the training queries if that is less.
     memory_unit : {"auto", "sample", "location"}, default="auto"
         One query per sample, or one per position of the feature map. "auto" is "location" for clips, else "sample".
     similarity : {"cosine", "dot"}, default="cosine"
         Equation 5 of the paper, or the dot product of its released code.
-    temperature : float, default=0.05
-        Divides the similarities before the softmax. The paper has 1, at which cosines can hardly tell items apart.
+    temperature : "auto" or float, default="auto"
+        Divides the similarities before the softmax. The paper has 1, at which cosines can hardly tell items apart. "auto" is
+        0.01 for images and 0.05 for vectors and clips.
     shrink_threshold : float, default=1.0
         Lambda of equations 6 and 7 as a multiple of 1/N; 0 = no shrinkage. The best item of a query is always kept.
     entropy_weight : float, default=2e-4
         Alpha of equation 10.
     latent_l1 : float, default=0.0
         Weight of the l1 norm of the encoding (the paper's AE-l1).
-    anomaly_score : {"auto", "reconstruction", "relative", "combined"}, default="auto"
-        All in scaled units. "reconstruction" is the squared l2 error, as in the paper. "relative" divides it by the norm of
-        the sample: a plain image is cheap to reconstruct badly. "combined" is the l1 error times ``1 + q / (10 q_0)``, with q
-        the squared distance between query and read-out and q_0 its median over the training samples. "auto" is "combined"
-        for vectors and "relative" for images and clips.
-    scaling : {"auto", "standard", "minmax"} or None, default="auto"
-        Learned in ``fit``, per column of a table and per channel of images. "auto" is "standard": zero mean and unit
-        deviation, with table values beyond ten deviations compressed logarithmically. None = off.
+    ensemble_size : "auto" or int, default="auto"
+        Number of networks, which differ by their random start and their order of batches; the anomaly score is the geometric
+        mean of theirs. "auto" is 4 for vectors and 1 for images and clips.
+    anomaly_score : {"auto", "reconstruction", "smooth", "relative", "combined"}, default="auto"
+        All in scaled units. "reconstruction" is the squared l2 error, as in the paper. "smooth" is that of the residual after
+        a Gaussian blur of little more than a pixel: an edge beside its place is no anomaly. "relative" divides the error by the
+        norm of the sample. "combined" is the l1 error times ``1 + q / (10 q_0)``, with q the squared distance between query
+        and read-out and q_0 its median over the training samples. "auto" is "combined" for vectors, "smooth" for images and
+        "relative" for clips.
+    scaling : {"auto", "contrast", "log", "standard", "minmax"} or None, default="auto"
+        "contrast" subtracts each sample's own mean and divides by its own deviation, then subtracts the mean sample: what
+        counts is what a sample shows, not how bright it is. The others are learned in ``fit``, per column of a table and per
+        channel of images. "standard" makes for zero mean and unit deviation, with table values beyond ten deviations
+        compressed logarithmically. "log" is that after ``log(1 + x / u)`` of columns that are never negative and have a heavy
+        tail (excess kurtosis above 10), with u small among the column's values: amounts count by how many times as large they
+        are. None = off. "auto" is "log" for vectors, "contrast" for images of 16 pixels and more, else "standard".
     learning_rate : float, default=2e-3
         Peak learning rate of Adam; it rises over the first tenth of training and then falls to zero along a cosine.
     batch_size : "auto" or int, default="auto"
-        "auto" is about a twentieth of the samples, between 32 and 1024. At least 2.
+        "auto" is about a twentieth of the samples, between 32 and 1024, or 128 for images and clips. At least 2.
     max_epochs : "auto" or int, default="auto"
-        "auto" makes for some 2000 steps, between 20 and 200 epochs.
+        "auto" makes for some 2000 steps, 1000 for images, between 20 and 200 epochs.
     validation_fraction : float in [0, 1), default=0.1
         Share of X held out to stop early; the parameters with the smallest held-out error are kept. 0 = no early stopping.
     n_iter_no_change : int, default=20
@@ -102,12 +112,12 @@ class MemAEDetector(DualContractDetector):
         Anomaly score above which a sample is an outlier.
     offset_ : float
         Minus ``threshold_``.
-    model_ : torch.nn.Module
-        The trained network.
-    memory_ : ndarray of shape (N, C)
-        The memory items.
-    memory_usage_ : ndarray of shape (N,)
-        Share of the training queries that used each item.
+    model_ : torch.nn.ModuleList
+        The trained networks, ``ensemble_size`` of them.
+    memory_ : ndarray of shape (ensemble_size * N, C)
+        The memory items of all networks.
+    memory_usage_ : ndarray of shape (ensemble_size * N,)
+        Share of its network's training queries that used each item.
     zero_row_fraction_ : float
         Share of the training queries whose weights all missed the threshold, so that only the best item was kept.
     loss_curve_, validation_curve_ : list of float
@@ -158,12 +168,13 @@ class MemAEDetector(DualContractDetector):
         "memory_size": [StrOptions({"auto"}), Interval(Integral, 0, None, closed="left")],
         "memory_unit": [StrOptions({"auto", "sample", "location"})],
         "similarity": [StrOptions({"cosine", "dot"})],
-        "temperature": [Interval(Real, 0, None, closed="neither")],
+        "temperature": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "shrink_threshold": [Interval(Real, 0, None, closed="left")],
         "entropy_weight": [Interval(Real, 0, None, closed="left")],
         "latent_l1": [Interval(Real, 0, None, closed="left")],
-        "anomaly_score": [StrOptions({"auto", "reconstruction", "relative", "combined"})],
-        "scaling": [StrOptions({"auto", "standard", "minmax"}), None],
+        "ensemble_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "anomaly_score": [StrOptions({"auto", "reconstruction", "smooth", "relative", "combined"})],
+        "scaling": [StrOptions({"auto", "contrast", "log", "standard", "minmax"}), None],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 2, None, closed="left")],
         "max_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
@@ -188,10 +199,11 @@ class MemAEDetector(DualContractDetector):
         memory_size="auto",
         memory_unit="auto",
         similarity="cosine",
-        temperature=0.05,
+        temperature="auto",
         shrink_threshold=1.0,
         entropy_weight=2e-4,
         latent_l1=0.0,
+        ensemble_size="auto",
         anomaly_score="auto",
         scaling="auto",
         learning_rate=2e-3,
@@ -218,6 +230,7 @@ class MemAEDetector(DualContractDetector):
         self.shrink_threshold = shrink_threshold
         self.entropy_weight = entropy_weight
         self.latent_l1 = latent_l1
+        self.ensemble_size = ensemble_size
         self.anomaly_score = anomaly_score
         self.scaling = scaling
         self.learning_rate = learning_rate
@@ -254,26 +267,32 @@ class MemAEDetector(DualContractDetector):
         device = resolve_device(self.device)
         X = validate_data(self, X, dtype="numeric", allow_nd=True, ensure_min_samples=2)
         layout = plan_layout(X.shape[1:], self.backbone, self.sample_shape, self.channel_axis)
-        scaling = learn_scaling(X, layout, defaults.scaling(self.scaling))
-        spec = self._network_spec(layout, len(X))
-        generator = torch.Generator().manual_seed(int(check_random_state(self.random_state).randint(2**31 - 1)))
-        network = build_network(**spec, generator=generator).to(device)
+        kind = defaults.anomaly_score(self.anomaly_score, layout)
+        random = check_random_state(self.random_state)
+        generator = torch.Generator().manual_seed(int(random.randint(2**31 - 1)))
+        chosen = thin_repeats(X) if layout.family == "fc" else None
+        rows = torch.arange(len(X)) if chosen is None else torch.from_numpy(np.flatnonzero(chosen))
+        scaling = learn_scaling(X, layout, defaults.scaling(self.scaling, layout), chosen)
+        spec = self._network_spec(layout, len(rows))
+        members = defaults.ensemble_size(self.ensemble_size, layout)
+        networks = build_members(members, **spec, generator=generator).to(device)
         batches = Batches(X, layout, scaling, device)
-        history = train(network, batches, self._settings(len(X)), generator)
-        kind = defaults.anomaly_score(self.anomaly_score, layout.family)
-        found = scoring.training_scores(network, batches, kind)
+        history = train_members(networks, batches, self._settings(len(rows), layout), generator, rows)
+        found = scoring.training_scores(networks, batches, kind)
 
         self._layout, self._scaling, self._network, self._score = tuple(layout), tuple(scaling), spec, tuple(found.score)
-        self.model_ = network
-        self.memory_ = np.zeros((0, 0)) if network.memory is None else network.memory.items.detach().cpu().numpy().copy()
-        self.memory_usage_, self.zero_row_fraction_ = found.usage, found.zero_row_fraction
+        self.model_ = networks
+        self.memory_ = (
+            np.zeros((0, 0)) if self._without_memory() else torch.cat([m.memory.items for m in networks]).numpy(force=True)
+        )
+        self.memory_usage_, self.zero_row_fraction_ = found.usage.ravel(), found.zero_row_fraction
         self.loss_curve_, self.validation_curve_ = history.loss_curve, history.validation_curve
         self.n_iter_ = len(history.loss_curve)
         self.backbone_ = spec["family"]
         self.sample_shape_ = layout.sample_shape
         self.device_ = str(device)
         self._learn_threshold(found.scores)
-        warn_of_collapse(self.memory_usage_, self.zero_row_fraction_, self.shrink_threshold)
+        warn_of_collapse(found.usage, self.zero_row_fraction_, self.shrink_threshold)
         return self
 
     def reconstruct(self, X):
@@ -373,18 +392,22 @@ class MemAEDetector(DualContractDetector):
             "memory_size": defaults.memory_size(self.memory_size, n_samples, layout, unit, widths),
             "memory_unit": unit,
             "similarity": self.similarity,
-            "temperature": float(self.temperature),
+            "temperature": defaults.temperature(self.temperature, layout),
             "shrink_threshold": float(self.shrink_threshold),
         }
 
-    def _settings(self, n_samples):
+    def _settings(self, n_samples, layout):
         """The parameters that the training loop has under the same names, with "auto" resolved."""
         given = Settings(**{name: getattr(self, name) for name in Settings._fields})
-        batch_size = defaults.batch_size(self.batch_size, n_samples)
-        return given._replace(batch_size=batch_size, max_epochs=defaults.max_epochs(self.max_epochs, n_samples, batch_size))
+        batch_size = defaults.batch_size(self.batch_size, n_samples, layout)
+        max_epochs = defaults.max_epochs(self.max_epochs, n_samples, batch_size, layout)
+        return given._replace(batch_size=batch_size, max_epochs=max_epochs)
+
+    def _without_memory(self):
+        return self.model_[0].memory is None
 
     def _check_memory(self, method):
-        if self.model_.memory is None:
+        if self._without_memory():
             raise ValueError(f"{method} needs a memory, but this {type(self).__name__} was fitted with memory_size=0.")
 
     def __getstate__(self):
@@ -402,7 +425,7 @@ class MemAEDetector(DualContractDetector):
             device = resolve_device(self.device_)
         except ValueError:
             device = torch.device("cpu")
-        network = build_network(**self._network)
-        network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in state["model_"].items()})
-        self.model_ = network.to(device).eval()
+        networks = build_members(len(self._score[1]), **self._network)
+        networks.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in state["model_"].items()})
+        self.model_ = networks.to(device).eval()
         self.device_ = str(device)

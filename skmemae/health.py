@@ -14,14 +14,14 @@ def warn_of_collapse(usage, zero_row_fraction, shrink_threshold):
 
     Parameters
     ----------
-    usage : ndarray of shape (N,)
-        Share of the queries that used each item.
+    usage : ndarray of shape (members, N)
+        Share of the queries that used each item of each member.
     zero_row_fraction : float
         Share of the queries whose weights all missed the threshold.
     shrink_threshold : float
         The threshold as a multiple of 1/N.
     """
-    if len(usage) < 2:
+    if usage.shape[1] < 2:
         return
     if zero_row_fraction > 0.5:
         warnings.warn(
@@ -30,7 +30,7 @@ def warn_of_collapse(usage, zero_row_fraction, shrink_threshold):
             MemoryCollapseWarning,
             stacklevel=5,
         )
-    if np.count_nonzero(usage) == 1:
+    if (np.count_nonzero(usage, axis=1) == 1).any():
         warnings.warn(
             "A single memory item answers every training sample, so all reconstructions are equal. "
             "Lower temperature, or train longer.",

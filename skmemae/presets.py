@@ -13,6 +13,7 @@ _COMMON = {
     "learning_rate": 1e-4,
     "anomaly_score": "reconstruction",
     "scaling": "minmax",
+    "ensemble_size": 1,
 }
 
 # Batch size and epochs are not printed in the paper; these bring the training loss to rest at the printed learning rate.

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from skmemae.engine.batches import Batches, Scaling, learn_scaling
+from skmemae.engine.batches import Batches
 from skmemae.engine.samples import plan_layout
+from skmemae.engine.scaling import Scaling, learn_scaling
 
 CPU = torch.device("cpu")
 

@@ -22,7 +22,7 @@ def test_onnx_gives_the_same_reconstructions(table, tmp_path):
     reference = pytest.importorskip("onnx.reference")
     pytest.importorskip("onnxscript")
     X, _ = table
-    network = MemAEDetector(max_epochs=3, random_state=0).fit(X).model_
+    network = MemAEDetector(max_epochs=3, random_state=0).fit(X).model_[0]
     rows = torch.export.Dim("rows")
     program = torch.onnx.export(
         Reconstruction(network).eval(), (torch.zeros(4, 6),), dynamic_shapes=({0: rows},), dynamo=True, verbose=False

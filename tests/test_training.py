@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from skmemae.engine.batches import Batches, learn_scaling
+from skmemae.engine.batches import Batches
 from skmemae.engine.samples import plan_layout
+from skmemae.engine.scaling import learn_scaling
 from skmemae.engine.training import (
     Adam,
     Settings,

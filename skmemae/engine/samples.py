@@ -1,12 +1,15 @@
-"""From the shape of X to the shape of a sample: backbone choice and channel axis."""
+"""From X to samples: backbone choice and channel axis, blocks of rows, and which rows of many equal ones to train on."""
 
 import math
 from typing import NamedTuple
 
+import numpy as np
 from torch import Tensor
 
 _POSITIONS = {"conv2d": 2, "conv3d": 3}
 _USUAL_CHANNELS = (1, 3, 4)
+_BLOCK_BYTES = 64 * 2**20
+_LEAST_ROWS = 100
 
 
 class Layout(NamedTuple):
@@ -107,3 +110,47 @@ def _find_channels(shaped, family, channel_axis) -> int | None:
             f"accepted are 'auto' and axes of X from 1 to {rank - 1}."
         )
     return channel_axis % rank - 1
+
+
+def numbered_blocks(X):
+    """Yield (number of the first row, block of rows)."""
+    rows = block_rows(X, _BLOCK_BYTES)
+    for start in range(0, X.shape[0], rows):
+        yield start, X[start : start + rows]
+
+
+def block_rows(X, n_bytes):
+    """Rows of X that take so many bytes as float64, at least one."""
+    return max(1, n_bytes // (8 * int(np.prod(X.shape[1:]))))
+
+
+def thin_repeats(X) -> np.ndarray | None:
+    """Of each set of equal rows, as many as the square root of their number: where few rows make most of X, others drown.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, ...)
+        Read in blocks of rows.
+
+    Returns
+    -------
+    rows : ndarray of shape (n_samples,), bool, or None
+        The rows to train on; None if all are, or if these are too few to train on.
+    """
+    # Equal rows have equal weighted sums, and next to never others. A sum along each row rounds the same way for equal rows,
+    # which a matrix product does not.
+    weights = np.random.default_rng(0).uniform(1, 2, size=math.prod(X.shape[1:]))
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums = np.concatenate(
+            [
+                (np.asarray(block, dtype=np.float64).reshape(len(block), -1) * weights).sum(axis=1)
+                for _, block in numbered_blocks(X)
+            ]
+        )
+    order = np.argsort(sums, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(sums[order]) != 0])
+    counts = np.diff(np.r_[starts, len(sums)])
+    rank = np.arange(len(sums)) - np.repeat(starts, counts)
+    rows = np.empty(len(sums), dtype=bool)
+    rows[order] = rank < np.repeat(np.ceil(np.sqrt(counts)), counts)
+    return None if rows.all() or np.count_nonzero(rows) < _LEAST_ROWS else rows

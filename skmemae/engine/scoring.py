@@ -4,13 +4,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from skmemae.engine.batches import Batches, Scaling
 from skmemae.engine.samples import Layout
 from skmemae.network.memae import MemAE, Output
 
 _CHUNK = {"fc": 1024, "conv2d": 64, "conv3d": 4}
+_TINY = 1e-300
 
 
 class Score(NamedTuple):
@@ -18,20 +19,26 @@ class Score(NamedTuple):
 
     Attributes
     ----------
-    kind : {"reconstruction", "relative", "combined"}
-        "reconstruction" is the squared l2 error in scaled units, the paper's criterion. "relative" divides it by the l2 norm
-        of the sample, with one unit a number added under the root so that blank samples stay finite. "combined" is the l1
-        error times ``1 + distance / (10 * typical_distance)``, with the squared distance between query and read-out.
-    typical_distance : float
-        Median of that distance over the training samples.
+    kind : {"reconstruction", "smooth", "relative", "combined"}
+        "reconstruction" is the squared l2 error in scaled units, the paper's criterion. "smooth" is that of the residual after
+        a Gaussian blur in the last two axes. "relative" divides the error by the l2 norm of the sample, with one unit a number
+        added under the root so that blank samples stay finite. "combined" is the l1 error times
+        ``1 + distance / (10 * typical_distance)``, with the squared distance between query and read-out.
+    typical_distance : tuple of float
+        Median of that distance over the training samples, for each member of the ensemble.
     """
 
     kind: str
-    typical_distance: float = 1.0
+    typical_distance: tuple[float, ...]
 
-    def terms(self, x: Tensor, output: Output, network: MemAE) -> Tensor:
-        """Error and distance of one chunk, (batch, 2), summed in float64."""
+    def terms(self, x: Tensor, outputs: list[Output], networks) -> Tensor:
+        """Error and distance of one chunk for each member, (batch, members, 2), summed in float64."""
+        return torch.stack([self._terms(x, *pair) for pair in zip(outputs, networks, strict=True)], dim=1)
+
+    def _terms(self, x: Tensor, output: Output, network: MemAE) -> Tensor:
         residual = output.reconstruction - x
+        if self.kind == "smooth":
+            residual = _blur(residual)
         error = _sum(residual.abs() if self.kind == "combined" else residual.square())
         if self.kind == "relative":
             error = error / (_sum(x.square()) + x[0].numel()).sqrt()
@@ -40,9 +47,10 @@ class Score(NamedTuple):
         return torch.stack([error, _sum((network.queries(output.encoding) - output.read_out).square())], dim=1)
 
     def combine(self, terms: np.ndarray) -> np.ndarray:
-        """(n_samples, 2) terms to (n_samples,) scores."""
-        error, distance = terms.T
-        return error * (1 + 0.1 * distance / self.typical_distance)
+        """(n_samples, members, 2) terms to (n_samples,) scores: the geometric mean over the members."""
+        error, distance = np.moveaxis(terms, -1, 0)
+        scores = error * (1 + 0.1 * distance / self.typical_distance)
+        return scores[:, 0] if scores.shape[1] == 1 else np.exp(np.log(np.maximum(scores, _TINY)).mean(axis=1))
 
 
 class TrainingScores(NamedTuple):
@@ -50,79 +58,104 @@ class TrainingScores(NamedTuple):
 
     score: Score  # with the typical distance filled in
     scores: np.ndarray  # (n_samples,) anomaly scores, float64
-    usage: np.ndarray  # (N,) share of the queries that used each item
+    usage: np.ndarray  # (members, N) share of the queries that used each item
     zero_row_fraction: float  # share of the queries whose weights all missed the threshold
 
 
 @torch.inference_mode()
-def training_scores(network: MemAE, batches: Batches, kind: str) -> TrainingScores:
-    """Anomaly scores and the state of the memory in one pass."""
-    score, terms = Score(kind), []
-    memory = network.memory
-    n_items = 0 if memory is None else len(memory.items)
-    usage = torch.zeros(n_items, device=batches.device)
+def training_scores(networks, batches: Batches, kind: str) -> TrainingScores:
+    """Anomaly scores and the state of the memories in one pass."""
+    score, terms = Score(kind, (1.0,) * len(networks)), []
+    n_items = 0 if networks[0].memory is None else len(networks[0].memory.items)
+    usage = torch.zeros(len(networks), n_items, device=batches.device)
     missed = queries = 0
-    for x, count, output in _passes(network, batches):
-        terms.append(score.terms(x, output, network)[:count].cpu().numpy())
-        if memory is None:
-            continue
-        used = output.weights[:count].reshape(-1, n_items) > 0
-        logits = memory.logits(network.queries(output.encoding[:count]).movedim(1, -1))
-        best = torch.exp(logits.amax(dim=-1) - logits.logsumexp(dim=-1))
-        usage += used.sum(dim=0)
-        missed += (best < memory.threshold * (1 - 1e-4)).sum()  # equal weights are 1/N but for rounding
-        queries += len(used)
+    for x, count, outputs in _passes(networks, batches):
+        terms.append(score.terms(x, outputs, networks)[:count].cpu().numpy())
+        for member, (network, output) in enumerate(zip(networks, outputs, strict=True)):
+            if network.memory is None:
+                continue
+            used = output.weights[:count].reshape(-1, n_items) > 0
+            logits = network.memory.logits(network.queries(output.encoding[:count]).movedim(1, -1))
+            best = torch.exp(logits.amax(dim=-1) - logits.logsumexp(dim=-1))
+            usage[member] += used.sum(dim=0)
+            missed += (best < network.memory.threshold * (1 - 1e-4)).sum()  # equal weights are 1/N but for rounding
+            queries += len(used)
     terms = np.concatenate(terms)
-    score = score._replace(typical_distance=float(np.median(terms[:, 1])) or 1.0)
-    usage = usage.cpu().double().numpy() / max(queries, 1)
+    score = score._replace(typical_distance=tuple(float(d) or 1.0 for d in np.median(terms[..., 1], axis=0)))
+    usage = usage.cpu().double().numpy() / max(queries / len(networks), 1)
     return TrainingScores(score, score.combine(terms), usage, float(missed) / max(queries, 1))
 
 
-def anomaly_scores(network: MemAE, batches: Batches, score: Score) -> np.ndarray:
+def anomaly_scores(networks, batches: Batches, score: Score) -> np.ndarray:
     """Anomaly score of each sample: (n_samples,), float64, higher = more abnormal."""
-    return score.combine(_collect(network, batches, lambda x, output: score.terms(x, output, network)))
-
-
-def reconstructions(network: MemAE, batches: Batches) -> np.ndarray:
-    """Reconstructions in the units and the shape of X."""
-    layout, scaling = batches.layout, batches.scaling
-    return _collect(network, batches, lambda x, output: layout.from_network(scaling.undo(output.reconstruction)))
-
-
-def squared_residuals(network: MemAE, batches: Batches) -> np.ndarray:
-    """Squared residuals in scaled units and the shape of X; a sample's sum is its squared error."""
-    layout = batches.layout
-    return _collect(network, batches, lambda x, output: layout.from_network((output.reconstruction - x).square()))
-
-
-def addressing_weights(network: MemAE, batches: Batches) -> np.ndarray:
-    """Weights after shrinkage: (n_samples, N), or (n_samples, \\*positions, N)."""
-    return _collect(network, batches, lambda x, output: output.weights)
+    return score.combine(_collect(networks, batches, lambda x, outputs: score.terms(x, outputs, networks)))
 
 
 @torch.inference_mode()
-def decoded_items(network: MemAE, layout: Layout, scaling: Scaling, device) -> np.ndarray:
-    """What each memory item decodes to when it answers alone, in the units and the shape of X: (N, \\*array_shape)."""
-    network.eval()
-    encoding = network.encoder(torch.zeros(1, *layout.sample_shape, device=device))
-    decoded = network.decode_items(encoding.shape[1:])
-    return layout.from_network(scaling.undo(decoded)).cpu().numpy()
+def reconstructions(networks, batches: Batches) -> np.ndarray:
+    """Reconstructions, the mean over the members, in the units and the shape of X, float32."""
+    layout, scaling, found = batches.layout, batches.scaling, []
+    for (_, count, outputs), raw in zip(_passes(networks, batches), batches.raw_chunks(_CHUNK[layout.family]), strict=True):
+        scaled = sum(output.reconstruction for output in outputs)[:count].cpu().double() / len(outputs)
+        found.append(layout.from_network(scaling.undo(scaled, raw)).float().numpy())
+    return np.concatenate(found)
 
 
-def _passes(network: MemAE, batches: Batches):
-    """Yield (samples, how many of them are real, output) chunk by chunk.
+def squared_residuals(networks, batches: Batches) -> np.ndarray:
+    """Squared residuals, the mean over the members, in scaled units and the shape of X; a sample's sum is its squared error."""
+
+    def squares(x, outputs):
+        return batches.layout.from_network(sum((output.reconstruction - x).square() for output in outputs) / len(outputs))
+
+    return _collect(networks, batches, squares)
+
+
+def addressing_weights(networks, batches: Batches) -> np.ndarray:
+    """Weights after shrinkage, of all members side by side: (n_samples, [\\*positions,] members * N)."""
+    return _collect(networks, batches, lambda x, outputs: torch.cat([o.weights for o in outputs], dim=-1) / len(outputs))
+
+
+@torch.inference_mode()
+def decoded_items(networks, layout: Layout, scaling: Scaling, device) -> np.ndarray:
+    """What each memory item decodes to when it answers alone, in X's units and shape: (members * N, \\*array_shape)."""
+    decoded = []
+    for network in networks:
+        network.eval()
+        encoding = network.encoder(torch.zeros(1, *layout.sample_shape, device=device))
+        decoded.append(network.decode_items(encoding.shape[1:]))
+    return layout.from_network(scaling.undo(torch.cat(decoded))).cpu().numpy()
+
+
+def _passes(networks, batches: Batches):
+    """Yield (samples, how many of them are real, output of each member) chunk by chunk.
 
     The caller switches gradients off: a generator that is left half-way, as by Ctrl-C, would leave them off for ever.
     """
-    network.eval()
+    for network in networks:
+        network.eval()
     for x, count in batches.chunks(_CHUNK[batches.layout.family]):
-        yield x, count, network(x)
+        yield x, count, [network(x) for network in networks]
 
 
 @torch.inference_mode()
-def _collect(network: MemAE, batches: Batches, function) -> np.ndarray:
-    """Apply a function of (samples, output) to all chunks and drop the padding."""
-    return np.concatenate([function(x, output)[:count].cpu().numpy() for x, count, output in _passes(network, batches)])
+def _collect(networks, batches: Batches, function) -> np.ndarray:
+    """Apply a function of (samples, outputs) to all chunks and drop the padding."""
+    return np.concatenate([function(x, outputs)[:count].cpu().numpy() for x, count, outputs in _passes(networks, batches)])
+
+
+def _blur(images: Tensor) -> Tensor:
+    """Gaussian blur of the last two axes, its deviation a 24th of the smaller side and at most 1.5 pixels.
+
+    An edge of a stroke or of an object that comes back a pixel beside its place is no anomaly.
+    """
+    height, width = images.shape[-2:]
+    sigma = min(1.5, min(height, width) / 24)
+    offsets = torch.arange(-4.0, 5.0, device=images.device)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel /= kernel.sum()
+    padded = nn.functional.pad(images.reshape(-1, 1, height, width), (4, 4, 4, 4), mode="replicate")
+    blurred = nn.functional.conv2d(nn.functional.conv2d(padded, kernel.view(1, 1, 9, 1)), kernel.view(1, 1, 1, 9))
+    return blurred.reshape(images.shape)
 
 
 def _sum(values: Tensor) -> Tensor:

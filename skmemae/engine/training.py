@@ -2,6 +2,8 @@
 
 import math
 import sys
+from itertools import zip_longest
+from statistics import fmean
 from typing import NamedTuple
 
 import torch
@@ -40,17 +42,38 @@ class History(NamedTuple):
     validation_curve: list[float]  # squared error per held-out sample, one number per epoch
 
 
-def train(network: MemAE, batches: Batches, settings: Settings, generator: torch.Generator) -> History:
-    """Train in place: warm up without the memory, fill it with encodings, then train everything together.
+def train_members(networks, batches: Batches, settings: Settings, generator: torch.Generator, rows=None) -> History:
+    """Train the members of an ensemble in place, one after the other, each with rows of its own held out.
 
     Parameters
     ----------
-    network : MemAE
+    networks : list of MemAE
         On the device of the batches.
     batches : Batches
     settings : Settings
     generator : torch.Generator
         On the CPU; the only source of randomness.
+    rows : Tensor of int or None, default=None
+        The rows of the batches to train on, all for None.
+
+    Returns
+    -------
+    history : History
+        Means over the members that ran so many epochs.
+    """
+    with Progress(len(networks) * settings.max_epochs, settings.verbose) as progress:
+        histories = [train(network, batches, settings, generator, rows, progress) for network in networks]
+    return History(_mean_curve([h.loss_curve for h in histories]), _mean_curve([h.validation_curve for h in histories]))
+
+
+def _mean_curve(curves) -> list[float]:
+    return [fmean(value for value in epoch if value is not None) for epoch in zip_longest(*curves)]
+
+
+def train(network: MemAE, batches: Batches, settings: Settings, generator, rows=None, progress=None) -> History:
+    """Train in place: warm up without the memory, fill it with encodings, then train everything together.
+
+    Parameters as those of :func:`train_members`, and ``progress`` to go on with.
 
     Raises
     ------
@@ -58,7 +81,9 @@ def train(network: MemAE, batches: Batches, settings: Settings, generator: torch
         If the objective stops being finite.
     """
     s = settings
-    rows = torch.randperm(len(batches), generator=generator)
+    progress = progress or Progress(s.max_epochs, s.verbose)
+    rows = torch.arange(len(batches)) if rows is None else rows
+    rows = rows[torch.randperm(len(rows), generator=generator)]
     n_held_out = min(int(s.validation_fraction * len(rows)), len(rows) - 2)  # batch normalisation needs two rows
     held_out, rows = rows[:n_held_out], rows[n_held_out:]
     epochs_alone, epochs_of_care = _phases(network, s)
@@ -66,32 +91,31 @@ def train(network: MemAE, batches: Batches, settings: Settings, generator: torch
     alone = MemAE(network.encoder, network.decoder)
     loss_curve, validation_curve = [], []
     best, best_state, waited = math.inf, None, 0
-    with Progress(s.max_epochs, s.verbose) as progress:
-        for epoch in range(s.max_epochs):
-            model = alone if epoch < epochs_alone else network
-            if epoch == epochs_alone and network.memory is not None:
-                fill_memory(network, batches, rows, s.batch_size, generator)
-            revive = model.memory is not None and epoch < epochs_of_care
-            loss, usage = _train_epoch(model, batches, rows, s, optimiser, epoch, generator, track_usage=revive)
-            loss_curve.append(loss)
-            if not math.isfinite(loss):
-                raise FloatingPointError(
-                    f"Training diverged: the loss is {loss} in epoch {epoch + 1}. Lower learning_rate "
-                    f"(now {s.learning_rate}) or let scaling='auto' bring X to unit scale."
-                )
-            if revive:
-                revive_items(network, usage, batches, rows, s.batch_size, optimiser, generator)
-            if n_held_out:
-                validation_curve.append(held_out_error(model, batches, held_out, s.batch_size))
-            progress.epoch(loss, validation_curve)
-            if n_held_out and model is network and not revive:
-                if validation_curve[-1] < best * (1 - s.tol):
-                    best, waited = validation_curve[-1], 0
-                    best_state = {name: value.clone() for name, value in network.state_dict().items()}
-                else:
-                    waited += 1
-                if waited >= s.n_iter_no_change:
-                    break
+    for epoch in range(s.max_epochs):
+        model = alone if epoch < epochs_alone else network
+        if epoch == epochs_alone and network.memory is not None:
+            fill_memory(network, batches, rows, s.batch_size, generator)
+        revive = model.memory is not None and epoch < epochs_of_care
+        loss, usage = _train_epoch(model, batches, rows, s, optimiser, epoch, generator, track_usage=revive)
+        loss_curve.append(loss)
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"Training diverged: the loss is {loss} in epoch {epoch + 1}. Lower learning_rate "
+                f"(now {s.learning_rate}) or let scaling='auto' bring X to unit scale."
+            )
+        if revive:
+            revive_items(network, usage, batches, rows, s.batch_size, optimiser, generator)
+        if n_held_out:
+            validation_curve.append(held_out_error(model, batches, held_out, s.batch_size))
+        progress.epoch(loss, validation_curve)
+        if n_held_out and model is network and not revive:
+            if validation_curve[-1] < best * (1 - s.tol):
+                best, waited = validation_curve[-1], 0
+                best_state = {name: value.clone() for name, value in network.state_dict().items()}
+            else:
+                waited += 1
+            if waited >= s.n_iter_no_change:
+                break
     if best_state is not None:
         network.load_state_dict(best_state)
     network.eval()
@@ -254,9 +278,9 @@ def held_out_error(model: MemAE, batches: Batches, rows: Tensor, batch_size: int
 class Progress:
     """Nothing, a bar (verbose 1) or a line per epoch (verbose 2)."""
 
-    def __init__(self, max_epochs: int, verbose: int):
+    def __init__(self, n_epochs: int, verbose: int):
         self.verbose = verbose
-        self.bar = tqdm(total=max_epochs, desc="MemAE", unit="epoch", disable=verbose != 1)
+        self.bar = tqdm(total=n_epochs, desc="MemAE", unit="epoch", disable=verbose != 1)
         self.count = 0
 
     def __enter__(self):

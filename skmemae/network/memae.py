@@ -129,6 +129,11 @@ def build_network(
     return MemAE(encoder, decoder, memory, memory_unit)
 
 
+def build_members(count, **spec) -> nn.ModuleList:
+    """Networks of one shape with parameters of their own; ``spec`` as for :func:`build_network`."""
+    return nn.ModuleList(build_network(**spec) for _ in range(count))
+
+
 def _known_backbone(family, sample_shape, widths, memory_unit) -> Backbone:
     if family == "fc":
         return fully_connected(sample_shape, widths)
