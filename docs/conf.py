@@ -8,6 +8,7 @@ copyright = "2026, the skmemae developers"
 release = version = skmemae.__version__
 
 extensions = [
+    "myst_parser",
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",

@@ -7,6 +7,7 @@ from numbers import Integral
 # items, outliers included.
 STEPS = {"fc": 2000, "conv2d": 1000, "conv3d": 2000}
 _LEAST_PIXELS = 16
+_MANY_ROWS = 10_000
 
 
 def scaling(given, layout):
@@ -87,6 +88,19 @@ def memory_size(given, n_samples, layout, unit, widths):
     elif layout.family == "conv2d":
         most = min(500, max(100, n_samples // 10))
     return min(most, max(2, queries // 4))
+
+
+def memory_heads(given, n_samples, layout, widths):
+    """One; for a large table one for every eight numbers of the code, four at most.
+
+    Many rows have many kinds, of which whole prototypes fail the rare ones. ``widths`` is None where a backbone of the user's
+    decides.
+    """
+    if given != "auto":
+        return int(given)
+    if layout.family != "fc" or widths is None or n_samples < _MANY_ROWS:
+        return 1
+    return next(heads for heads in range(max(1, min(4, widths[-1] // 8)), 0, -1) if widths[-1] % heads == 0)
 
 
 def temperature(given, layout):

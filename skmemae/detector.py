@@ -54,6 +54,9 @@ class MemAEDetector(DualContractDetector):
         between 100 and 500, or 500 with a query per location, or a quarter of the training queries if that is less.
     memory_unit : {"auto", "sample", "location"}, default="auto"
         One query per sample, or one per position of the feature map. "auto" is "location" for clips, else "sample".
+    memory_heads : "auto" or int, default="auto"
+        Parts that query and items are cut into, each addressed on its own; must divide the width of an item. The paper has 1.
+        "auto" is 1, and for 10,000 vectors and more one for every eight numbers of the item, at most 4.
     similarity : {"cosine", "dot"}, default="cosine"
         Equation 5 of the paper, or the dot product of its released code.
     temperature : "auto" or float, default="auto"
@@ -79,7 +82,7 @@ class MemAEDetector(DualContractDetector):
         counts is what a sample shows, not how bright it is. The others are learned in ``fit``, per column of a table and per
         channel of images. "standard" makes for zero mean and unit deviation, with table values beyond ten deviations
         compressed logarithmically. "log" is that after ``log(1 + x / u)`` of columns that are never negative and have a heavy
-        tail (excess kurtosis above 10), with u small among the column's values: amounts count by how many times as large they
+        tail (excess kurtosis above 50), with u small among the column's values: amounts count by how many times as large they
         are. None = off. "auto" is "log" for vectors, "contrast" for images of 16 pixels and more, else "standard".
     learning_rate : float, default=2e-3
         Peak learning rate of Adam; it rises over the first tenth of training and then falls to zero along a cosine.
@@ -167,6 +170,7 @@ class MemAEDetector(DualContractDetector):
         "channel_axis": [StrOptions({"auto"}), Integral, None],
         "memory_size": [StrOptions({"auto"}), Interval(Integral, 0, None, closed="left")],
         "memory_unit": [StrOptions({"auto", "sample", "location"})],
+        "memory_heads": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "similarity": [StrOptions({"cosine", "dot"})],
         "temperature": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "shrink_threshold": [Interval(Real, 0, None, closed="left")],
@@ -198,6 +202,7 @@ class MemAEDetector(DualContractDetector):
         channel_axis="auto",
         memory_size="auto",
         memory_unit="auto",
+        memory_heads="auto",
         similarity="cosine",
         temperature="auto",
         shrink_threshold=1.0,
@@ -225,6 +230,7 @@ class MemAEDetector(DualContractDetector):
         self.channel_axis = channel_axis
         self.memory_size = memory_size
         self.memory_unit = memory_unit
+        self.memory_heads = memory_heads
         self.similarity = similarity
         self.temperature = temperature
         self.shrink_threshold = shrink_threshold
@@ -391,6 +397,9 @@ class MemAEDetector(DualContractDetector):
             "widths": widths,
             "memory_size": defaults.memory_size(self.memory_size, n_samples, layout, unit, widths),
             "memory_unit": unit,
+            "memory_heads": defaults.memory_heads(
+                self.memory_heads, n_samples, layout, None if callable(self.backbone) else widths
+            ),
             "similarity": self.similarity,
             "temperature": defaults.temperature(self.temperature, layout),
             "shrink_threshold": float(self.shrink_threshold),

@@ -13,6 +13,7 @@ _COMMON = {
     "learning_rate": 1e-4,
     "anomaly_score": "reconstruction",
     "scaling": "minmax",
+    "memory_heads": 1,
     "ensemble_size": 1,
 }
 

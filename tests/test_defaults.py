@@ -66,3 +66,12 @@ def test_each_kind_of_data_has_its_defaults(array_shape, expected):
     assert tuple(function("auto", layout) for function in functions) == expected
     given = (None, "reconstruction", 1.0, 2)
     assert tuple(function(value, layout) for function, value in zip(functions, given, strict=True)) == given
+
+
+@pytest.mark.parametrize("code, heads", [(3, 1), (15, 1), (16, 2), (17, 1), (18, 2), (24, 3), (32, 4)])
+def test_wide_codes_of_large_tables_have_several_heads(code, heads):
+    table, images = plan_layout((2 * code,)), plan_layout((28, 28))
+    assert defaults.memory_heads("auto", 10_000, table, (64, code)) == heads
+    assert defaults.memory_heads("auto", 9_999, table, (64, code)) == 1
+    assert defaults.memory_heads("auto", 10_000, images, (16, code)) == 1
+    assert defaults.memory_heads("auto", 10_000, table, None) == 1

@@ -297,6 +297,7 @@ BAD_PARAMETERS = {
     "channel_axis": ["first", 1.5],
     "memory_size": [-3, 1.5, "many"],
     "memory_unit": ["pixel", "location"],
+    "memory_heads": [0, 1.5, "many", 2],
     "similarity": ["euclidean"],
     "temperature": [0, -1.0, "hot"],
     "shrink_threshold": [-1.0],

@@ -41,7 +41,7 @@ def test_every_row_of_weights_sums_to_one(multiple, similarity, temperature, aut
 def test_the_mask_agrees_with_the_published_quotient_away_from_the_threshold(multiple):
     memory = filled(size=20, temperature=0.1, shrink_threshold=multiple).double()
     query = torch.randn(500, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    plain = torch.softmax(memory.logits(query), dim=-1)
+    plain = torch.softmax(memory.logits(query)[0], dim=-1)
     distance = (plain - memory.threshold).abs().amin(dim=-1)
     clear = (distance > 1e-6) & (plain.amax(dim=-1) > memory.threshold)
     assert clear.sum() > 400
@@ -113,6 +113,23 @@ def test_any_rank_gives_what_the_flat_queries_give(positions):
     flat = memory(query.movedim(1, -1).reshape(-1, 16))
     torch.testing.assert_close(weights.reshape(-1, 50), flat.weights)
     torch.testing.assert_close(read_out.movedim(1, -1).reshape(-1, 16), flat.read_out)
+
+
+def test_heads_answer_each_for_its_part():
+    memory = filled(heads=4, temperature=0.2)
+    query = torch.randn(6, 16, 5, generator=torch.Generator().manual_seed(1))
+    whole = memory(query)
+    parts = []
+    for head in range(4):
+        columns = slice(4 * head, 4 * head + 4)
+        alone = Memory(50, 4, temperature=0.2)
+        alone.items.data = memory.items.data[:, columns]
+        parts.append(alone(query[:, columns]))
+    torch.testing.assert_close(whole.read_out, torch.cat([part.read_out for part in parts], dim=1))
+    torch.testing.assert_close(whole.weights, torch.stack([part.weights for part in parts]).mean(dim=0))
+    torch.testing.assert_close(whole.entropy, torch.stack([part.entropy for part in parts]).mean(dim=0))
+    with pytest.raises(ValueError, match="memory_heads=3 does not divide .* 16"):
+        Memory(50, 16, heads=3)
 
 
 def test_a_zero_query_has_finite_weights_and_gradients():

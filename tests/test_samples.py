@@ -1,9 +1,10 @@
 """From the shape of X to the sample and the backbone."""
 
+import numpy as np
 import pytest
 import torch
 
-from skmemae.engine.samples import plan_layout
+from skmemae.engine.samples import plan_layout, thin_repeats
 
 
 @pytest.mark.parametrize(
@@ -59,3 +60,20 @@ def test_channels_last_are_moved_not_reshaped():
 def test_what_does_not_fit_is_named(array_shape, params, message):
     with pytest.raises(ValueError, match=message):
         plan_layout(array_shape, **params)
+
+
+def test_of_equal_rows_the_square_root_of_their_number_is_kept():
+    rng = np.random.default_rng(0)
+    rare = rng.normal(size=(150, 3))
+    X = rng.permutation(
+        np.concatenate([rare, np.repeat([[1.0, 2.0, 3.0]], 101, axis=0), np.repeat([[3.0, 2.0, 1.0]], 4, axis=0)])
+    )
+    kept = X[thin_repeats(X)]
+    _, counts = np.unique(kept, axis=0, return_counts=True)
+    assert sorted(counts)[-2:] == [2, 11] and (counts == 1).sum() == 150
+
+
+def test_rows_that_do_not_repeat_are_all_kept_and_a_few_kinds_of_rows_too():
+    rng = np.random.default_rng(0)
+    assert thin_repeats(rng.normal(size=(500, 3))) is None
+    assert thin_repeats(rng.integers(0, 2, size=(500, 3)).astype(np.uint8)) is None

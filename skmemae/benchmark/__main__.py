@@ -2,7 +2,7 @@
 
 import argparse
 
-from skmemae.benchmark import ablation, kddcup99, odds, one_class, overview, speed
+from skmemae.benchmark import ablation, document, kddcup99, odds, one_class, overview, speed
 
 PROTOCOLS = {
     "overview": overview,
@@ -11,6 +11,7 @@ PROTOCOLS = {
     "odds": odds,
     "ablation": ablation,
     "speed": speed,
+    "document": document,
 }
 
 

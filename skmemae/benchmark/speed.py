@@ -54,7 +54,7 @@ def measure(args):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(args.rows, args.columns)) @ rng.normal(size=(args.columns, args.columns))
     small = rng.normal(size=(300, 6))
-    memae = {"widths": WIDTHS, "max_epochs": args.epochs, "validation_fraction": 0.0, "random_state": 0}
+    memae = {"widths": WIDTHS, "max_epochs": args.epochs, "validation_fraction": 0.0, "ensemble_size": 1, "random_state": 0}
     autoencoder = {"hidden_neuron_list": list(WIDTHS), "epoch_num": args.epochs, "batch_size": PYOD_BATCH, "verbose": 0}
     contenders = {
         "PyOD AutoEncoder": (X, args.epochs, lambda: AutoEncoder(**autoencoder)),

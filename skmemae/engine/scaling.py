@@ -10,7 +10,7 @@ from torch import Tensor
 from skmemae.engine.samples import Layout, numbered_blocks
 
 _BLANK = 0.2  # of the typical deviation of a sample, added to each sample's own
-_EXCESS = 10.0  # excess kurtosis from which a tail is heavy
+_EXCESS = 50.0, 10.0  # excess kurtosis from which a tail is heavy, and from which it is where values span two decades
 _UNIT = 0.05  # quantile of the positive values that a logarithm counts in
 _TAIL_ROWS = 100_000  # rows that are enough to see a tail
 
@@ -153,12 +153,15 @@ def _heavy_tails(X, layout: Layout, rows) -> np.ndarray | None:
     """
     kept = np.arange(X.shape[0]) if rows is None else np.flatnonzero(rows)
     some = np.array(X[kept[:: max(1, len(kept) // _TAIL_ROWS)]], dtype=np.float64).reshape(-1, *layout.sample_shape)
+    unit = np.full(some.shape[1], np.inf)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        z = (some - some.mean(axis=0)) / some.std(axis=0)
-        heavy = (some.min(axis=0) >= 0) & ((z**4).mean(axis=0) - 3 > _EXCESS)
-    if not heavy.any():
-        return None
-    return np.array([np.quantile(c[c > 0], _UNIT) if h else np.inf for c, h in zip(some.T, heavy, strict=True)])
+        excess = (((some - some.mean(axis=0)) / some.std(axis=0)) ** 4).mean(axis=0) - 3
+    for column in np.flatnonzero((some.min(axis=0) >= 0) & (excess > _EXCESS[1])):
+        values = some[some[:, column] > 0, column]
+        small = np.quantile(values, _UNIT)
+        if excess[column] > _EXCESS[0] or values.max() > 100 * small:
+            unit[column] = small
+    return unit if np.isfinite(unit).any() else None
 
 
 def _sample_blocks(X, layout: Layout, rows):

@@ -68,7 +68,7 @@ def training_scores(networks, batches: Batches, kind: str) -> TrainingScores:
     score, terms = Score(kind, (1.0,) * len(networks)), []
     n_items = 0 if networks[0].memory is None else len(networks[0].memory.items)
     usage = torch.zeros(len(networks), n_items, device=batches.device)
-    missed = queries = 0
+    missed = queries = rows = 0
     for x, count, outputs in _passes(networks, batches):
         terms.append(score.terms(x, outputs, networks)[:count].cpu().numpy())
         for member, (network, output) in enumerate(zip(networks, outputs, strict=True)):
@@ -79,10 +79,11 @@ def training_scores(networks, batches: Batches, kind: str) -> TrainingScores:
             best = torch.exp(logits.amax(dim=-1) - logits.logsumexp(dim=-1))
             usage[member] += used.sum(dim=0)
             missed += (best < network.memory.threshold * (1 - 1e-4)).sum()  # equal weights are 1/N but for rounding
-            queries += len(used)
+            queries += best.numel()
+            rows += len(used)
     terms = np.concatenate(terms)
     score = score._replace(typical_distance=tuple(float(d) or 1.0 for d in np.median(terms[..., 1], axis=0)))
-    usage = usage.cpu().double().numpy() / max(queries / len(networks), 1)
+    usage = usage.cpu().double().numpy() / max(rows / len(networks), 1)
     return TrainingScores(score, score.combine(terms), usage, float(missed) / max(queries, 1))
 
 

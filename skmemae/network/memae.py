@@ -84,6 +84,7 @@ def build_network(
     similarity="cosine",
     temperature=1.0,
     shrink_threshold=1.0,
+    memory_heads=1,
     generator=None,
 ) -> MemAE:
     """A network with fresh parameters, drawn from ``generator`` alone.
@@ -98,7 +99,7 @@ def build_network(
     memory_size : int
         0 leaves the memory out.
     memory_unit : {"sample", "location"}, default="sample"
-    similarity, temperature, shrink_threshold
+    similarity, temperature, shrink_threshold, memory_heads
         See :class:`skmemae.network.Memory`.
     generator : torch.Generator or None, default=None
         None draws from a generator of seed 0.
@@ -106,7 +107,7 @@ def build_network(
     Raises
     ------
     ValueError
-        If a backbone's decoder does not give the sample's shape back.
+        If a backbone's decoder does not give the sample's shape back, or the heads do not divide the width of an item.
     """
     if generator is None:
         generator = torch.Generator().manual_seed(0)
@@ -124,7 +125,14 @@ def build_network(
     if memory_size == 0:
         return MemAE(encoder, decoder, None, memory_unit)
     width = shape.numel() if memory_unit == "sample" else shape[0]
-    memory = Memory(memory_size, width, similarity=similarity, temperature=temperature, shrink_threshold=shrink_threshold)
+    memory = Memory(
+        memory_size,
+        width,
+        similarity=similarity,
+        temperature=temperature,
+        shrink_threshold=shrink_threshold,
+        heads=memory_heads,
+    )
     nn.init.uniform_(memory.items, -(width**-0.5), width**-0.5, generator=generator)
     return MemAE(encoder, decoder, memory, memory_unit)
 

@@ -14,8 +14,8 @@ class Retrieval(NamedTuple):
     """What the memory answers to a query."""
 
     read_out: Tensor  # (batch, C, *positions), like the query
-    weights: Tensor  # (batch, *positions, N), every row sums to 1
-    entropy: Tensor | None  # (batch, *positions), of the weights, in nats (equation 9); None outside training
+    weights: Tensor  # (batch, *positions, N), the mean over the heads; every row sums to 1
+    entropy: Tensor | None  # (batch, *positions), mean entropy of a head's weights, in nats (equation 9); None outside training
 
 
 class SparseSoftmax(torch.autograd.Function):
@@ -83,9 +83,17 @@ class Memory(nn.Module):
         Divides the similarities before the softmax (equation 4 has 1).
     shrink_threshold : float, default=1.0
         Lambda of equation 6 as a multiple of 1/N; 0 switches shrinkage off.
+    heads : int, default=1
+        Parts of equal width that query and items are cut into. Each part is addressed and answered on its own, so a few items
+        can answer many combinations of what they hold. The paper has 1.
     keep_best : bool, default=True
         Always keep the largest weight of a row. Without it a row whose weights all miss the threshold becomes zero and
         passes no gradient, which is how the published formula dies.
+
+    Raises
+    ------
+    ValueError
+        If the width cannot be cut into so many parts.
 
     Examples
     --------
@@ -98,12 +106,15 @@ class Memory(nn.Module):
     (torch.Size([2, 4, 5, 5]), torch.Size([2, 5, 5, 10]), torch.Size([2, 5, 5]))
     """
 
-    def __init__(self, size, width, *, similarity="cosine", temperature=1.0, shrink_threshold=1.0, keep_best=True):
+    def __init__(self, size, width, *, similarity="cosine", temperature=1.0, shrink_threshold=1.0, heads=1, keep_best=True):
         super().__init__()
+        if width % heads:
+            raise ValueError(f"memory_heads={heads} does not divide the width of a memory item, which is {width}.")
         self.items = nn.Parameter(torch.empty(size, width))
         self.similarity = similarity
         self.temperature = temperature
         self.shrink_threshold = shrink_threshold
+        self.heads = heads
         self.keep_best = keep_best
 
     @property
@@ -111,25 +122,35 @@ class Memory(nn.Module):
         """Lambda: the weight that an item must exceed to be kept."""
         return self.shrink_threshold / len(self.items)
 
+    def parts(self, vectors: Tensor) -> Tensor:
+        """What each head sees: (\\*rows, C) -> (heads, rows, C / heads), with all rows in one axis."""
+        return vectors.reshape(-1, self.heads, vectors.shape[-1] // self.heads).transpose(0, 1)
+
     def logits(self, query: Tensor) -> Tensor:
-        """Similarities over temperature (equation 5): (..., C) -> (..., N).
+        """Similarities over temperature (equation 5): (\\*rows, C) -> (heads, rows, N).
 
         Computed in float32 at least: in half precision the weights near the threshold cannot be told apart.
         """
         with torch.autocast(query.device.type, enabled=False):
             dtype = torch.promote_types(query.dtype, torch.float32)
-            query, items = query.to(dtype), self.items.to(dtype)
+            query, items = self.parts(query.to(dtype)), self.parts(self.items.to(dtype))
             if self.similarity == "cosine":
                 query, items = unit(query), unit(items)
-            return (query / self.temperature) @ items.T
+            return (query / self.temperature) @ items.mT
 
     def forward(self, query: Tensor) -> Retrieval:  # (batch, C, *positions)
-        logits = self.logits(query.movedim(1, -1))  # (batch, *positions, N)
-        weights, entropy = SparseSoftmax.apply(logits, self.threshold, self.keep_best, self.training)
-        return Retrieval((weights @ self.items).movedim(-1, 1), weights, entropy)
+        query = query.movedim(1, -1)
+        weights, entropy = SparseSoftmax.apply(self.logits(query), self.threshold, self.keep_best, self.training)
+        read_out = (weights @ self.parts(self.items)).transpose(0, 1).reshape(query.shape)
+        rows = query.shape[:-1]
+        return Retrieval(
+            read_out.movedim(-1, 1),
+            weights.mean(dim=0).unflatten(0, rows),
+            None if entropy is None else entropy.mean(dim=0).unflatten(0, rows),
+        )
 
     def extra_repr(self) -> str:
         return (
             f"size={self.items.shape[0]}, width={self.items.shape[1]}, similarity={self.similarity!r}, "
-            f"temperature={self.temperature}, shrink_threshold={self.shrink_threshold}"
+            f"temperature={self.temperature}, shrink_threshold={self.shrink_threshold}, heads={self.heads}"
         )

@@ -1,0 +1,94 @@
+"""Write the page of results from stored rows, with the paper's numbers beside them."""
+
+from pathlib import Path
+
+import numpy as np
+
+from skmemae.benchmark import ablation, cells, kddcup99, odds, one_class, report
+from skmemae.benchmark.detectors import DEEP, OURS
+
+# Tables 1 and 3 of the paper, with the names that the rows have. The paper's AE and MemAE are other networks than ours.
+PAPER = {
+    "MNIST": {"OC-SVM": 0.9499, "KDE": 0.8116, "VAE": 0.9632, "no memory": 0.9619, "MemAE": 0.9751},
+    "CIFAR-10": {"OC-SVM": 0.5619, "KDE": 0.5756, "VAE": 0.5725, "no memory": 0.5706, "MemAE": 0.6088},
+    "KDDCUP99": {"OC-SVM": 0.7954, "no memory": 0.9342, "MemAE": 0.9641},
+}
+TITLE = """# Results
+
+Made by `python -m skmemae.benchmark document` from the rows in
+`docs/results`, one line of JSON for each data set, task, seed and detector, with its parameters, seconds and versions. All
+detectors run at their defaults on the same splits; no label reaches a fit. "no memory" is MemAE with `memory_size=0`, "MemAE,
+paper's preset" has the layers and settings that the paper prints. The column "paper" holds the paper's own numbers.
+What was tried, and on which part of the data the defaults were chosen, is told in [what makes the memory work](what_works.md).
+"""
+SECTIONS = {
+    "one-class": (one_class, "one-class --data-home DIR"),
+    "kddcup99": (kddcup99, "kddcup99 --data-home DIR"),
+    "odds-clean": (odds, "odds --splits clean --data-home DIR"),
+    "odds-contaminated": (odds, "odds --splits contaminated --data-home DIR"),
+    "ablation": (ablation, "ablation --data-home DIR"),
+}
+
+
+def add_arguments(parser):
+    """Options of the page."""
+    parser.add_argument("--rows", default="docs/results", metavar="DIR", help="where the rows are (default: %(default)s)")
+    parser.add_argument("--page", default="docs/benchmarks.md", metavar="FILE", help="what to write (default: %(default)s)")
+
+
+def run(args):
+    """Write a section for each protocol that has rows."""
+    sections = [TITLE]
+    for name, (protocol, command) in SECTIONS.items():
+        rows = cells.read(Path(args.rows) / f"{name}.jsonl")
+        if rows:
+            sections.append(section(name, protocol, command, rows))
+    Path(args.page).write_text("\n".join(sections))
+    print(f"{args.page} written")
+
+
+def section(name, protocol, command, rows):
+    """Heading, what the protocol is, the command, and its tables."""
+    parts = [f"## {name}\n", protocol.__doc__, f"```console\npython -m skmemae.benchmark {command}\n```\n"]
+    value = next(iter(protocol.COLUMNS))
+    sets = report.grouped(rows, "data")
+    for data, group in sets.items() if len(sets) < 5 else ():
+        parts += [f"### {data}\n", report.markdown(with_paper(data, report.summary(group, "detector", protocol.COLUMNS))), ""]
+        if len(report.grouped(group, "task")) > 1:
+            parts += [f"{value} by task:\n", report.markdown(report.pivot(group, "task", "detector", value)), ""]
+    if len(sets) >= 5:
+        means = report.data_means(rows, protocol.COLUMNS)
+        parts += [report.markdown(report.summary(means, "detector", protocol.COLUMNS)), ""]
+        parts += [f"{value} by data set:\n", report.markdown(report.pivot(rows, "data", "detector", value)), ""]
+        parts += [wins(rows, value), ""]
+    return "\n".join([*parts, made_with(rows), ""])
+
+
+def with_paper(data, lines):
+    """The lines of a table with the paper's numbers as one more column, where it has some."""
+    known = next((numbers for name, numbers in PAPER.items() if data.startswith(name)), None)
+    if known is None:
+        return lines
+    column = ["paper", *[format(known[line[0]], ".4f") if line[0] in known else "" for line in lines[1:]]]
+    return [[*line, cell] for line, cell in zip(lines, column, strict=True)]
+
+
+def wins(rows, value):
+    """On how many data sets MemAE is above each of PyOD's deep detectors."""
+    means = {
+        data: {who: np.mean([row[value] for row in part]) for who, part in report.grouped(group, "detector").items()}
+        for data, group in report.grouped(rows, "data").items()
+    }
+    deep = [who for who in DEEP if all(who in by_name for by_name in means.values())]
+    counts = [f"{who} on {sum(by_name[OURS] > by_name[who] for by_name in means.values())}" for who in deep]
+    above_all = sum(by_name[OURS] > max(by_name[who] for who in deep) for by_name in means.values()) if deep else 0
+    return f"Of {len(means)} sets, MemAE is above {', '.join(counts)}, and above all of them on {above_all}."
+
+
+def made_with(rows):
+    """Seeds, threads and versions of the rows."""
+    seeds = {who: len(report.grouped(group, "seed")) for who, group in report.grouped(rows, "detector").items()}
+    by_count = report.grouped([{"n": n, "who": who} for who, n in seeds.items()], "n")
+    told = "; ".join(f"{n} for {', '.join(row['who'] for row in group)}" for n, group in by_count.items())
+    versions = ", ".join(f"{package} {number}" for package, number in rows[-1]["versions"].items())
+    return f"Seeds: {told}. Threads: {rows[-1]['threads']}. {versions}."
