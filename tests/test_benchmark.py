@@ -1,16 +1,19 @@
 """The benchmark commands, at a small size."""
 
 import csv
+import hashlib
 import json
+from urllib.error import URLError
 
 import numpy as np
 import pytest
+import scipy.io
 from sklearn.datasets import load_digits
 
-from skmemae import MemAEDetector
-from skmemae.benchmark import cells, overview, report
+from skmemae import MemAEDetector, datasets
+from skmemae.benchmark import ablation, cells, document, kddcup99, overview, report
 from skmemae.benchmark.__main__ import main
-from skmemae.benchmark.detectors import OURS, PCAError
+from skmemae.benchmark.detectors import OURS, PCAError, make_baselines, make_ours, select
 from skmemae.benchmark.overview import make_detectors
 from skmemae.datasets import one_class_split
 
@@ -71,3 +74,146 @@ def test_a_set_of_ten_tasks_weighs_as_much_as_a_set_of_one():
     cell = {"detector": OURS, "seed": 0, **dict.fromkeys(overview.COLUMNS, 0.0)}
     rows = [{**cell, "data": "many", "roc_auc": 0.5}] * 10 + [{**cell, "data": "one", "roc_auc": 1.0}]
     assert [row["roc_auc"] for row in report.data_means(rows, overview.COLUMNS)] == [0.5, 1.0]
+
+
+SPLIT = one_class_split(*load_digits(return_X_y=True), 0, random_state=0)
+
+
+def planned(names, seeds=(0,)):
+    makers = {**make_ours(0), **make_baselines(0)}
+    return [cells.Cell("digits", "", seed, name, makers[name], lambda: SPLIT) for seed in seeds for name in names]
+
+
+def test_finished_cells_are_not_run_again(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    runs = []
+
+    def measure(detector, split):
+        runs.append(detector)
+        return {"roc_auc": 0.5}
+
+    first = cells.run(planned(["KDE", "PCA"]), path, measure)
+    again = cells.run(planned(["KDE", "PCA", "KNN"], seeds=(0, 1)), path, measure)
+    assert len(first) == 2 and len(again) == 6 and len(runs) == 6
+    assert again[:2] == first and [row["seed"] for row in again] == [0, 0, 0, 1, 1, 1]
+    assert {"data", "task", "parameters", "threads", "versions"} <= set(first[0])
+    assert "torch" in first[0]["versions"] and len(cells.read(path)) == 6
+
+
+def test_an_interrupted_run_keeps_what_it_finished_and_other_parameters_are_other_cells(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    runs = []
+
+    def measure(detector, split):
+        if len(runs) == 1:
+            raise KeyboardInterrupt
+        runs.append(detector)
+        return {"roc_auc": 0.5}
+
+    with pytest.raises(KeyboardInterrupt):
+        cells.run(planned(["KDE", "PCA"]), path, measure)
+    assert [row["detector"] for row in cells.read(path)] == ["KDE"]
+    changed = planned(["KDE"])[0]._replace(make=lambda: MemAEDetector(tol=0.5))
+    runs.clear()
+    cells.run([changed], path, measure)
+    assert len(runs) == 1 and cells.read(path)[-1]["parameters"] == "MemAEDetector(tol=0.5)"
+
+
+def test_ranking_numbers_of_a_known_order():
+    found = cells.ranking(np.array([0, 1, 0, 1]), np.array([0.1, 0.9, 0.8, 0.2]))
+    assert found == {"roc_auc": 0.75, "precision_at_n": 0.5, "average_precision": pytest.approx(5 / 6)}
+
+
+@pytest.mark.parametrize("name", list(make_baselines(0)))
+def test_every_baseline_of_the_protocols_runs(name):
+    numbers, scores = cells.evaluate(make_baselines(0)[name](), SPLIT)
+    assert numbers["roc_auc"] > 0.9 and np.isfinite(scores).all()
+
+
+def odds_folder(tmp_path, monkeypatch):
+    """Two small tables in the place of the library's, with their checksums."""
+    rng = np.random.default_rng(0)
+    known = {}
+    for name in ("first", "second"):
+        X, y = rng.normal(size=(120, 4)), np.repeat([1, 0], [20, 100])
+        X[:20] += 4
+        scipy.io.savemat(tmp_path / f"{name}.mat", {"X": X, "y": y[:, None]})
+        known[name] = hashlib.sha256((tmp_path / f"{name}.mat").read_bytes()).hexdigest()
+    for module in (datasets, datasets.published):
+        monkeypatch.setattr(module, "ODDS", known)
+    return tmp_path
+
+
+def test_a_protocol_fills_its_table_and_the_page_shows_it(tmp_path, monkeypatch, capsys):
+    home = odds_folder(tmp_path, monkeypatch)
+    out = tmp_path / "out"
+    names = ["MemAE", "no memory", "MemAE, paper's preset", "KDE", "PCA", "AutoEncoder"]
+    main(["odds", "--data-home", str(home), "--seeds", "2", "--out", str(out), "--detectors", *names])
+    printed = capsys.readouterr().out
+    assert "first" in printed and "precision_at_n" in printed and (out / "odds-clean.png").stat().st_size > 5_000
+    rows = cells.read(out / "odds-clean.jsonl")
+    assert len(rows) == 2 * 2 * len(names) and all(row["roc_auc"] > 0.9 for row in rows if row["detector"] == OURS)
+    main(["document", "--rows", str(out), "--page", str(tmp_path / "page.md")])
+    page = (tmp_path / "page.md").read_text()
+    assert "## odds-clean" in page and "## odds-contaminated" in page and "## one-class" not in page
+    assert "Seeds: 2 for MemAE" in page
+
+
+def test_the_papers_numbers_stand_beside_ours():
+    lines = document.with_paper("MNIST", [["detector", "roc_auc"], ["MemAE", "0.9"], ["KNN", "0.8"]])
+    assert lines == [["detector", "roc_auc", "paper"], ["MemAE", "0.9", "0.9751"], ["KNN", "0.8", ""]]
+    assert document.with_paper("clips", lines) is lines
+
+
+def test_wins_are_counted_over_data_sets():
+    scores = {"a": (0.9, 0.8, 0.7), "b": (0.6, 0.7, 0.5), "c": (0.5, 0.6, 0.9)}
+    names = (OURS, "VAE", "DeepSVDD")
+    rows = [{"data": d, "detector": n, "auc": v} for d, values in scores.items() for n, v in zip(names, values, strict=True)]
+    assert document.wins(rows, "auc") == "Of 3 sets, MemAE is above VAE on 1, DeepSVDD on 2, and above all of them on 1."
+
+
+def connections(rng, n):
+    """Rows as KDDCUP99 has them: 41 columns, seven of them symbolic."""
+    X = np.empty((n, 41), dtype=object)
+    X[:] = rng.integers(0, 5, size=(n, 41)).astype(str)
+    X[:, 1] = rng.choice(["tcp", "udp"], size=n)
+    y = (rng.uniform(size=n) < 0.2).astype(int)
+    X[y == 1, 4] = "900"
+    return datasets.encode_kddcup99(X), y
+
+
+def test_connections_are_flagged_by_the_top_fifth(rng):
+    X, y = connections(rng, 400)
+    split = kddcup99.half_and_half(X, y, 0)
+    assert len(split.X_test) <= len(split.y_test) == 200 == len(split.inverse)
+    found = kddcup99.measure(kddcup99.OnDistinctRows(PCAError()), split)
+    assert found["roc_auc"] > 0.95 and found["recall"] > 0.7
+    assert found["f1"] == pytest.approx(2 * found["precision"] * found["recall"] / (found["precision"] + found["recall"]))
+
+
+@pytest.mark.parametrize("protocol", ["one-class", "kddcup99", "odds", "ablation"])
+def test_protocols_without_data_say_so(tmp_path, monkeypatch, protocol):
+    def offline(*args, **kwargs):
+        raise URLError("no network")
+
+    for name in ("fetch_openml", "fetch_kddcup99"):
+        monkeypatch.setattr(datasets.published, name, offline)
+    name = {"one-class": ["--data", "mnist"], "ablation": ["--data", "MNIST"]}.get(protocol, [])
+    with pytest.raises(SystemExit, match="data_home"):
+        main([protocol, "--data-home", str(tmp_path), "--out", str(tmp_path), "--seeds", "1", *name])
+
+
+def test_unknown_names_end_the_program(tmp_path):
+    with pytest.raises(SystemExit, match="--data knows"):
+        main(["odds", "--data", "iris", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit, match="--detectors knows"):
+        select(make_baselines(0), ["LOF"])
+
+
+def test_contaminated_digits_keep_their_outliers_out_of_the_test_set():
+    X, y = load_digits(return_X_y=True)
+    X = np.column_stack([X, np.arange(len(X))])
+    split = ablation.contaminated_digits(X, y, 3, random_state=0)
+    train = y[split.X_train[:, -1].astype(int)]
+    assert abs((train != 3).mean() - 0.1) < 0.01
+    assert not set(split.X_train[:, -1]) & set(split.X_test[:, -1])

@@ -1,10 +1,15 @@
-"""One-class splits and moving digits."""
+"""Loaders, splits and moving digits."""
+
+import gzip
+from urllib.error import URLError
 
 import numpy as np
 import pytest
+import scipy.io
 from sklearn.datasets import load_digits
 
-from skmemae.datasets import make_moving_digits, one_class_split
+from skmemae import datasets
+from skmemae.datasets import clean_split, contaminated_split, make_moving_digits, one_class_split, published
 
 
 def test_training_is_normal_and_the_test_set_has_its_share_of_outliers():
@@ -40,3 +45,73 @@ def test_several_classes_can_be_normal(normal):
     X, y = load_digits(return_X_y=True)
     split = one_class_split(X, y, normal, test_size=0.5, outlier_share=0.1, random_state=0)
     assert abs(len(split.X_train) - np.isin(y, normal).sum() / 2) <= 1
+
+
+def test_clean_training_has_no_outliers_and_contaminated_training_its_share():
+    X, y = np.arange(300.0)[:, None], np.repeat([1, 0], [60, 240])
+    clean = clean_split(X, y, random_state=0)
+    assert len(clean.X_train) == 120 and (clean.X_train >= 60).all() and clean.y_test.sum() == 60
+    mixed = contaminated_split(X, y, random_state=0)
+    assert len(mixed.X_train) == 180 and (mixed.X_train < 60).any()
+    for split in (clean, mixed):
+        assert not set(split.X_train.ravel()) & set(split.X_test.ravel())
+        np.testing.assert_array_equal(split.X_test.ravel() < 60, split.y_test == 1)
+
+
+def test_files_that_are_not_the_published_ones_are_refused(tmp_path):
+    images = np.zeros((2, 28, 28), dtype=np.uint8)
+    np.savez(tmp_path / "mnist.npz", x_train=images, x_test=images, y_train=np.zeros(2), y_test=np.zeros(2))
+    np.savez(tmp_path / "cifar10_30k.npz", x=np.zeros((2, 32, 32, 3), dtype=np.uint8), y=np.zeros(2))
+    with gzip.open(tmp_path / "kddcup.data_10_percent.gz", "wt") as file:
+        file.write("0,tcp,normal.\n")
+    scipy.io.savemat(tmp_path / "glass.mat", {"X": np.zeros((2, 2)), "y": np.zeros(2)})
+    loaders = (
+        datasets.load_mnist,
+        datasets.load_cifar10,
+        datasets.load_kddcup99,
+        lambda home: datasets.load_odds("glass", home),
+    )
+    for load in loaders:
+        with pytest.raises(ValueError, match="is not the published data: sha256"):
+            load(tmp_path)
+
+
+def test_what_is_absent_is_downloaded_or_said_to_be_missing(tmp_path, monkeypatch):
+    def openml(name, version, data_home, as_frame, return_X_y):
+        return np.full((3, 3 * 32 * 32 if name == "CIFAR_10" else 784), 7.0), np.array(["0", "1", "2"])
+
+    def kddcup99(percent10, data_home, return_X_y):
+        return np.zeros((2, 41), dtype=object), np.array([b"normal.", b"smurf."])
+
+    monkeypatch.setattr(published, "fetch_openml", openml)
+    monkeypatch.setattr(published, "fetch_kddcup99", kddcup99)
+    for load, shape in (
+        (datasets.load_mnist, (3, 28, 28)),
+        (datasets.load_fashion_mnist, (3, 28, 28)),
+        (datasets.load_cifar10, (3, 3, 32, 32)),
+    ):
+        dataset = load(tmp_path)
+        assert dataset.data.shape == shape and dataset.data.dtype == np.uint8 and dataset.target.tolist() == [0, 1, 2]
+    assert datasets.load_kddcup99(tmp_path).target.tolist() == [1, 0]
+
+    def offline(*args, **kwargs):
+        raise URLError("no network")
+
+    monkeypatch.setattr(published, "fetch_openml", offline)
+    monkeypatch.setattr(published, "fetch_kddcup99", offline)
+    for load in (datasets.load_mnist, datasets.load_fashion_mnist, datasets.load_cifar10, datasets.load_kddcup99):
+        with pytest.raises(OSError, match="not at hand"):
+            load(tmp_path)
+    with pytest.raises(OSError, match="neither in data_home"):
+        datasets.load_odds("glass", tmp_path)
+    with pytest.raises(ValueError, match="must be one of"):
+        datasets.load_odds("iris", tmp_path)
+
+
+def test_symbols_are_one_hot_and_numbers_stay():
+    X = np.zeros((3, 41), dtype=object)
+    X[:, 1], X[:, 0] = ["tcp", "udp", "tcp"], [5, 6, 7]
+    encoded = datasets.encode_kddcup99(X)
+    assert encoded.shape == (3, 34 + 2 + 6) and encoded.dtype == np.float32
+    np.testing.assert_array_equal(encoded[:, 0], [5, 6, 7])
+    np.testing.assert_array_equal(encoded[:, 34:36], [[1, 0], [0, 1], [1, 0]])
