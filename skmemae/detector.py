@@ -284,7 +284,7 @@ class MemAEDetector(DualContractDetector):
         networks = build_members(members, **spec, generator=generator).to(device)
         batches = Batches(X, layout, scaling, device)
         history = train_members(networks, batches, self._settings(len(rows), layout), generator, rows)
-        found = scoring.training_scores(networks, batches, kind)
+        found = scoring.training_scores(networks, batches, kind, rows)
 
         self._layout, self._scaling, self._network, self._score = tuple(layout), tuple(scaling), spec, tuple(found.score)
         self.model_ = networks

@@ -44,7 +44,7 @@ _PAPER = {
         "backbone": _networks.kddcup99,
         "memory_unit": "sample",
         "memory_size": 50,
-        "batch_size": 1024,
+        "batch_size": "auto",
         "max_epochs": 200,
     },
 }

@@ -63,12 +63,12 @@ class TrainingScores(NamedTuple):
 
 
 @torch.inference_mode()
-def training_scores(networks, batches: Batches, kind: str) -> TrainingScores:
-    """Anomaly scores and the state of the memories in one pass."""
+def training_scores(networks, batches: Batches, kind: str, rows: Tensor) -> TrainingScores:
+    """Anomaly scores and the state of the memories in one pass; a distance is typical of the ``rows`` that were trained on."""
     score, terms = Score(kind, (1.0,) * len(networks)), []
     n_items = 0 if networks[0].memory is None else len(networks[0].memory.items)
     usage = torch.zeros(len(networks), n_items, device=batches.device)
-    missed = queries = rows = 0
+    missed = asked = answered = 0
     for x, count, outputs in _passes(networks, batches):
         terms.append(score.terms(x, outputs, networks)[:count].cpu().numpy())
         for member, (network, output) in enumerate(zip(networks, outputs, strict=True)):
@@ -79,12 +79,12 @@ def training_scores(networks, batches: Batches, kind: str) -> TrainingScores:
             best = torch.exp(logits.amax(dim=-1) - logits.logsumexp(dim=-1))
             usage[member] += used.sum(dim=0)
             missed += (best < network.memory.threshold * (1 - 1e-4)).sum()  # equal weights are 1/N but for rounding
-            queries += best.numel()
-            rows += len(used)
+            answered += best.numel()
+            asked += len(used)
     terms = np.concatenate(terms)
-    score = score._replace(typical_distance=tuple(float(d) or 1.0 for d in np.median(terms[..., 1], axis=0)))
-    usage = usage.cpu().double().numpy() / max(rows / len(networks), 1)
-    return TrainingScores(score, score.combine(terms), usage, float(missed) / max(queries, 1))
+    score = score._replace(typical_distance=tuple(float(d) or 1.0 for d in np.median(terms[rows.numpy(), :, 1], axis=0)))
+    usage = usage.cpu().double().numpy() / max(asked / len(networks), 1)
+    return TrainingScores(score, score.combine(terms), usage, float(missed) / max(answered, 1))
 
 
 def anomaly_scores(networks, batches: Batches, score: Score) -> np.ndarray:
