@@ -27,7 +27,7 @@ others = digits.images[[np.flatnonzero(digits.target == digit)[0] for digit in (
 figure = plt.figure(figsize=(9, 6), layout="constrained")
 for part, (name, params) in zip(figure.subfigures(2, 1), variants.items(), strict=True):
     detector = MemAEDetector(random_state=0, **params).fit(split.X_train)
-    ReconstructionDisplay.from_estimator(detector, others).plot(figure=part, error_limit=15)
+    ReconstructionDisplay.from_estimator(detector, others).plot(figure=part, error_limit=8)
     part.suptitle(f'trained on "2", {name}')
 figure.savefig("memory_against_autoencoder.png", dpi=110)
 
