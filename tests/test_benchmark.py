@@ -166,10 +166,13 @@ def test_the_papers_numbers_stand_beside_ours():
 
 
 def test_wins_are_counted_over_data_sets():
-    scores = {"a": (0.9, 0.8, 0.7), "b": (0.6, 0.7, 0.5), "c": (0.5, 0.6, 0.9)}
-    names = (OURS, "VAE", "DeepSVDD")
+    scores = {"a": (0.9, 0.8, 0.7, 0.1), "b": (0.6, 0.7, 0.5, 0.1), "c": (0.5, 0.6, 0.9, 0.1)}
+    names = (OURS, "VAE", "DeepSVDD", "AutoEncoder")
     rows = [{"data": d, "detector": n, "auc": v} for d, values in scores.items() for n, v in zip(names, values, strict=True)]
-    assert document.wins(rows, "auc") == "Of 3 sets, MemAE is above VAE on 1, DeepSVDD on 2, and above all of them on 1."
+    assert document.wins(rows, "auc") == (
+        "Of 3 sets, MemAE is above AutoEncoder on 3, VAE on 1, DeepSVDD on 2, and above all of them on 1."
+    )
+    assert document.wins(rows[:3], "auc") == ""
 
 
 def connections(rng, n):

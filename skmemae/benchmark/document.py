@@ -74,15 +74,19 @@ def with_paper(data, lines):
 
 
 def wins(rows, value):
-    """On how many data sets MemAE is above each of PyOD's deep detectors."""
-    means = {
-        data: {who: np.mean([row[value] for row in part]) for who, part in report.grouped(group, "detector").items()}
-        for data, group in report.grouped(rows, "data").items()
-    }
-    deep = [who for who in DEEP if all(who in by_name for by_name in means.values())]
-    counts = [f"{who} on {sum(by_name[OURS] > by_name[who] for by_name in means.values())}" for who in deep]
-    above_all = sum(by_name[OURS] > max(by_name[who] for who in deep) for by_name in means.values()) if deep else 0
-    return f"Of {len(means)} sets, MemAE is above {', '.join(counts)}, and above all of them on {above_all}."
+    """On how many data sets MemAE is above each of PyOD's deep detectors; nothing where they have not all run."""
+    names = (OURS, *DEEP)
+    cells_of = {data: report.grouped(group, "detector") for data, group in report.grouped(rows, "data").items()}
+    means = [
+        {who: np.mean([row[value] for row in by_name[who]]) for who in names}
+        for by_name in cells_of.values()
+        if all(who in by_name for who in names)
+    ]
+    if not means:
+        return ""
+    counts = ", ".join(f"{who} on {sum(mean[OURS] > mean[who] for mean in means)}" for who in DEEP)
+    above_all = sum(mean[OURS] > max(mean[who] for who in DEEP) for mean in means)
+    return f"Of {len(means)} sets, MemAE is above {counts}, and above all of them on {above_all}."
 
 
 def made_with(rows):

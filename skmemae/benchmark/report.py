@@ -22,7 +22,7 @@ def table(rows, key, columns):
     key : str
         Column whose values become the lines, in order of appearance.
     columns : dict of str to str
-        Columns to show and their formats; "±" before the format adds the deviation over tasks' means by seed.
+        Columns to show and their formats; "±" before the format adds the deviation over tasks' means by seed, where there are several.
     """
     return align(summary(rows, key, columns))
 
@@ -34,8 +34,9 @@ def summary(rows, key, columns):
         line = [name]
         for column, how in columns.items():
             text = format(np.mean([row[column] for row in group]), how.lstrip("±"))
-            if how.startswith("±"):
-                text += " ± " + format(np.std(seed_means(group, column)), how.lstrip("±"))
+            by_seed = seed_means(group, column)
+            if how.startswith("±") and len(by_seed) > 1:
+                text += " ± " + format(np.std(by_seed), how.lstrip("±"))
             line.append(text)
         lines.append(line)
     return lines
