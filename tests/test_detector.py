@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from scipy.ndimage import gaussian_filter
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
@@ -21,6 +22,7 @@ from sklearn.preprocessing import MinMaxScaler
 from torch import nn
 
 from skmemae import MemAEDetector, MemoryCollapseWarning, metrics
+from skmemae.engine import scoring
 from skmemae.health import warn_of_collapse
 
 
@@ -82,6 +84,25 @@ def test_the_score_is_the_squared_error_and_the_map_adds_up_to_it(table):
     np.testing.assert_allclose(((scaled - reconstruction) ** 2).sum(axis=1), det.decision_scores_, rtol=1e-3)
     images = detector(anomaly_score="relative").fit(X.reshape(300, 2, 3))
     assert np.isfinite(images.decision_scores_).all()
+
+
+def test_an_ensemble_scores_by_the_geometric_mean_of_members_that_differ(table):
+    X, _ = table
+    det = detector(ensemble_size=3).fit(X)
+    kind, typical = det._score
+    alone = [
+        scoring.anomaly_scores([network], det._batches(X), scoring.Score(kind, (distance,)))
+        for network, distance in zip(det.model_, typical, strict=True)
+    ]
+    np.testing.assert_allclose(det.decision_function(X), np.exp(np.log(alone).mean(axis=0)))
+    assert not np.allclose(alone[0], alone[1], rtol=0.01)
+
+
+def test_the_smooth_score_is_the_energy_of_the_blurred_residual(rng):
+    X = rng.uniform(size=(40, 24, 30))
+    det = detector(scaling=None).fit(X)
+    blurred = gaussian_filter(det.reconstruct(X) - X, (0, 1, 1), mode="nearest")
+    np.testing.assert_allclose(det.decision_scores_, (blurred**2).sum(axis=(1, 2)), rtol=0.01)
 
 
 def test_outliers_are_found_in_tables_images_and_clips(table, rng):

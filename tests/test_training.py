@@ -11,6 +11,7 @@ from skmemae.engine.samples import plan_layout
 from skmemae.engine.scaling import learn_scaling
 from skmemae.engine.training import (
     Adam,
+    History,
     Settings,
     fill_memory,
     held_out_error,
@@ -19,6 +20,7 @@ from skmemae.engine.training import (
     schedule,
     split_rows,
     train,
+    train_members,
 )
 from skmemae.network import build_network
 
@@ -211,3 +213,17 @@ def test_verbose_one_is_a_bar(capfd):
     train(network, batches, SETTINGS._replace(max_epochs=3, verbose=1), generator)
     out, err = capfd.readouterr()
     assert out == "" and "MemAE: 100%" in err and "3/3" in err and "validation=" in err
+
+
+def test_curves_are_the_means_over_the_members_that_ran_so_long(monkeypatch):
+    network, batches, generator = problem()
+    found = iter([History([1.0, 2.0], []), History([3.0, 4.0, 5.0], [])])
+    monkeypatch.setattr("skmemae.engine.training.train", lambda *args: next(found))
+    assert train_members([network, network], batches, SETTINGS, generator) == History([2.0, 3.0, 5.0], [])
+
+
+def test_rows_that_are_not_to_be_trained_on_are_left_alone():
+    network, batches, generator = problem()
+    batches._resident[100:] = torch.nan  # one step on these and nothing is finite any more
+    history = train(network, batches, SETTINGS._replace(max_epochs=5), generator, torch.arange(100))
+    assert all(map(math.isfinite, history.loss_curve))

@@ -22,7 +22,8 @@ def table(rows, key, columns):
     key : str
         Column whose values become the lines, in order of appearance.
     columns : dict of str to str
-        Columns to show and their formats; "±" before the format adds the deviation over tasks' means by seed, where there are several.
+        Columns to show and their formats; "±" before the format adds the deviation over tasks' means by seed if there are
+        several.
     """
     return align(summary(rows, key, columns))
 
