@@ -10,8 +10,8 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from sklearn.base import clone
 from scipy.ndimage import gaussian_filter
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
@@ -22,7 +22,7 @@ from sklearn.preprocessing import MinMaxScaler
 from torch import nn
 
 from skmemae import MemAEDetector, MemoryCollapseWarning, metrics
-from skmemae.engine import scoring
+from skmemae.engine.scoring import Score, anomaly_scores
 from skmemae.health import warn_of_collapse
 
 
@@ -91,7 +91,7 @@ def test_an_ensemble_scores_by_the_geometric_mean_of_members_that_differ(table):
     det = detector(ensemble_size=3).fit(X)
     kind, typical = det._score
     alone = [
-        scoring.anomaly_scores([network], det._batches(X), scoring.Score(kind, (distance,)))
+        anomaly_scores([network], det._batches(X), Score(kind, (distance,)))
         for network, distance in zip(det.model_, typical, strict=True)
     ]
     np.testing.assert_allclose(det.decision_function(X), np.exp(np.log(alone).mean(axis=0)))
