@@ -35,9 +35,8 @@ def summary(rows, key, columns):
         line = [name]
         for column, how in columns.items():
             text = format(np.mean([row[column] for row in group]), how.lstrip("±"))
-            by_seed = seed_means(group, column)
-            if how.startswith("±") and len(by_seed) > 1:
-                text += " ± " + format(np.std(by_seed), how.lstrip("±"))
+            if how.startswith("±") and len(grouped(group, "seed")) > 1:
+                text += " ± " + format(np.std(seed_means(group, column)), how.lstrip("±"))
             line.append(text)
         lines.append(line)
     return lines
