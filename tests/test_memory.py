@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skmemae.network import Memory, build_network
@@ -69,8 +69,7 @@ def test_at_temperature_one_random_items_can_hardly_be_told_apart(size, width):
     logits=st.lists(st.floats(-30, 30), min_size=2, max_size=12),
     multiple=st.floats(0, 6),
 )
-# How fast examples are made is the machine's business.
-@settings(deadline=None, derandomize=True, max_examples=500, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, derandomize=True, max_examples=500)
 def test_weights_are_a_distribution_whatever_the_logits(logits, multiple):
     logits = torch.tensor(logits, dtype=torch.float64)
     weights, entropy = SparseSoftmax.apply(logits, multiple / len(logits), True, True)
