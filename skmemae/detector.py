@@ -73,7 +73,8 @@ class MemAEDetector(DualContractDetector):
         mean of theirs. "auto" is 4 for vectors and 1 for images and clips.
     anomaly_score : {"auto", "reconstruction", "smooth", "relative", "combined"}, default="auto"
         All in scaled units. "reconstruction" is the squared l2 error, as in the paper. "smooth" is that of the residual after
-        a Gaussian blur of little more than a pixel: an edge beside its place is no anomaly. "relative" divides the error by the
+        a Gaussian blur of little more than a pixel, as an edge beside its place is no anomaly; with ``scaling="contrast"`` it is
+        multiplied by the squared distance of the sample, at unit deviation, from the mean sample. "relative" divides the error by the
         norm of the sample. "combined" is the l1 error times ``1 + q / (10 q_0)``, with q the squared distance between query
         and read-out and q_0 its median over the training samples. "auto" is "combined" for vectors, "smooth" for images and
         "relative" for clips.

@@ -65,6 +65,24 @@ def test_contrast_sees_what_is_shown_and_not_the_light(rng):
     assert abs(float(typical.mean()) - X.mean()) < 0.01
 
 
+def test_distance_from_the_mean_image_knows_shapes_alone(rng):
+    X = rng.normal(size=(50, 6, 6)) + 3 * np.eye(6)
+    layout = plan_layout(X.shape[1:])
+    scaling = learn_scaling(X, layout, "contrast")
+    shown = np.concatenate([X[:5], 4 * X[:5] + 100, 0 * X[:5], -X[:5]])
+    scaled = scaling.apply(layout.to_network(torch.from_numpy(shown)))
+    near, louder, blank, inverse = scaling.distance_from_mean(scaled).numpy().reshape(4, 5)
+    centred = (X - X.mean(axis=(1, 2), keepdims=True)).reshape(50, -1)
+    directions = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    exact = ((directions - directions.mean(axis=0)) ** 2).sum(axis=1)[:5]
+    # But for the share of the typical deviation that tames blanks, and draws all samples towards them.
+    assert np.all((exact < near) & (near < exact + 0.3))
+    assert np.corrcoef(near, exact)[0, 1] > 0.95
+    assert np.all((exact - 0.1 < louder) & (louder < near))
+    assert np.all((near < blank) & (blank < inverse))
+    assert learn_scaling(X, layout, "standard").distance_from_mean(scaled).eq(1).all()
+
+
 def test_images_without_contrast_are_scaled_as_a_whole(rng):
     X = np.ones((20, 5, 5)) * rng.normal(size=(20, 1, 1))
     scaling = learn_scaling(X, plan_layout((5, 5)), "contrast")

@@ -79,6 +79,18 @@ class Scaling(NamedTuple):
         mean, deviation = self.typical if samples is None else self._own(samples)
         return scaled * deviation + mean
 
+    def distance_from_mean(self, scaled: Tensor) -> Tensor:
+        """Squared distance of each sample's shape from the mean sample, per number: (batch,), in (0, 4).
+
+        The sample is taken to have unit norm, however flat it is, so that nothing but its likeness to the mean sample counts.
+        One for all where no mean sample is subtracted.
+        """
+        if self.typical is None:
+            return scaled.new_ones(len(scaled))
+        center, *_ = self._tensors(scaled)
+        # 1 + |m|^2 - 2 <s, m> with s the sample and m the mean sample, of which scaled is the difference.
+        return 1 - center.square().mean() - 2 * (scaled * center).flatten(1).mean(dim=1)
+
     def _tensors(self, like: Tensor):
         arrays = (self.center, self.scale, self.unit)
         return (None if a is None else torch.tensor(a, dtype=like.dtype, device=like.device) for a in arrays)

@@ -21,7 +21,7 @@ class Score(NamedTuple):
     ----------
     kind : {"reconstruction", "smooth", "relative", "combined"}
         "reconstruction" is the squared l2 error in scaled units, the paper's criterion. "smooth" is that of the residual after
-        a Gaussian blur in the last two axes. "relative" divides the error by the l2 norm of the sample, with one unit a number
+        a Gaussian blur in the last two axes, times :meth:`Scaling.distance_from_mean`. "relative" divides the error by the l2 norm of the sample, with one unit a number
         added under the root so that blank samples stay finite. "combined" is the l1 error times
         ``1 + distance / (10 * typical_distance)``, with the squared distance between query and read-out.
     typical_distance : tuple of float
@@ -31,15 +31,17 @@ class Score(NamedTuple):
     kind: str
     typical_distance: tuple[float, ...]
 
-    def terms(self, x: Tensor, outputs: list[Output], networks) -> Tensor:
+    def terms(self, x: Tensor, outputs: list[Output], networks, scaling: Scaling) -> Tensor:
         """Error and distance of one chunk for each member, (batch, members, 2), summed in float64."""
-        return torch.stack([self._terms(x, *pair) for pair in zip(outputs, networks, strict=True)], dim=1)
+        return torch.stack([self._terms(x, *pair, scaling) for pair in zip(outputs, networks, strict=True)], dim=1)
 
-    def _terms(self, x: Tensor, output: Output, network: MemAE) -> Tensor:
+    def _terms(self, x: Tensor, output: Output, network: MemAE, scaling: Scaling) -> Tensor:
         residual = output.reconstruction - x
         if self.kind == "smooth":
             residual = _blur(residual)
         error = _sum(residual.abs() if self.kind == "combined" else residual.square())
+        if self.kind == "smooth":
+            error = error * scaling.distance_from_mean(x).to(error)
         if self.kind == "relative":
             error = error / (_sum(x.square()) + x[0].numel()).sqrt()
         if self.kind != "combined" or output.read_out is None:
@@ -70,7 +72,7 @@ def training_scores(networks, batches: Batches, kind: str, rows: Tensor) -> Trai
     usage = torch.zeros(len(networks), n_items, device=batches.device)
     missed = asked = answered = 0
     for x, count, outputs in _passes(networks, batches):
-        terms.append(score.terms(x, outputs, networks)[:count].cpu().numpy())
+        terms.append(score.terms(x, outputs, networks, batches.scaling)[:count].cpu().numpy())
         for member, (network, output) in enumerate(zip(networks, outputs, strict=True)):
             if network.memory is None:
                 continue
@@ -89,7 +91,7 @@ def training_scores(networks, batches: Batches, kind: str, rows: Tensor) -> Trai
 
 def anomaly_scores(networks, batches: Batches, score: Score) -> np.ndarray:
     """Anomaly score of each sample: (n_samples,), float64, higher = more abnormal."""
-    return score.combine(_collect(networks, batches, lambda x, outputs: score.terms(x, outputs, networks)))
+    return score.combine(_collect(networks, batches, lambda x, outputs: score.terms(x, outputs, networks, batches.scaling)))
 
 
 @torch.inference_mode()
