@@ -10,6 +10,7 @@ from pyod.models.ocsvm import OCSVM
 from pyod.models.vae import VAE
 from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
+from sklearn.preprocessing import scale
 
 from skmemae import MemAEDetector, presets
 
@@ -85,6 +86,25 @@ class OnScaledRows(BaseEstimator):
 
     def _rows(self, X):
         return ((X - self.mean_) / self.deviation_).reshape(len(X), -1)
+
+
+class OnContrast(BaseEstimator):
+    """A baseline on images that are each brought to zero mean and unit deviation, as MemAEDetector's own default does it."""
+
+    def __init__(self, detector):
+        self.detector = detector
+
+    def fit(self, X):
+        """Fit the baseline."""
+        self.detector.fit(self._rows(X))
+        return self
+
+    def decision_function(self, X):
+        """Anomaly scores."""
+        return self.detector.decision_function(self._rows(X))
+
+    def _rows(self, X):
+        return scale(X.reshape(len(X), -1).astype(np.float64), axis=1)
 
 
 def make_baselines(seed, most=None):

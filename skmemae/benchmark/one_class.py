@@ -2,14 +2,16 @@
 
 Each class in turn is normal. Two thirds of its samples are to train (of which MemAEDetector holds out a tenth), the rest and
 random samples of the other classes are the test set, three tenths of which are outliers. Every detector runs at its defaults,
-and no label reaches a fit.
+and no label reaches a fit. "KNN, contrast" sees each image at zero mean and unit deviation, as MemAEDetector does.
 """
 
 from functools import partial
 
+from pyod.models.knn import KNN
+
 from skmemae import datasets
 from skmemae.benchmark import cells, report
-from skmemae.benchmark.detectors import make_baselines, make_ours, select
+from skmemae.benchmark.detectors import OnContrast, make_baselines, make_ours, select
 
 SETS = {
     "mnist": (datasets.load_mnist, "mnist"),
@@ -48,6 +50,7 @@ def plan(args):
         for normal in args.classes:
             for seed in range(args.seeds):
                 split = partial(datasets.one_class_split, dataset.data, dataset.target, normal, random_state=seed)
-                makers = select({**make_ours(seed, preset), **make_baselines(seed)}, args.detectors)
+                known = {**make_ours(seed, preset), **make_baselines(seed), "KNN, contrast": lambda: OnContrast(KNN())}
+                makers = select(known, args.detectors)
                 planned += [cells.Cell(dataset.name, f"class {normal}", seed, who, make, split) for who, make in makers.items()]
     return planned
