@@ -41,6 +41,40 @@ def anomaly_score(given, layout):
     return given
 
 
+def network_spec(given, layout, n_samples):
+    """Arguments of ``build_network``, all plain values, from a detector's parameters.
+
+    Parameters
+    ----------
+    given : dict
+        Of :class:`MemAEDetector`.
+    layout : Layout
+    n_samples : int
+        Samples to train on.
+
+    Raises
+    ------
+    ValueError
+        If vectors are to have a query per location, or the widths are wrong.
+    """
+    custom = callable(given["backbone"])
+    unit = memory_unit(given["memory_unit"], layout.family)
+    if layout.family == "fc" and unit == "location" and not custom:
+        raise ValueError("memory_unit='location' needs a feature map; got vectors, for which 'sample' is accepted.")
+    layers = widths(given["widths"], layout, unit)
+    return {
+        "sample_shape": layout.sample_shape,
+        "family": given["backbone"] if custom else layout.family,
+        "widths": layers,
+        "memory_size": memory_size(given["memory_size"], n_samples, layout, unit, layers),
+        "memory_unit": unit,
+        "memory_heads": memory_heads(given["memory_heads"], n_samples, layout, None if custom else layers),
+        "similarity": given["similarity"],
+        "temperature": temperature(given["temperature"], layout),
+        "shrink_threshold": float(given["shrink_threshold"]),
+    }
+
+
 def memory_unit(given, family):
     """Clips get a query per location: what moves where is too much for one item to hold. As in section 4.2 of the paper."""
     if given == "auto":

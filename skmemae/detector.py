@@ -73,11 +73,11 @@ class MemAEDetector(DualContractDetector):
         mean of theirs. "auto" is 4 for vectors and 1 for images and clips.
     anomaly_score : {"auto", "reconstruction", "smooth", "relative", "combined"}, default="auto"
         All in scaled units. "reconstruction" is the squared l2 error, as in the paper. "smooth" is that of the residual after
-        a Gaussian blur of little more than a pixel, as an edge beside its place is no anomaly; with ``scaling="contrast"`` it is
-        multiplied by the squared distance of the sample, at unit deviation, from the mean sample. "relative" divides the error by the
-        norm of the sample. "combined" is the l1 error times ``1 + q / (10 q_0)``, with q the squared distance between query
-        and read-out and q_0 its median over the training samples. "auto" is "combined" for vectors, "smooth" for images and
-        "relative" for clips.
+        a Gaussian blur of little more than a pixel, as an edge beside its place is no anomaly; with ``scaling="contrast"`` it
+        is multiplied by the squared distance of the sample, at unit deviation, from the mean sample. "relative" divides the
+        error by the norm of the sample. "combined" is the l1 error times ``1 + q / (10 q_0)``, with q the squared distance
+        between query and read-out and q_0 its median over the training samples. "auto" is "combined" for vectors, "smooth"
+        for images and "relative" for clips.
     scaling : {"auto", "contrast", "log", "standard", "minmax"} or None, default="auto"
         "contrast" subtracts each sample's own mean and divides by its own deviation, then subtracts the mean sample: what
         counts is what a sample shows, not how bright it is. The others are learned in ``fit``, per column of a table and per
@@ -280,7 +280,7 @@ class MemAEDetector(DualContractDetector):
         chosen = thin_repeats(X) if layout.family == "fc" else None
         rows = torch.arange(len(X)) if chosen is None else torch.from_numpy(np.flatnonzero(chosen))
         scaling = learn_scaling(X, layout, defaults.scaling(self.scaling, layout), chosen)
-        spec = self._network_spec(layout, len(rows))
+        spec = defaults.network_spec(self.get_params(deep=False), layout, len(rows))
         members = defaults.ensemble_size(self.ensemble_size, layout)
         networks = build_members(members, **spec, generator=generator).to(device)
         batches = Batches(X, layout, scaling, device)
@@ -385,26 +385,6 @@ class MemAEDetector(DualContractDetector):
                 f"{layout.array_shape} as input."
             )
         return Batches(X, layout, Scaling(*self._scaling), torch.device(self.device_), resident=False)
-
-    def _network_spec(self, layout, n_samples):
-        """Arguments of ``build_network`` for this layout, all plain values."""
-        unit = defaults.memory_unit(self.memory_unit, layout.family)
-        if layout.family == "fc" and unit == "location" and not callable(self.backbone):
-            raise ValueError("memory_unit='location' needs a feature map; got vectors, for which 'sample' is accepted.")
-        widths = defaults.widths(self.widths, layout, unit)
-        return {
-            "sample_shape": layout.sample_shape,
-            "family": self.backbone if callable(self.backbone) else layout.family,
-            "widths": widths,
-            "memory_size": defaults.memory_size(self.memory_size, n_samples, layout, unit, widths),
-            "memory_unit": unit,
-            "memory_heads": defaults.memory_heads(
-                self.memory_heads, n_samples, layout, None if callable(self.backbone) else widths
-            ),
-            "similarity": self.similarity,
-            "temperature": defaults.temperature(self.temperature, layout),
-            "shrink_threshold": float(self.shrink_threshold),
-        }
 
     def _settings(self, n_samples, layout):
         """The parameters that the training loop has under the same names, with "auto" resolved."""

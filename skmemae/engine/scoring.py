@@ -21,9 +21,9 @@ class Score(NamedTuple):
     ----------
     kind : {"reconstruction", "smooth", "relative", "combined"}
         "reconstruction" is the squared l2 error in scaled units, the paper's criterion. "smooth" is that of the residual after
-        a Gaussian blur in the last two axes, times :meth:`Scaling.distance_from_mean`. "relative" divides the error by the l2 norm of the sample, with one unit a number
-        added under the root so that blank samples stay finite. "combined" is the l1 error times
-        ``1 + distance / (10 * typical_distance)``, with the squared distance between query and read-out.
+        a Gaussian blur in the last two axes, times ``Scaling.distance_from_mean``. "relative" divides the error by the l2 norm
+        of the sample, with one unit a number added under the root so that blank samples stay finite. "combined" is the l1
+        error times ``1 + distance / (10 * typical_distance)``, with the squared distance between query and read-out.
     typical_distance : tuple of float
         Median of that distance over the training samples, for each member of the ensemble.
     """
