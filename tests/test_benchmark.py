@@ -194,7 +194,7 @@ def test_connections_are_flagged_by_the_top_fifth(rng):
     assert found["f1"] == pytest.approx(2 * found["precision"] * found["recall"] / (found["precision"] + found["recall"]))
 
 
-@pytest.mark.parametrize("protocol", ["one-class", "kddcup99", "odds", "ablation"])
+@pytest.mark.parametrize("protocol", ["one-class", "kddcup99", "odds", "ablation", "choices"])
 def test_protocols_without_data_say_so(tmp_path, monkeypatch, protocol):
     def offline(*args, **kwargs):
         raise URLError("no network")
@@ -211,6 +211,15 @@ def test_unknown_names_end_the_program(tmp_path):
         main(["odds", "--data", "iris", "--out", str(tmp_path)])
     with pytest.raises(SystemExit, match="--detectors knows"):
         select(make_baselines(0), ["LOF"])
+
+
+def test_what_an_ablation_is_judged_by(rng):
+    X = np.round(np.concatenate([rng.normal(size=(160, 3)), rng.normal(5, 1, (40, 3))]), 1)
+    y = np.repeat([0, 1], [160, 40])
+    found = ablation.measure(PCAError(), kddcup99.half_and_half(X, y, 0))
+    assert found["measure"] == found["f1"]
+    found = ablation.measure(PCAError(), datasets.clean_split(X, y, random_state=0))
+    assert found["measure"] == found["roc_auc"]
 
 
 def test_contaminated_digits_keep_their_outliers_out_of_the_test_set():

@@ -2,7 +2,7 @@
 
 import argparse
 
-from skmemae.benchmark import ablation, document, kddcup99, odds, one_class, overview, speed
+from skmemae.benchmark import ablation, choices, document, kddcup99, odds, one_class, overview, speed
 
 PROTOCOLS = {
     "overview": overview,
@@ -10,6 +10,7 @@ PROTOCOLS = {
     "kddcup99": kddcup99,
     "odds": odds,
     "ablation": ablation,
+    "choices": choices,
     "speed": speed,
     "document": document,
 }

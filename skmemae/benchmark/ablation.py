@@ -5,7 +5,8 @@ AE (no memory), AE-l1 (no memory, an l1 penalty on the encoding), nonSpar (neith
 shrinkage, without entropy loss, and full. Then full with memories of other sizes.
 
 MNIST: four digits, each normal in turn, as in ``one-class``. KDDCUP99: as in ``kddcup99``. Clips: digits in motion, as in the
-overview. "contaminated MNIST" is MNIST with a tenth of other digits in the training set.
+overview. "contaminated MNIST" is MNIST with a tenth of other digits in the training set. The measure is F1 of the top fifth for
+KDDCUP99, ROC AUC for the others.
 """
 
 from functools import cache, partial
@@ -26,7 +27,7 @@ VARIANTS = {
 }
 SIZES = (10, 30, 100, 300, 1000)
 DIGITS = (1, 3, 5, 7)
-COLUMNS = {"roc_auc": "±.4f", "fit_seconds": ".1f"}
+COLUMNS = {"measure": "±.4f", "fit_seconds": ".1f"}
 
 
 def add_arguments(parser):
@@ -36,7 +37,7 @@ def add_arguments(parser):
 
 def run(args):
     """Fill every cell, print a table per data set, draw both pictures."""
-    rows = cells.run(plan(args), f"{args.out}/ablation.jsonl", desc="ablation")
+    rows = cells.run(plan(args), f"{args.out}/ablation.jsonl", measure, desc="ablation")
     report.finish(rows, COLUMNS, args.out, "ablation")
 
 
@@ -55,9 +56,18 @@ def plan(args):
     return planned
 
 
+def measure(detector, split):
+    """The numbers of a cell, with the one that its data set is judged by as "measure"."""
+    if "inverse" not in split:
+        numbers, _ = cells.evaluate(detector, split)
+        return {"measure": numbers["roc_auc"], **numbers}
+    numbers = kddcup99.measure(detector, split)
+    return {"measure": numbers["f1"], **numbers}
+
+
 def mnist(data_home, seed, contaminated=False):
     """Yield (task, split) for some digits; with a tenth of the training set from other digits if contaminated."""
-    dataset = _load(datasets.load_mnist, data_home)
+    dataset = loaded(datasets.load_mnist, data_home)
     make = contaminated_digits if contaminated else datasets.one_class_split
     for digit in DIGITS:
         yield f"class {digit}", partial(make, dataset.data, dataset.target, digit, random_state=seed)
@@ -90,12 +100,13 @@ SETS = {"MNIST": mnist, "contaminated MNIST": partial(mnist, contaminated=True),
 
 @cache
 def _connections(data_home):
-    dataset = _load(datasets.load_kddcup99, data_home)
+    dataset = loaded(datasets.load_kddcup99, data_home)
     return datasets.encode_kddcup99(dataset.data), dataset.target
 
 
 @cache
-def _load(load, data_home):
+def loaded(load, data_home):
+    """A data set by its loader, once; the program ends where it cannot be had."""
     try:
         return load(data_home)
     except OSError as error:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from skmemae.benchmark import ablation, cells, kddcup99, odds, one_class, report
+from skmemae.benchmark import ablation, cells, choices, kddcup99, odds, one_class, report
 from skmemae.benchmark.detectors import DEEP, OURS
 
 # Tables 1 and 3 of the paper, with the names that the rows have. The paper's AE and MemAE are other networks than ours.
@@ -27,6 +27,7 @@ SECTIONS = {
     "odds-clean": (odds, "odds --splits clean --data-home DIR"),
     "odds-contaminated": (odds, "odds --splits contaminated --data-home DIR"),
     "ablation": (ablation, "ablation --data-home DIR"),
+    "choices": (choices, "choices --data-home DIR"),
 }
 
 

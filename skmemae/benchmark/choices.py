@@ -1,0 +1,70 @@
+"""What the defaults bring: one parameter changed at a time, on the part of the data that the defaults were chosen on.
+
+Images: MNIST with 2 and 8 normal, CIFAR-10 with airplane, deer and ship normal, as in ``one-class``. Tables: nine of ODDS, as
+in ``odds``, and KDDCUP99. The measure is F1 of the top fifth for KDDCUP99, ROC AUC for the others. No number of these is a
+test of the defaults; the other protocols are.
+"""
+
+from functools import partial
+
+from skmemae import MemAEDetector, datasets
+from skmemae.benchmark import ablation, cells, report
+
+COMMON = {
+    "default": {},
+    "no memory": {"memory_size": 0},
+    "standard scaling": {"scaling": "standard"},
+    "squared error": {"anomaly_score": "reconstruction"},
+}
+IMAGES = {**COMMON, "temperature 0.05": {"temperature": 0.05}, "100 items": {"memory_size": 100}}
+TABLES = {**COMMON, "temperature 0.02": {"temperature": 0.02}, "one network": {"ensemble_size": 1}}
+CONNECTIONS = {**TABLES, "one head": {"memory_heads": 1}}
+ODDS = ("arrhythmia", "glass", "letter", "mnist", "optdigits", "pima", "satimage-2", "vertebral", "wbc")
+COLUMNS = ablation.COLUMNS
+
+
+def add_arguments(parser):
+    """Options of the protocol."""
+    cells.add_arguments(parser, seeds=2)
+
+
+def run(args):
+    """Fill every cell, print the table, draw a picture."""
+    rows = cells.run(plan(args), f"{args.out}/choices.jsonl", ablation.measure, desc="choices")
+    report.finish(rows, COLUMNS, args.out, "choices")
+
+
+def plan(args):
+    """One cell for each data set, task, seed and variant."""
+    planned = []
+    for name in report.chosen(args.data, SETS):
+        tasks, variants = SETS[name]
+        for seed in range(args.seeds):
+            for task, split in tasks(args.data_home, seed):
+                for variant, parameters in variants.items():
+                    make = partial(MemAEDetector, random_state=seed, **parameters)
+                    planned.append(cells.Cell(name, task, seed, variant, make, split))
+    return [cell for cell in planned if not args.detectors or cell.detector in args.detectors]
+
+
+def images(load, classes, data_home, seed):
+    """Yield (task, split) for some normal classes."""
+    dataset = ablation.loaded(load, data_home)
+    for normal in classes:
+        yield f"class {normal}", partial(datasets.one_class_split, dataset.data, dataset.target, normal, random_state=seed)
+
+
+def tables(split_by, data_home, seed):
+    """Yield (task, split) for some tables of ODDS."""
+    for name in ODDS:
+        table = ablation.loaded(partial(datasets.load_odds, name), data_home)
+        yield name, partial(split_by, table.data, table.target, random_state=seed)
+
+
+SETS = {
+    "MNIST": (partial(images, datasets.load_mnist, (2, 8)), IMAGES),
+    "CIFAR-10": (partial(images, datasets.load_cifar10, (0, 4, 8)), IMAGES),
+    "ODDS, clean": (partial(tables, datasets.clean_split), TABLES),
+    "ODDS, contaminated": (partial(tables, datasets.contaminated_split), TABLES),
+    "KDDCUP99": (ablation.connections, CONNECTIONS),
+}
