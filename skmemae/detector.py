@@ -7,14 +7,14 @@ import torch
 from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_n_features, check_is_fitted, validate_data
 
 from skmemae import defaults
 from skmemae.contracts import DualContractDetector, unchanged_on_error
 from skmemae.engine import scoring
 from skmemae.engine.batches import Batches
 from skmemae.engine.runtime import resolve_device
-from skmemae.engine.samples import Layout, plan_layout, thin_repeats
+from skmemae.engine.samples import Layout, RowSource, plan_layout, thin_repeats
 from skmemae.engine.scaling import Scaling, learn_scaling
 from skmemae.engine.training import Settings, train_members
 from skmemae.health import warn_of_collapse
@@ -272,7 +272,7 @@ class MemAEDetector(DualContractDetector):
     @_fit_context(prefer_skip_nested_validation=True)
     def _fit(self, X):
         device = resolve_device(self.device)
-        X = validate_data(self, X, dtype="numeric", allow_nd=True, ensure_min_samples=2)
+        X = self._check_samples(X, reset=True)
         layout = plan_layout(X.shape[1:], self.backbone, self.sample_shape, self.channel_axis)
         kind = defaults.anomaly_score(self.anomaly_score, layout)
         random = check_random_state(self.random_state)
@@ -374,10 +374,20 @@ class MemAEDetector(DualContractDetector):
         batches = self._batches(X)
         return scoring.anomaly_scores(self.model_, batches, scoring.Score(*self._score))
 
+    def _check_samples(self, X, reset):
+        """X as an array of finite numbers; what makes its rows when they are asked for has checked them."""
+        least = 2 if reset else 1
+        if not isinstance(X, RowSource):
+            return validate_data(self, X, dtype="numeric", allow_nd=True, ensure_min_samples=least, reset=reset)
+        if len(X) < least:
+            raise ValueError(f"Found array with {len(X)} sample(s) (shape={X.shape}) while a minimum of {least} is required.")
+        _check_n_features(self, X, reset=reset)
+        return X
+
     def _batches(self, X):
         """X checked against the training data, ready for the network."""
         check_is_fitted(self)
-        X = validate_data(self, X, dtype="numeric", allow_nd=True, reset=False)
+        X = self._check_samples(X, reset=False)
         layout = Layout(*self._layout)
         if X.shape[1:] != layout.array_shape:
             raise ValueError(

@@ -140,6 +140,94 @@ class MemoryDisplay(_GridDisplay):
         return self._draw([("", images[i : i + n_columns]) for i in range(0, len(images), n_columns)], figure)
 
 
+class AnomalyMapDisplay(ReconstructionDisplay):
+    """Frames, what the memory makes of them, and the error laid over the frame (figure 6 of the paper).
+
+    Made like :class:`ReconstructionDisplay`; of a clip the middle frame is shown.
+    """
+
+    def plot(self, figure=None, error_limit=None):
+        """Draw three rows: frame, reconstruction, frame with the squared error in red.
+
+        Parameters
+        ----------
+        figure : matplotlib Figure or SubFigure, optional
+        error_limit : float, optional
+            Squared error that is shown in full colour; by default the largest one shown.
+
+        Returns
+        -------
+        self : AnomalyMapDisplay
+        """
+        super().plot(figure, error_limit)
+        errors = self.errors.mean(axis=-1) if self.errors.ndim == 4 else self.errors
+        strength = np.clip(errors / (error_limit or errors.max() or 1.0), 0, 1)
+        for axes, sample, alpha in zip(self.axes_[2], clip(self.samples), strength, strict=True):
+            axes.clear()
+            axes.imshow(sample, cmap="gray")
+            axes.imshow(np.ones_like(alpha), cmap="autumn_r", vmin=0, vmax=1, alpha=alpha)
+            axes.set(xticks=[], yticks=[])
+        self.axes_[2, 0].set_ylabel("error", rotation=0, ha="right", va="center")
+        return self
+
+
+class NormalityDisplay:
+    """Normality over the frames of a video, with the abnormal intervals shaded (figure 5 of the paper).
+
+    Parameters
+    ----------
+    normality : array-like of shape (T,)
+        Of each frame, higher = more normal, as :func:`skmemae.video.normality_score` gives it.
+    abnormal : array-like of shape (T,) or None, default=None
+        1 for frames that are known to be abnormal.
+
+    Attributes
+    ----------
+    figure_, axes_
+        Of the last :meth:`plot`.
+
+    Examples
+    --------
+    >>> from skmemae.display import NormalityDisplay
+    >>> NormalityDisplay([1.0, 0.9, 0.2, 0.8], [0, 0, 1, 0]).plot().axes_.get_ylabel()
+    'normality'
+    """
+
+    def __init__(self, normality, abnormal=None):
+        self.normality = np.asarray(normality)
+        self.abnormal = None if abnormal is None else np.asarray(abnormal)
+        if self.abnormal is not None and self.abnormal.shape != self.normality.shape:
+            raise ValueError(
+                f"NormalityDisplay needs one label for each frame; got {self.abnormal.shape} for {self.normality.shape}."
+            )
+
+    def plot(self, axes=None, **line):
+        """Draw the curve.
+
+        Parameters
+        ----------
+        axes : matplotlib Axes, optional
+        **line : dict
+            Passed on to ``axes.plot``.
+
+        Returns
+        -------
+        self : NormalityDisplay
+        """
+        import matplotlib.pyplot as plt
+
+        if axes is None:
+            _, axes = plt.subplots(figsize=(7, 2.5), layout="constrained")
+        self.axes_, self.figure_ = axes, axes.figure
+        if self.abnormal is not None:
+            edges = np.flatnonzero(np.diff(np.r_[0, self.abnormal != 0, 0]))
+            for start, stop in edges.reshape(-1, 2):
+                axes.axvspan(start - 0.5, stop - 0.5, color="tab:red", alpha=0.2, linewidth=0)
+        axes.plot(self.normality, **{"color": "black", **line})
+        axes.set(xlabel="frame", ylabel="normality", xlim=(0, max(1, len(self.normality) - 1)))
+        return self
+
+
 def as_images(X, detector):
     """(n, H, W) or (n, H, W, 3) from samples as the detector was given them; the middle frame of clips.
 

@@ -62,3 +62,29 @@ def precision_at_n(detector, X, y):
     outlier = is_outlier(y)
     top = np.argsort(detector.score_samples(X), kind="stable")[: outlier.sum()]
     return float(outlier[top].mean()) if len(top) else float("nan")
+
+
+def pixel_roc_auc(maps, masks):
+    """Area under the ROC curve over all pixels of all frames; 1 is best.
+
+    Parameters
+    ----------
+    maps : list of array-like of shape (T, H, W)
+        Anomaly of each pixel for each video, higher = more abnormal, as :func:`skmemae.video.frame_maps` gives them.
+    masks : list of array-like of shape (T, H, W)
+        Not 0 where a pixel is abnormal.
+
+    Returns
+    -------
+    area : float
+
+    Raises
+    ------
+    ValueError
+        If a mask has another shape than its map, or pixels are all of one kind.
+    """
+    for i, (pixels, mask) in enumerate(zip(maps, masks, strict=True)):
+        if np.shape(pixels) != np.shape(mask):
+            raise ValueError(f"Video {i} has a map of shape {np.shape(pixels)} and a mask of shape {np.shape(mask)}.")
+    scores = np.concatenate([np.asarray(pixels).ravel() for pixels in maps])
+    return float(roc_auc_score(np.concatenate([np.asarray(mask).ravel() != 0 for mask in masks]), scores))

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skmemae.engine.samples import Layout, block_rows, numbered_blocks
+from skmemae.engine.samples import Layout, RowSource, block_rows, numbered_blocks
 from skmemae.engine.scaling import Scaling
 
 _RESIDENT_BYTES = 2 * 2**30
@@ -23,7 +23,7 @@ class Batches:
     scaling : Scaling
     device : torch.device
     resident : bool or None, default=None
-        Hold the samples on the device; None decides by size.
+        Hold the samples on the device; None decides by size, and against it where rows are made when they are asked for.
     """
 
     def __init__(self, X, layout: Layout, scaling: Scaling, device, resident=None):
@@ -35,7 +35,9 @@ class Batches:
         self._raw = X.dtype == np.uint8 and not np.isfinite(scaling.limit)
         dtype = torch.uint8 if self._raw else torch.float32
         self._resident = None
-        if resident or (resident is None and dtype.itemsize * int(np.prod(X.shape)) <= _RESIDENT_BYTES):
+        if resident is None:
+            resident = not isinstance(X, RowSource) and dtype.itemsize * int(np.prod(X.shape)) <= _RESIDENT_BYTES
+        if resident:
             self._resident = torch.empty(X.shape[0], *layout.sample_shape, dtype=dtype, device=device)
             for start, block in numbered_blocks(X):
                 self._resident[start : start + len(block)] = self._to_tensor(block)

@@ -35,6 +35,28 @@ class Layout(NamedTuple):
         return samples.reshape(-1, *self.array_shape)
 
 
+class RowSource:
+    """Base of what stands in for an array of samples but makes rows when they are asked for.
+
+    A subclass has ``shape``, ``dtype`` and ``__getitem__`` for an int, a slice, indices or a mask, which gives a new array of
+    finite numbers.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def ndim(self):
+        """Number of axes."""
+        return len(self.shape)
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self[:], dtype=dtype)
+
+
 def plan_layout(array_shape, backbone="auto", sample_shape=None, channel_axis="auto") -> Layout:
     """Choose the backbone family and find the channels.
 

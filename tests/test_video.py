@@ -1,0 +1,149 @@
+"""From frames to clips and from scores of clips to scores of frames."""
+
+import numpy as np
+import pytest
+
+from skmemae import MemAEDetector
+from skmemae.metrics import pixel_roc_auc
+from skmemae.video import ClipWindows, OnlineNormality, frame_maps, frame_scores, normality_score, read_video
+
+
+@pytest.fixture
+def videos(rng):
+    return [rng.integers(0, 255, size=(n, 12, 14), dtype=np.uint8) for n in (20, 9, 33)]
+
+
+@pytest.fixture
+def detector(videos):
+    return MemAEDetector(max_epochs=2, random_state=0).fit(ClipWindows(length=6).fit_transform(videos))
+
+
+@pytest.mark.parametrize("stride", [1, 3])
+def test_clips_are_the_windows_of_each_video(videos, stride):
+    clips = ClipWindows(length=6, stride=stride).fit_transform(videos)
+    expected = np.concatenate([np.lib.stride_tricks.sliding_window_view(v, 6, axis=0)[::stride] for v in videos])
+    expected = np.moveaxis(expected, -1, 1)[:, None]
+    assert clips.shape == expected.shape and clips.ndim == 5 and len(clips) == len(expected)
+    for rows in (slice(None), slice(2, 5), [4, 0, 4], 3, -1, np.arange(len(clips)) % 2 == 0):
+        np.testing.assert_array_equal(clips[rows], expected[rows])
+    np.testing.assert_array_equal(np.asarray(clips), expected)
+
+
+def test_clips_do_not_copy_the_videos(tmp_path, rng):
+    file = np.lib.format.open_memmap(tmp_path / "video.npy", mode="w+", dtype=np.uint8, shape=(40, 8, 8))
+    file[:] = rng.integers(0, 255, size=file.shape)
+    clips = ClipWindows(length=8).fit_transform([np.load(tmp_path / "video.npy", mmap_mode="r")])
+    assert isinstance(clips.videos[0], np.memmap)
+    colours = rng.uniform(size=(20, 8, 8, 3)).astype(np.float32)
+    clips = ClipWindows(length=8).fit_transform([colours])
+    assert clips.shape == (13, 8, 8, 8, 3) and np.shares_memory(clips.videos[0], colours)
+
+
+def test_a_detector_takes_clips_for_the_array_that_they_stand_for(videos, detector):
+    clips = ClipWindows(length=6).fit_transform(videos)
+    as_array = MemAEDetector(max_epochs=2, random_state=0).fit(np.asarray(clips))
+    np.testing.assert_array_equal(detector.decision_scores_, as_array.decision_scores_)
+    np.testing.assert_array_equal(detector.decision_function(clips), as_array.decision_function(np.asarray(clips)))
+    assert detector.sample_shape_ == (1, 6, 12, 14)
+    with pytest.raises(ValueError, match="features"):
+        detector.decision_function(ClipWindows(length=6).fit_transform([np.zeros((8, 12, 14, 3))]))
+    with pytest.raises(ValueError, match="minimum of 2"):
+        MemAEDetector().fit(ClipWindows(length=9).fit_transform(videos[1:2]))
+
+
+def test_frames_get_the_score_of_the_clip_that_centres_on_them(videos):
+    clips = ClipWindows(length=6).fit_transform(videos)
+    scores = np.arange(len(clips), dtype=float)
+    frames = frame_scores(scores, clips)
+    assert [len(f) for f in frames] == [20, 9, 33]
+    np.testing.assert_array_equal(frames[1], 15 + np.array([0, 0, 0, 0, 1, 2, 3, 3, 3]))
+    sparse = ClipWindows(length=6, stride=3).fit_transform(videos[1:2])
+    np.testing.assert_allclose(frame_scores([0, 3], sparse)[0], [0, 0, 0, 0, 1, 2, 3, 3, 3])
+    with pytest.raises(ValueError, match="one score for each of 47 clips"):
+        frame_scores(scores[1:], clips)
+
+
+def test_normality_runs_from_one_to_zero_within_each_video():
+    found = normality_score([[1.0, 3.0, 2.0], [5.0, 5.0], [100.0, 0.0]])
+    np.testing.assert_allclose(np.concatenate(found), [1, 0, 0.5, 1, 1, 0, 1])
+
+
+@pytest.mark.parametrize("stride", [1, 2, 5])
+def test_maps_cover_every_frame_from_the_nearest_clip(videos, detector, stride):
+    clips = ClipWindows(length=6, stride=stride).fit_transform(videos)
+    maps = frame_maps(detector, clips, batch_size=7)
+    for i, (video, found) in enumerate(zip(videos, maps, strict=True)):
+        assert found.shape == video.shape
+        rows = np.flatnonzero(clips.video == i)
+        whole = detector.anomaly_map(clips[rows])[:, 0]
+        for t in range(len(video)):
+            nearest = np.argmin(np.abs(clips.start[rows] + 3 - t))
+            at = np.clip(t, clips.start[rows][nearest], clips.start[rows][nearest] + 5)
+            np.testing.assert_allclose(found[t], whole[nearest][at - clips.start[rows][nearest]], rtol=1e-5)
+
+
+def test_pixels_are_ranked_over_all_videos(rng):
+    masks = [rng.uniform(size=(4, 5, 6)) > 0.8 for _ in range(2)]
+    assert pixel_roc_auc([m * 1.0 for m in masks], masks) == 1
+    assert pixel_roc_auc([1.0 - m for m in masks], masks) == 0
+    with pytest.raises(ValueError, match=r"Video 1 has a map of shape \(3, 5, 6\)"):
+        pixel_roc_auc([masks[0], masks[1][:3]], masks)
+
+
+def test_frames_one_at_a_time_score_like_the_whole_video(videos, detector):
+    online = OnlineNormality(detector)
+    live = np.array([online.push(frame) for frame in videos[2]])
+    errors = frame_scores(detector.decision_function(clips := ClipWindows(length=6).fit_transform(videos[2:])), clips)[0]
+    least, most = detector.decision_scores_.min(), detector.decision_scores_.max()
+    assert np.isnan(live[:5]).all()
+    np.testing.assert_allclose(live[5:], 1 - (errors[5 - online.delay : len(errors) - online.delay] - least) / (most - least))
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ([np.zeros((4, 12, 14))], "Video 0 has 4 frames, which is shorter than a clip of length=6"),
+        ([np.zeros((8, 12, 14)), np.zeros((8, 12, 15))], r"Video 1 has frames of shape \(12, 15\)"),
+        ([np.zeros((8, 12, 14, 3))], r"Video 0 has frames of shape \(12, 14, 3\), but ClipWindows is expecting \(12, 14\)"),
+        ([np.full((8, 12, 14), np.nan)], "Video 0 contains NaN"),
+        ([np.zeros((8, 12))], "Video 0 has shape"),
+        ([np.zeros((8, 12, 14), dtype=object)], "dtype object"),
+        (np.zeros((8, 12, 14)), "list of videos"),
+        ([], "at least one video"),
+    ],
+)
+def test_bad_videos_are_named(videos, bad, message):
+    windows = ClipWindows(length=6).fit(videos)
+    with pytest.raises(ValueError, match=message):
+        windows.transform(bad)
+    with pytest.raises(ValueError, match="'length' parameter of ClipWindows"):
+        ClipWindows(length=0).fit(videos)
+
+
+def test_a_folder_of_frames_is_a_video(tmp_path, rng):
+    imageio = pytest.importorskip("imageio.v3")
+    video = rng.integers(0, 255, size=(12, 10, 8), dtype=np.uint8)
+    for i, frame in enumerate(video):
+        imageio.imwrite(tmp_path / f"frame{i}.png", frame)
+    (tmp_path / "notes.txt").write_text("no frame")
+    np.testing.assert_array_equal(read_video(tmp_path), video)
+    assert ClipWindows(length=4).fit_transform([tmp_path]).shape == (9, 1, 4, 10, 8)
+    imageio.imwrite(tmp_path / "frame12.png", video[0, :5])
+    with pytest.raises(ValueError, match="frame12.png has shape"):
+        read_video(tmp_path)
+    (tmp_path / "frame12.png").write_bytes(b"no picture")
+    with pytest.raises(OSError, match="frame12.png cannot be read"):
+        read_video(tmp_path)
+    with pytest.raises(FileNotFoundError, match="neither a file nor a folder of frames"):
+        read_video(tmp_path / "missing")
+
+
+def test_a_video_file_is_a_video(tmp_path, rng):
+    imageio = pytest.importorskip("imageio.v3")
+    pytest.importorskip("av")
+    video = np.repeat(rng.integers(0, 255, size=(10, 4, 4, 3), dtype=np.uint8), 8, axis=1).repeat(8, axis=2)
+    imageio.imwrite(tmp_path / "video.mp4", video, plugin="pyav", codec="libx264", fps=10)
+    assert read_video(tmp_path / "video.mp4").shape == video.shape
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    with pytest.raises(OSError, match="broken.mp4 cannot be read"):
+        read_video(tmp_path / "broken.mp4")
