@@ -175,8 +175,7 @@ def read_video(path):
     ValueError
         If frames of a folder differ in shape.
     """
-    import imageio.v3 as imageio
-
+    imageio = _imageio()
     path = Path(path)
     if path.is_file():
         try:
@@ -194,12 +193,18 @@ def read_video(path):
 
 
 def _read_frame(file):
-    import imageio.v3 as imageio
-
     try:
-        return np.asarray(imageio.imread(file))
+        return np.asarray(_imageio().imread(file, plugin="pillow"))
     except Exception as error:
         raise OSError(f"Frame {file} cannot be read: {error}") from error
+
+
+def _imageio():
+    try:
+        import imageio.v3
+    except ImportError as error:
+        raise ImportError("Reading videos needs imageio: pip install skmemae[video]") from error
+    return imageio.v3
 
 
 def _number(file):

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import scipy.io
 from sklearn.datasets import load_digits
+from sklearn.utils import Bunch
 
 from skmemae import MemAEDetector, datasets
 from skmemae.benchmark import ablation, cells, document, kddcup99, overview, report
+from skmemae.benchmark import video as video_protocol
 from skmemae.benchmark.__main__ import main
 from skmemae.benchmark.detectors import OURS, PCAError, make_baselines, make_ours, select
 from skmemae.benchmark.overview import make_detectors
@@ -194,7 +196,7 @@ def test_connections_are_flagged_by_the_top_fifth(rng):
     assert found["f1"] == pytest.approx(2 * found["precision"] * found["recall"] / (found["precision"] + found["recall"]))
 
 
-@pytest.mark.parametrize("protocol", ["one-class", "kddcup99", "odds", "ablation", "choices"])
+@pytest.mark.parametrize("protocol", ["one-class", "kddcup99", "odds", "ablation", "choices", "video"])
 def test_protocols_without_data_say_so(tmp_path, monkeypatch, protocol):
     def offline(*args, **kwargs):
         raise URLError("no network")
@@ -229,3 +231,34 @@ def test_contaminated_digits_keep_their_outliers_out_of_the_test_set():
     train = y[split.X_train[:, -1].astype(int)]
     assert abs((train != 3).mean() - 0.1) < 0.01
     assert not set(split.X_train[:, -1]) & set(split.X_test[:, -1])
+
+
+def test_video_protocol_finds_what_moves_otherwise(rng):
+    def walk(speed):
+        frames = np.zeros((24, 40, 40), dtype=np.uint8)
+        for t, frame in enumerate(frames):
+            at = int(3 + speed * t) % 34
+            frame[15:21, at : at + 6] = 200
+        return frames
+
+    test = [np.concatenate([walk(0.5), walk(3)]), walk(0.5)]
+    labels = [np.repeat([0, 1], 24), np.zeros(24, dtype=int)]
+    masks = [(video > 0) & (y[:, None, None] == 1) for video, y in zip(test, labels, strict=True)]
+    split = Bunch(train=[walk(0.5), walk(0.6)], test=test, labels=labels, masks=masks, name="walks")
+    assert video_protocol.smaller(split) is split
+    makers = video_protocol.make_detectors(0)
+    found = video_protocol.measure(makers["differences, PCA"](), split)
+    assert found["macro"] > 0.9 and np.isnan(found["pixel"]) and found["frames_per_second"] > 0
+    small = MemAEDetector(widths=(4, 4), max_epochs=1, random_state=0)
+    found = video_protocol.measure(video_protocol.OnClips(small, length=4), split)
+    assert 0 <= found["pixel"] <= 1 and 0 <= found["micro"] <= 1
+
+
+def test_large_frames_are_averaged():
+    video = np.arange(2 * 4 * 6).reshape(2, 4, 6)
+    np.testing.assert_allclose(video_protocol.average(video, 2)[0], [[3.5, 5.5, 7.5], [15.5, 17.5, 19.5]])
+    frames, mask = np.zeros((5, 201, 300), dtype=np.uint8), np.zeros((5, 201, 300), dtype=bool)
+    mask[0, 7, 8] = True
+    shrunk = video_protocol.smaller(Bunch(train=[frames], test=[frames], labels=[np.zeros(5)], masks=[mask], name="large"))
+    assert shrunk.train[0].shape == (5, 67, 100) and shrunk.train[0].dtype == np.uint8
+    assert shrunk.masks[0].sum() == 1 and shrunk.masks[0][0, 2, 2]

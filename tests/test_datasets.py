@@ -115,3 +115,29 @@ def test_symbols_are_one_hot_and_numbers_stay():
     assert encoded.shape == (3, 34 + 2 + 6) and encoded.dtype == np.float32
     np.testing.assert_array_equal(encoded[:, 0], [5, 6, 7])
     np.testing.assert_array_equal(encoded[:, 34:36], [[1, 0], [0, 1], [1, 0]])
+
+
+def test_ped2_in_its_published_folder(tmp_path, rng):
+    imageio = pytest.importorskip("imageio.v3")
+    frames = rng.integers(0, 255, size=(4, 6, 8), dtype=np.uint8)
+    mask = np.zeros((4, 6, 8), dtype=np.uint8)
+    mask[2:, 1:3, 4:6] = 255
+    folder = tmp_path / "UCSDped2"
+    for part, images, kind in (
+        ("Train/Train001", frames, "tif"),
+        ("Test/Test001", frames, "tif"),
+        ("Test/Test001_gt", mask, "bmp"),
+    ):
+        (folder / part).mkdir(parents=True)
+        for i, image in enumerate(images, start=1):
+            imageio.imwrite(folder / part / f"{i:03}.{kind}", image)
+    found = datasets.load_ped2(tmp_path)
+    np.testing.assert_array_equal(found.train[0], frames)
+    np.testing.assert_array_equal(found.test[0], frames)
+    np.testing.assert_array_equal(found.masks[0], mask > 0)
+    np.testing.assert_array_equal(found.labels[0], [0, 0, 1, 1])
+    with pytest.raises(FileNotFoundError, match="data_home"):
+        datasets.load_ped2(tmp_path / "elsewhere")
+    np.savez(tmp_path / "ped2_half.npz", x_train=frames, x_test=frames, y_test=np.zeros(4))
+    with pytest.raises(ValueError, match="not the published data"):
+        datasets.load_ped2(tmp_path)

@@ -7,7 +7,7 @@ import pytest
 matplotlib.use("Agg")
 
 from skmemae import MemAEDetector
-from skmemae.display import MemoryDisplay, ReconstructionDisplay
+from skmemae.display import AnomalyMapDisplay, MemoryDisplay, NormalityDisplay, ReconstructionDisplay
 
 
 @pytest.fixture(autouse=True)
@@ -50,3 +50,24 @@ def test_vectors_cannot_be_shown(table):
     det = MemAEDetector(max_epochs=1, random_state=0).fit(table[0])
     with pytest.raises(ValueError, match="fitted on vectors"):
         ReconstructionDisplay.from_estimator(det, table[0][:3])
+
+
+@pytest.mark.parametrize("shape", [(40, 8, 9), (20, 1, 5, 8, 9), (40, 8, 9, 3)])
+def test_errors_are_laid_over_frames(rng, shape):
+    X = rng.uniform(size=shape)
+    det = MemAEDetector(max_epochs=1, random_state=0).fit(X)
+    display = AnomalyMapDisplay.from_estimator(det, X[:4]).plot()
+    frame, overlay = display.axes_[2, 0].get_images()
+    errors = display.errors.mean(axis=-1) if len(shape) == 4 else display.errors
+    np.testing.assert_allclose(overlay.get_alpha(), errors[0] / errors.max())
+    assert [line[0].get_ylabel() for line in display.axes_] == ["sample", "reconstruction", "error"]
+
+
+def test_abnormal_frames_are_shaded():
+    display = NormalityDisplay([1, 1, 0.2, 0.1, 1, 0.3], [0, 0, 1, 1, 0, 1]).plot()
+    assert [(patch.get_x(), patch.get_width()) for patch in display.axes_.patches] == [(1.5, 2), (4.5, 1)]
+    np.testing.assert_array_equal(display.axes_.get_lines()[0].get_ydata(), display.normality)
+    axes = matplotlib.pyplot.subplots()[1]
+    assert NormalityDisplay([1, 0]).plot(axes, color="tab:blue").axes_ is axes
+    with pytest.raises(ValueError, match="one label for each frame"):
+        NormalityDisplay([1, 0], [1])

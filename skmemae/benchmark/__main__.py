@@ -2,7 +2,7 @@
 
 import argparse
 
-from skmemae.benchmark import ablation, choices, document, kddcup99, odds, one_class, overview, speed
+from skmemae.benchmark import ablation, choices, document, kddcup99, odds, one_class, overview, speed, video
 
 PROTOCOLS = {
     "overview": overview,
@@ -11,6 +11,7 @@ PROTOCOLS = {
     "odds": odds,
     "ablation": ablation,
     "choices": choices,
+    "video": video,
     "speed": speed,
     "document": document,
 }

@@ -11,6 +11,7 @@ from skmemae.datasets.published import (
     load_odds,
 )
 from skmemae.datasets.splits import clean_split, contaminated_split, one_class_split
+from skmemae.datasets.videos import load_ped2
 
 __all__ = [
     "ODDS",
@@ -22,6 +23,7 @@ __all__ = [
     "load_kddcup99",
     "load_mnist",
     "load_odds",
+    "load_ped2",
     "make_moving_digits",
     "one_class_split",
 ]

@@ -63,7 +63,7 @@ def load_mnist(data_home=None):
     with np.load(path, allow_pickle=False) as file:
         X = np.concatenate([file["x_train"], file["x_test"]])
         y = np.concatenate([file["y_train"], file["y_test"]])
-    _check(path, _MNIST, X.tobytes(), y.astype(np.uint8).tobytes())
+    check_digest(path, _MNIST, X.tobytes(), y.astype(np.uint8).tobytes())
     return Bunch(data=X, target=y.astype(int), name="MNIST")
 
 
@@ -115,7 +115,7 @@ def load_cifar10(data_home=None):
         return _from_openml("CIFAR_10", 1, data_home, (3, 32, 32), "CIFAR-10", "cifar10_30k.npz")
     with np.load(path, allow_pickle=False) as file:
         X, y = file["x"], file["y"]
-    _check(path, _CIFAR10_30K, X.tobytes(), y.tobytes())
+    check_digest(path, _CIFAR10_30K, X.tobytes(), y.tobytes())
     return Bunch(data=np.ascontiguousarray(np.moveaxis(X, -1, 1)), target=y.astype(int), name="CIFAR-10 (30k subset)")
 
 
@@ -150,7 +150,7 @@ def load_kddcup99(data_home=None):
         except OSError as error:
             raise _offline("KDDCUP99", data_home, "kddcup.data_10_percent.gz") from error
         return Bunch(data=X, target=(labels == b"normal.").astype(int), name="KDDCUP99")
-    _check(path, _KDDCUP99, path.read_bytes())
+    check_digest(path, _KDDCUP99, path.read_bytes())
     with gzip.open(path, "rt") as file:
         rows = np.array([line.rstrip("\n").split(",") for line in file], dtype=object)
     return Bunch(data=rows[:, :-1], target=(rows[:, -1] == "normal.").astype(int), name="KDDCUP99")
@@ -203,7 +203,7 @@ def load_odds(name, data_home=None):
             f"{name}.mat is neither in data_home={str(data_home)!r} nor in its folder 'odds'. The files come with the ODDS "
             "library and with the examples of PyOD's repository; put them there."
         )
-    _check(path, ODDS[name], path.read_bytes())
+    check_digest(path, ODDS[name], path.read_bytes())
     content = loadmat(path)
     return Bunch(data=content["X"].astype(np.float64), target=content["y"].ravel().astype(int), name=name)
 
@@ -214,7 +214,8 @@ def _find(data_home, file):
     return path if path is not None and path.is_file() else None
 
 
-def _check(path, expected, *contents):
+def check_digest(path, expected, *contents):
+    """Raise ValueError if the sha256 of the contents, one after the other, is not the expected one."""
     digest = hashlib.sha256()
     for content in contents:
         digest.update(content)
