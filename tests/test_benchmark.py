@@ -247,7 +247,7 @@ def test_video_protocol_finds_what_moves_otherwise(rng):
     split = Bunch(train=[walk(0.5), walk(0.6)], test=test, labels=labels, masks=masks, name="walks")
     assert video_protocol.smaller(split) is split
     makers = video_protocol.make_detectors(0)
-    found = video_protocol.measure(makers["differences, PCA"](), split)
+    found = video_protocol.measure(makers["differences, IForest"](), split)
     assert found["macro"] > 0.9 and np.isnan(found["pixel"]) and found["frames_per_second"] > 0
     small = MemAEDetector(widths=(4, 4), max_epochs=1, random_state=0)
     found = video_protocol.measure(video_protocol.OnClips(small, length=4), split)

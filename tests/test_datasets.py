@@ -130,7 +130,7 @@ def test_ped2_in_its_published_folder(tmp_path, rng):
     ):
         (folder / part).mkdir(parents=True)
         for i, image in enumerate(images, start=1):
-            imageio.imwrite(folder / part / f"{i:03}.{kind}", image)
+            imageio.imwrite(folder / part / f"{i:03}.{kind}", image, plugin="pillow")
     found = datasets.load_ped2(tmp_path)
     np.testing.assert_array_equal(found.train[0], frames)
     np.testing.assert_array_equal(found.test[0], frames)

@@ -1,9 +1,9 @@
 """Videos with abnormal intervals: the paper's table 2 on UCSD Ped2.
 
 Training videos are normal throughout. Frames of more than 100 pixels a side are averaged over squares of pixels first (the
-paper scales them to 256 x 256). Each frame of the test videos gets a score; "micro" is the ROC AUC over all frames together after
-scaling scores to [0, 1] within each video, as the paper does it, "raw" that without the scaling, and "macro" the mean of the
-AUCs of the videos that hold both kinds of frames. "pixel" is the ROC AUC over all pixels, for detectors that have a map.
+paper scales them to 256 x 256). Each frame of the test videos gets a score. "micro" is the ROC AUC over all frames together
+after scaling scores to [0, 1] within each video, as the paper does it, "raw" that without the scaling, and "macro" the mean of
+the AUCs of the videos that hold both kinds of frames. "pixel" is the ROC AUC over all pixels, for detectors that have a map.
 """
 
 from functools import partial
