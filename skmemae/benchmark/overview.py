@@ -22,7 +22,7 @@ COLUMNS = {"roc_auc": "±.3f", "average_precision": ".3f", "fit_seconds": ".2f",
 
 def add_arguments(parser):
     """Options of the protocol."""
-    parser.add_argument("--seeds", type=int, default=3, metavar="K", help="repetitions of every cell (default: 3)")
+    parser.add_argument("--seeds", type=int, default=1, metavar="K", help="repetitions of every cell (default: 1)")
     parser.add_argument("--out", default="benchmark-results", metavar="DIR", help="where results go (default: %(default)s)")
 
 
