@@ -57,12 +57,12 @@ class ClipWindows(TransformerMixin, BaseEstimator):
         self.length = length
         self.stride = stride
 
-    def fit(self, videos, y=None):
+    def fit(self, X, y=None):
         """Learn what a frame looks like.
 
         Parameters
         ----------
-        videos : list of array-like of shape (T, H, W) or (T, H, W, C), or of paths
+        X : list of array-like of shape (T, H, W) or (T, H, W, C), or of paths
             Arrays are not copied, memory maps included; paths are read by :func:`read_video`.
         y : Ignored
 
@@ -70,15 +70,15 @@ class ClipWindows(TransformerMixin, BaseEstimator):
         -------
         self : object
         """
-        self._clips(videos)
+        self._clips(X)
         return self
 
-    def transform(self, videos):
+    def transform(self, X):
         """Clips of videos whose frames look like those of ``fit``.
 
         Parameters
         ----------
-        videos : list of array-like of shape (T, H, W) or (T, H, W, C), or of paths
+        X : list of array-like of shape (T, H, W) or (T, H, W, C), or of paths
 
         Returns
         -------
@@ -93,21 +93,21 @@ class ClipWindows(TransformerMixin, BaseEstimator):
             If a file cannot be read.
         """
         check_is_fitted(self)
-        return self._clips(videos, self.frame_shape_)
+        return self._clips(X, self.frame_shape_)
 
-    def fit_transform(self, videos, y=None):
+    def fit_transform(self, X, y=None):
         """Clips of videos; reads files once.
 
         Parameters
         ----------
-        videos : list of array-like of shape (T, H, W) or (T, H, W, C), or of paths
+        X : list of array-like of shape (T, H, W) or (T, H, W, C), or of paths
         y : Ignored
 
         Returns
         -------
         clips : Clips
         """
-        return self._clips(videos)
+        return self._clips(X)
 
     def _clips(self, videos, frame_shape=None):
         self._validate_params()

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.pipeline import Pipeline
 
 from skmemae import MemAEDetector
 from skmemae.metrics import pixel_roc_auc
@@ -49,6 +50,12 @@ def test_a_detector_takes_clips_for_the_array_that_they_stand_for(videos, detect
         detector.decision_function(ClipWindows(length=6).fit_transform([np.zeros((8, 12, 14, 3))]))
     with pytest.raises(ValueError, match="minimum of 2"):
         MemAEDetector().fit(ClipWindows(length=9).fit_transform(videos[1:2]))
+
+
+def test_videos_go_through_a_pipeline(videos, detector):
+    steps = Pipeline([("clips", ClipWindows(length=6)), ("memae", MemAEDetector(max_epochs=2, random_state=0))]).fit(videos)
+    clips = ClipWindows(length=6).fit_transform(videos)
+    np.testing.assert_array_equal(steps.decision_function(videos), detector.decision_function(clips))
 
 
 def test_frames_get_the_score_of_the_clip_that_centres_on_them(videos):
