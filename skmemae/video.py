@@ -14,7 +14,7 @@ from skmemae.engine.samples import RowSource
 _FRAMES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".tif", ".tiff")
 
 
-class ClipWindows(TransformerMixin, BaseEstimator):
+class ClipWindows(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
     """Cut videos into overlapping clips without copying a frame.
 
     Parameters
