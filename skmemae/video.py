@@ -4,7 +4,7 @@ from numbers import Integral
 from pathlib import Path
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
@@ -14,8 +14,8 @@ from skmemae.engine.samples import RowSource
 _FRAMES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".tif", ".tiff")
 
 
-class ClipWindows(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
-    """Cut videos into overlapping clips without copying a frame.
+class ClipWindows(BaseEstimator):
+    """Cut videos into overlapping clips without copying a frame; a scikit-learn transformer, but for ``set_output``.
 
     Parameters
     ----------
