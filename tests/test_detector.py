@@ -422,7 +422,15 @@ def test_few_rows_and_awkward_batches_train(rng, n):
             assert np.isfinite(det.decision_scores_).all()
 
 
-def test_an_interruption_leaves_the_detector_as_it_was(table):
+@pytest.fixture
+def interrupts():
+    """Ctrl-C raises, also where a shell started the tests in the background, which it does with the signal ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interruption_leaves_the_detector_as_it_was(table, interrupts):
     """Ctrl-C, as a notebook sends it, in the middle of training."""
     X, _ = table
     det = detector().fit(X)
