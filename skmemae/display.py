@@ -88,9 +88,12 @@ class ReconstructionDisplay(_GridDisplay):
         -------
         self : ReconstructionDisplay
         """
-        errors = self.errors.mean(axis=-1) if self.errors.ndim == 4 else self.errors
+        errors = self._grey_errors()
         images = (clip(self.samples), clip(self.reconstructions), errors)
         return self._draw(list(zip(("sample", "reconstruction", "error"), images, strict=True)), figure, error_limit)
+
+    def _grey_errors(self):
+        return self.errors.mean(axis=-1) if self.errors.ndim == 4 else self.errors
 
 
 class MemoryDisplay(_GridDisplay):
@@ -160,7 +163,7 @@ class AnomalyMapDisplay(ReconstructionDisplay):
         self : AnomalyMapDisplay
         """
         super().plot(figure, error_limit)
-        errors = self.errors.mean(axis=-1) if self.errors.ndim == 4 else self.errors
+        errors = self._grey_errors()
         strength = np.clip(errors / (error_limit or errors.max() or 1.0), 0, 1)
         for axes, sample, alpha in zip(self.axes_[2], clip(self.samples), strength, strict=True):
             axes.clear()

@@ -1,5 +1,6 @@
 """Videos as clips, and the scores of clips as scores of frames."""
 
+from collections import deque
 from numbers import Integral
 from pathlib import Path
 
@@ -70,7 +71,7 @@ class ClipWindows(BaseEstimator):
         -------
         self : object
         """
-        self._clips(X)
+        self.fit_transform(X)
         return self
 
     def transform(self, X):
@@ -82,7 +83,7 @@ class ClipWindows(BaseEstimator):
 
         Returns
         -------
-        clips : Clips of shape (n_clips, 1, length, H, W) or (n_clips, length, H, W, C)
+        clips : Clips of shape (n_clips, C, length, H, W)
 
         Raises
         ------
@@ -107,13 +108,13 @@ class ClipWindows(BaseEstimator):
         -------
         clips : Clips
         """
-        return self._clips(X)
+        clips = self._clips(X)
+        self.frame_shape_ = clips.videos[0].shape[1:]
+        return clips
 
     def _clips(self, videos, frame_shape=None):
         self._validate_params()
-        clips = Clips(_as_videos(videos, self.length, frame_shape), self.length, self.stride)
-        self.frame_shape_ = clips.videos[0].shape[1:]
-        return clips
+        return Clips(_as_videos(videos, self.length, frame_shape), self.length, self.stride)
 
 
 class Clips(RowSource):
@@ -129,7 +130,7 @@ class Clips(RowSource):
     Attributes
     ----------
     shape : tuple of int
-        (n_clips, 1, length, H, W) of grey videos, (n_clips, length, H, W, C) of videos with channels.
+        (n_clips, C, length, H, W), with C = 1 for grey videos.
     dtype : numpy.dtype
     video, start : ndarray of shape (n_clips,), int
         Which video each clip is from, and its first frame there.
@@ -142,16 +143,16 @@ class Clips(RowSource):
         self.start = np.concatenate(starts)
         self.video = np.repeat(np.arange(len(videos)), [len(s) for s in starts])
         self.dtype = np.result_type(*(video.dtype for video in videos))
-        frame = videos[0].shape[1:]
-        self.shape = (len(self.start), *((1, length, *frame) if len(frame) == 2 else (length, *frame)))
+        height, width, *channels = videos[0].shape[1:]
+        self.shape = (len(self.start), *(channels or [1]), length, height, width)
 
     def __getitem__(self, rows):
         """One clip, or an array of those that a slice, indices or a mask choose."""
         rows = np.arange(len(self))[rows]
         chosen = np.empty((rows.size, *self.shape[1:]), dtype=self.dtype)
         for clip, row in zip(chosen, rows.ravel(), strict=True):
-            start = self.start[row]
-            clip[...] = self.videos[self.video[row]][start : start + self.length].reshape(self.shape[1:])
+            frames = self.videos[self.video[row]][self.start[row] : self.start[row] + self.length]
+            clip[...] = frames if frames.ndim == 3 else np.moveaxis(frames, -1, 0)
         return chosen if rows.ndim else chosen[0]
 
 
@@ -295,24 +296,24 @@ def frame_maps(detector, clips, batch_size=64):
         One for each video, in scaled units, higher = more abnormal; summed over the channels.
     """
     maps = [np.empty(video.shape[:3], dtype=np.float32) for video in clips.videos]
+    frames_of = _nearest_frames(clips)
     for first in range(0, len(clips), batch_size):
         rows = np.arange(len(clips))[first : first + batch_size]
-        found = detector.anomaly_map(clips[rows]).reshape(len(rows), clips.length, *clips.videos[0].shape[1:])
-        for row, clip in zip(rows, found.sum(axis=-1) if found.ndim == 5 else found, strict=True):
-            frames = _frames_of(clips, row)
+        for row, clip in zip(rows, detector.anomaly_map(clips[rows]).sum(axis=1), strict=True):
+            frames = np.arange(*frames_of[row])
             # With a stride, a few frames may be in no clip: they get the map of the clip's frame that is nearest to them.
             maps[clips.video[row]][frames] = clip[np.clip(frames - clips.start[row], 0, clips.length - 1)]
     return maps
 
 
-def _frames_of(clips, row):
-    """Frames of a video that are nearer to this clip's centre than to another's, which of two equally near is the earlier."""
-    of_video = np.flatnonzero(clips.video == clips.video[row])
-    centres = clips.start[of_video] + clips.length // 2
-    borders = (centres[:-1] + centres[1:]) // 2 + 1
-    at = row - of_video[0]
-    edges = np.r_[0, borders, len(clips.videos[clips.video[row]])]
-    return np.arange(edges[at], edges[at + 1])
+def _nearest_frames(clips):
+    """First frame, and the one after the last, nearest to each clip's centre: (n_clips, 2); of two equally near the earlier."""
+    found = np.empty((len(clips), 2), dtype=int)
+    for i, video in enumerate(clips.videos):
+        centres = clips.start[clips.video == i] + clips.length // 2
+        edges = np.r_[0, (centres[:-1] + centres[1:]) // 2 + 1, len(video)]
+        found[clips.video == i] = np.column_stack([edges[:-1], edges[1:]])
+    return found
 
 
 def normality_score(errors):
@@ -370,10 +371,9 @@ class OnlineNormality:
     def __init__(self, detector):
         check_is_fitted(detector)
         self.detector = detector
-        shape = detector._layout[1]
-        axis = 1 if len(shape) == 4 and shape[0] == 1 else 0
-        self._shape, self._length = shape, shape[axis]
-        self._frames = []
+        channels, self._length, height, width = detector.sample_shape_
+        self._frame_shape = (height, width) if channels == 1 else (height, width, channels)
+        self._frames = deque(maxlen=self._length)
         self._range = np.min(detector.decision_scores_), np.max(detector.decision_scores_)
         self.delay = self._length - 1 - self._length // 2
 
@@ -389,11 +389,19 @@ class OnlineNormality:
         normality : float
             Of the frame ``delay`` frames back: 1 for the smallest and 0 for the largest error of the training clips, less for
             a larger one; NaN until there are enough frames for a clip.
+
+        Raises
+        ------
+        ValueError
+            If the frame has another shape than those of training.
         """
-        self._frames = [*self._frames[-self._length + 1 :], np.asarray(frame)] if self._length > 1 else [np.asarray(frame)]
+        frame = np.asarray(frame)
+        if frame.shape != self._frame_shape:
+            raise ValueError(f"The frame has shape {frame.shape}, but OnlineNormality is expecting {self._frame_shape}.")
+        self._frames.append(frame)
         if len(self._frames) < self._length:
             return float("nan")
-        clip = np.stack(self._frames).reshape(1, *self._shape)
+        clip = Clips([np.stack(self._frames)], self._length, stride=1)
         error = -float(self.detector.score_samples(clip)[0])
         least, most = self._range
         return 1 - (error - least) / ((most - least) or 1.0)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.io
 from sklearn.datasets import load_digits
+from sklearn.metrics import roc_auc_score
 from sklearn.utils import Bunch
 
 from skmemae import MemAEDetector, datasets
@@ -251,7 +252,9 @@ def test_video_protocol_finds_what_moves_otherwise(rng):
     assert found["macro"] > 0.9 and np.isnan(found["pixel"]) and found["frames_per_second"] > 0
     small = MemAEDetector(widths=(4, 4), max_epochs=1, random_state=0)
     found = video_protocol.measure(video_protocol.OnClips(small, length=4), split)
-    assert 0 <= found["pixel"] <= 1 and 0 <= found["micro"] <= 1
+    scores = video_protocol.OnClips(small, length=4).fit(split.train).scores(test)
+    assert found["raw"] == pytest.approx(roc_auc_score(np.concatenate(labels), np.concatenate(scores)))
+    assert found["macro"] == pytest.approx(roc_auc_score(labels[0], scores[0]))
 
 
 def test_large_frames_are_averaged():

@@ -37,7 +37,8 @@ def test_clips_do_not_copy_the_videos(tmp_path, rng):
     assert isinstance(clips.videos[0], np.memmap)
     colours = rng.uniform(size=(20, 8, 8, 3)).astype(np.float32)
     clips = ClipWindows(length=8).fit_transform([colours])
-    assert clips.shape == (13, 8, 8, 8, 3) and np.shares_memory(clips.videos[0], colours)
+    assert clips.shape == (13, 3, 8, 8, 8) and np.shares_memory(clips.videos[0], colours)
+    np.testing.assert_array_equal(clips[2][1], colours[2:10, ..., 1])
 
 
 def test_a_detector_takes_clips_for_the_array_that_they_stand_for(videos, detector):
@@ -103,7 +104,27 @@ def test_frames_one_at_a_time_score_like_the_whole_video(videos, detector):
     errors = frame_scores(detector.decision_function(clips := ClipWindows(length=6).fit_transform(videos[2:])), clips)[0]
     least, most = detector.decision_scores_.min(), detector.decision_scores_.max()
     assert np.isnan(live[:5]).all()
+    with pytest.raises(ValueError, match=r"The frame has shape \(14, 12\), but OnlineNormality is expecting \(12, 14\)"):
+        online.push(videos[2][0].T)
     np.testing.assert_allclose(live[5:], 1 - (errors[5 - online.delay : len(errors) - online.delay] - least) / (most - least))
+
+
+@pytest.mark.parametrize("length", [1, 3])
+def test_colours_are_not_taken_for_frames(rng, length):
+    video = rng.uniform(size=(12, 8, 8, 3))
+    det = MemAEDetector(max_epochs=1, random_state=0).fit(clips := ClipWindows(length).fit_transform([video]))
+    assert det.sample_shape_ == (3, length, 8, 8)
+    assert frame_maps(det, clips)[0].shape == (12, 8, 8)
+    online = OnlineNormality(det)
+    live = [online.push(frame) for frame in video][length - 1 :]
+    np.testing.assert_array_equal(np.argsort(live), np.argsort(-det.decision_function(clips)))
+
+
+def test_a_transform_does_not_change_what_fit_learned(videos):
+    windows = ClipWindows(length=6).fit(videos)
+    before = dict(vars(windows))
+    windows.transform(videos[:1])
+    assert vars(windows) == before
 
 
 @pytest.mark.parametrize(
