@@ -118,7 +118,7 @@ def memory_size(given, n_samples, layout, unit, widths):
     queries, most = n_samples, 100
     if unit == "location":
         queries *= math.prod(-(-size // 2 ** len(widths)) for size in layout.sample_shape[1:])
-        most = 500
+        most = 1000
     elif layout.family == "conv2d":
         most = min(500, max(100, n_samples // 10))
     return min(most, max(2, queries // 4))

@@ -51,7 +51,7 @@ class MemAEDetector(DualContractDetector):
         size is 1, 3 or 4 and that of axis 1 is not.
     memory_size : "auto" or int, default="auto"
         N, the number of memory items; 0 makes the plain autoencoder. "auto" is 100, or for images a tenth of the samples
-        between 100 and 500, or 500 with a query per location, or a quarter of the training queries if that is less.
+        between 100 and 500, or 1000 with a query per location, or a quarter of the training queries if that is less.
     memory_unit : {"auto", "sample", "location"}, default="auto"
         One query per sample, or one per position of the feature map. "auto" is "location" for clips, else "sample".
     memory_heads : "auto" or int, default="auto"

@@ -162,8 +162,31 @@ def test_a_folder_of_frames_is_a_video(tmp_path, rng):
     (tmp_path / "frame12.png").write_bytes(b"no picture")
     with pytest.raises(OSError, match="frame12.png cannot be read"):
         read_video(tmp_path)
+    with pytest.raises(OSError, match="frame12.png cannot be read"):
+        read_video(tmp_path, out=tmp_path / "video.npy")
+    assert not list(tmp_path.glob("video*"))
     with pytest.raises(FileNotFoundError, match="neither a file nor a folder of frames"):
         read_video(tmp_path / "missing")
+
+
+def test_frames_are_changed_and_written_on_the_way(tmp_path, rng):
+    imageio = pytest.importorskip("imageio.v3")
+    video = rng.integers(0, 255, size=(11, 8, 12, 3), dtype=np.uint8)
+    (tmp_path / "frames").mkdir()
+    for i, frame in enumerate(video):
+        imageio.imwrite(tmp_path / "frames" / f"{i}.png", frame)
+    written = read_video(tmp_path / "frames", out=tmp_path / "video.npy")
+    assert isinstance(written, np.memmap)
+    np.testing.assert_array_equal(written, video)
+    small = read_video(tmp_path / "frames", size=(4, 6), grey=True, out=tmp_path / "small.npy")
+    brightness = (video @ [0.299, 0.587, 0.114]).reshape(11, 4, 2, 6, 2).mean(axis=(2, 4))
+    assert small.shape == (11, 4, 6) and np.corrcoef(small.ravel(), brightness.ravel())[0, 1] > 0.9
+    np.testing.assert_array_equal(small, read_video(tmp_path / "frames", size=(4, 6), grey=True))
+    imageio.imwrite(tmp_path / "frames" / "11.png", rng.integers(0, 60000, size=(8, 12), dtype=np.uint16))
+    with pytest.raises(ValueError, match="11.png has dtype uint16"):
+        read_video(tmp_path / "frames", grey=True)
+    with pytest.raises(ValueError, match="'size' parameter of read_video"):
+        read_video(tmp_path / "frames", size=(4, 0))
 
 
 def test_a_video_file_is_a_video(tmp_path, rng):

@@ -21,6 +21,7 @@ detectors run at their defaults on the same splits; no label reaches a fit. "no 
 paper's preset" has the layers and settings that the paper prints. The column "paper" holds the paper's own numbers.
 What was tried, and on which part of the data the defaults were chosen, is told in [what makes the memory work](what_works.md).
 """
+_MANY_SETS = 10  # one table for all of them, instead of one for each
 SECTIONS = {
     "one-class": (one_class, "one-class --data-home DIR"),
     "kddcup99": (kddcup99, "kddcup99 --data-home DIR"),
@@ -53,11 +54,11 @@ def section(name, protocol, command, rows):
     parts = [f"## {name}\n", protocol.__doc__, f"```console\npython -m skmemae.benchmark {command}\n```\n"]
     value = next(iter(protocol.COLUMNS))
     sets = report.grouped(rows, "data")
-    for data, group in sets.items() if len(sets) < 5 else ():
+    for data, group in sets.items() if len(sets) < _MANY_SETS else ():
         parts += [f"### {data}\n", report.markdown(with_paper(data, report.summary(group, "detector", protocol.COLUMNS))), ""]
         if len(report.grouped(group, "task")) > 1:
             parts += [f"{value} by task:\n", report.markdown(report.pivot(group, "task", "detector", value)), ""]
-    if len(sets) >= 5:
+    if len(sets) >= _MANY_SETS:
         means = report.data_means(rows, protocol.COLUMNS)
         parts += [report.markdown(report.summary(means, "detector", protocol.COLUMNS)), ""]
         parts += [f"{value} by data set:\n", report.markdown(report.pivot(rows, "data", "detector", value)), ""]

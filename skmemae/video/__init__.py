@@ -1,0 +1,7 @@
+"""Videos as clips, and the scores of clips as scores of frames."""
+
+from skmemae.video.clips import Clips, ClipWindows
+from skmemae.video.reading import read_video
+from skmemae.video.scores import OnlineNormality, frame_maps, frame_scores, normality_score
+
+__all__ = ["ClipWindows", "Clips", "OnlineNormality", "frame_maps", "frame_scores", "normality_score", "read_video"]
