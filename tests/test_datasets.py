@@ -141,3 +141,55 @@ def test_ped2_in_its_published_folder(tmp_path, rng):
     np.savez(tmp_path / "ped2_half.npz", x_train=frames, x_test=frames, y_test=np.zeros(4))
     with pytest.raises(ValueError, match="not the published data"):
         datasets.load_ped2(tmp_path)
+
+
+def test_avenue_in_its_published_folders(tmp_path, rng):
+    imageio = pytest.importorskip("imageio.v3")
+    pytest.importorskip("av")
+    video = rng.integers(0, 255, size=(6, 4, 4, 3), dtype=np.uint8).repeat(8, axis=1).repeat(8, axis=2)
+    mask = np.zeros((32, 32), dtype=np.uint8)
+    for part in ("training_videos", "testing_videos"):
+        (tmp_path / "Avenue Dataset" / part).mkdir(parents=True)
+        imageio.imwrite(tmp_path / "Avenue Dataset" / part / "01.avi", video, plugin="pyav", codec="libx264", fps=10)
+    truth = tmp_path / "ground_truth_demo" / "testing_label_mask"
+    truth.mkdir(parents=True)
+    masks = np.empty((1, 6), dtype=object)
+    for i in range(6):
+        masks[0, i] = mask.copy()
+    masks[0, 4][3, 21] = 1
+    scipy.io.savemat(truth / "1_label.mat", {"volLabel": masks})
+    found = datasets.load_avenue(tmp_path, size=(8, 16))
+    assert found.train[0].shape == found.test[0].shape == found.masks[0].shape == (6, 8, 16)
+    assert found.train[0].dtype == np.uint8 and found.masks[0].dtype == bool
+    np.testing.assert_array_equal(found.labels[0], [0, 0, 0, 0, 1, 0])
+    np.testing.assert_array_equal(np.argwhere(found.masks[0]), [[4, 0, 10]])
+    again = datasets.load_avenue(tmp_path, size=(8, 16))  # from the files that the first call made
+    np.testing.assert_array_equal(again.test[0], found.test[0])
+    scipy.io.savemat(truth / "1_label.mat", {"volLabel": masks[:, :5]})
+    with pytest.raises(ValueError, match=r"01.avi has 6 frames, but masks of 5"):
+        datasets.load_avenue(tmp_path, size=(8, 8))
+    with pytest.raises(FileNotFoundError, match="'ground_truth_demo' are not in data_home"):
+        datasets.load_avenue(tmp_path / "elsewhere")
+
+
+def test_shanghaitech_in_its_published_folder(tmp_path, rng):
+    imageio = pytest.importorskip("imageio.v3")
+    pytest.importorskip("av")
+    video = rng.integers(0, 255, size=(5, 4, 4, 3), dtype=np.uint8).repeat(8, axis=1).repeat(8, axis=2)
+    folder = tmp_path / "shanghaitech"
+    (folder / "training" / "videos").mkdir(parents=True)
+    imageio.imwrite(folder / "training" / "videos" / "01_001.avi", video, plugin="pyav", codec="libx264", fps=10)
+    (folder / "testing" / "frames" / "01_0014").mkdir(parents=True)
+    for i, frame in enumerate(video):
+        imageio.imwrite(folder / "testing" / "frames" / "01_0014" / f"{i:03}.jpg", frame)
+    (folder / "testing" / "test_pixel_mask").mkdir()
+    masks = np.zeros((5, 32, 32), dtype=np.uint8)
+    masks[1:3, 8:16] = 1
+    np.save(folder / "testing" / "test_pixel_mask" / "01_0014.npy", masks)
+    found = datasets.load_shanghaitech(tmp_path, size=(16, 16))
+    assert found.train[0].shape == found.test[0].shape == (5, 16, 16)
+    assert np.abs(found.test[0].mean() - video.mean()) < 5
+    np.testing.assert_array_equal(found.labels[0], [0, 1, 1, 0, 0])
+    np.testing.assert_array_equal(found.masks[0][1].any(axis=1), np.repeat([False, True, False], [4, 4, 8]))
+    with pytest.raises(FileNotFoundError, match="'shanghaitech' is not in data_home"):
+        datasets.load_shanghaitech(tmp_path / "elsewhere")

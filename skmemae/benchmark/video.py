@@ -22,7 +22,7 @@ from skmemae.benchmark.detectors import OURS, WITHOUT, select
 from skmemae.metrics import pixel_roc_auc
 from skmemae.video import ClipWindows, frame_maps, frame_scores, normality_score
 
-SETS = {"ped2": datasets.load_ped2}
+SETS = {"ped2": datasets.load_ped2, "avenue": datasets.load_avenue, "shanghaitech": datasets.load_shanghaitech}
 # Small enough for a CPU; not chosen by a search.
 SMALL = {"widths": (24, 32, 48, 48), "memory_size": 500, "temperature": 0.02, "batch_size": 8, "max_epochs": 8}
 COLUMNS = {"micro": "±.4f", "raw": ".4f", "macro": ".4f", "pixel": ".4f", "fit_seconds": ".0f", "frames_per_second": ".0f"}

@@ -11,19 +11,21 @@ from skmemae.datasets.published import (
     load_odds,
 )
 from skmemae.datasets.splits import clean_split, contaminated_split, one_class_split
-from skmemae.datasets.videos import load_ped2
+from skmemae.datasets.videos import load_avenue, load_ped2, load_shanghaitech
 
 __all__ = [
     "ODDS",
     "clean_split",
     "contaminated_split",
     "encode_kddcup99",
+    "load_avenue",
     "load_cifar10",
     "load_fashion_mnist",
     "load_kddcup99",
     "load_mnist",
     "load_odds",
     "load_ped2",
+    "load_shanghaitech",
     "make_moving_digits",
     "one_class_split",
 ]

@@ -56,7 +56,7 @@ def read_video(path, *, size=None, grey=False, out=None):
     frames = _same_shape((file, _change(file, frame, size, grey)) for file, frame in _frames(path))
     if out is None:
         return np.stack(list(frames))
-    _write(frames, Path(out))
+    write_frames(frames, Path(out))
     return np.load(out, mmap_mode="r")
 
 
@@ -65,12 +65,12 @@ def _frames(path):
     imageio = _imageio()
     if path.is_file():
         try:
-            n = 0
-            for n, frame in enumerate(imageio.imiter(path, plugin="pyav"), start=1):
+            frame = None
+            for frame in imageio.imiter(path, plugin="pyav"):
                 yield path, frame
         except Exception as error:  # each decoder has exceptions of its own
             raise OSError(f"Video {path} cannot be read: {error}") from error
-        if n == 0:
+        if frame is None:
             raise OSError(f"Video {path} cannot be read: it has no frames.")
         return
     files = sorted((f for f in path.glob("*") if f.suffix.lower() in _FRAMES), key=_number)
@@ -108,7 +108,7 @@ def _same_shape(frames):
         yield frame
 
 
-def _write(frames, out):
+def write_frames(frames, out):
     """Frames, one at a time, to a file as ``numpy.save`` writes it; it is complete or not there."""
     part = out.with_name(out.name + ".part")
     try:
