@@ -2,7 +2,7 @@
 
 import argparse
 
-from skmemae.benchmark import ablation, choices, document, kddcup99, odds, one_class, overview, speed, video
+from skmemae.benchmark import ablation, choices, document, frames, kddcup99, odds, one_class, overview, speed, video
 
 PROTOCOLS = {
     "overview": overview,
@@ -12,6 +12,7 @@ PROTOCOLS = {
     "ablation": ablation,
     "choices": choices,
     "video": video,
+    "frames": frames,
     "speed": speed,
     "document": document,
 }

@@ -1,5 +1,6 @@
 """From a trained network to numbers: scores, reconstructions, residuals, addressing weights."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,9 @@ from skmemae.engine.batches import Batches, Scaling
 from skmemae.engine.samples import Layout
 from skmemae.network.memae import MemAE, Output
 
-_CHUNK = {"fc": 1024, "conv2d": 64, "conv3d": 4}
+_ROWS = 1024  # of vectors that are scored together
+_NUMBERS = 2**16  # of images and clips; more of them at once are no faster on a CPU, and cost a single one its padding
+_NUMBERS_ACCELERATED = 2**22
 _TINY = 1e-300
 
 
@@ -67,12 +70,13 @@ class TrainingScores(NamedTuple):
 @torch.inference_mode()
 def training_scores(networks, batches: Batches, kind: str, rows: Tensor) -> TrainingScores:
     """Anomaly scores and the state of the memories in one pass; a distance is typical of the ``rows`` that were trained on."""
-    score, terms = Score(kind, (1.0,) * len(networks)), []
+    score, terms, start = Score(kind, (1.0,) * len(networks)), np.empty((len(batches), len(networks), 2)), 0
     n_items = 0 if networks[0].memory is None else len(networks[0].memory.items)
     usage = torch.zeros(len(networks), n_items, device=batches.device)
     missed = asked = answered = 0
     for x, count, outputs in _passes(networks, batches):
-        terms.append(score.terms(x, outputs, networks, batches.scaling)[:count].cpu().numpy())
+        terms[start : start + count] = score.terms(x, outputs, networks, batches.scaling)[:count].cpu().numpy()
+        start += count
         for member, (network, output) in enumerate(zip(networks, outputs, strict=True)):
             if network.memory is None:
                 continue
@@ -83,7 +87,6 @@ def training_scores(networks, batches: Batches, kind: str, rows: Tensor) -> Trai
             missed += (best < network.memory.threshold * (1 - 1e-4)).sum()  # equal weights are 1/N but for rounding
             answered += best.numel()
             asked += len(used)
-    terms = np.concatenate(terms)
     score = score._replace(typical_distance=tuple(float(d) or 1.0 for d in np.median(terms[rows.numpy(), :, 1], axis=0)))
     usage = usage.cpu().double().numpy() / max(asked / len(networks), 1)
     return TrainingScores(score, score.combine(terms), usage, float(missed) / max(answered, 1))
@@ -98,7 +101,7 @@ def anomaly_scores(networks, batches: Batches, score: Score) -> np.ndarray:
 def reconstructions(networks, batches: Batches) -> np.ndarray:
     """Reconstructions, the mean over the members, in the units and the shape of X, float32."""
     layout, scaling, found = batches.layout, batches.scaling, []
-    for (_, count, outputs), raw in zip(_passes(networks, batches), batches.raw_chunks(_CHUNK[layout.family]), strict=True):
+    for (_, count, outputs), raw in zip(_passes(networks, batches), batches.raw_chunks(_chunk(batches)), strict=True):
         scaled = sum(output.reconstruction for output in outputs)[:count].cpu().double() / len(outputs)
         found.append(layout.from_network(scaling.undo(scaled, raw)).float().numpy())
     return np.concatenate(found)
@@ -136,14 +139,32 @@ def _passes(networks, batches: Batches):
     """
     for network in networks:
         network.eval()
-    for x, count in batches.chunks(_CHUNK[batches.layout.family]):
+    for x, count in batches.chunks(_chunk(batches)):
         yield x, count, [network(x) for network in networks]
+
+
+def _chunk(batches: Batches) -> int:
+    """How many samples are scored together."""
+    if batches.layout.family == "fc":
+        return _ROWS
+    numbers = _NUMBERS if batches.device.type == "cpu" else _NUMBERS_ACCELERATED
+    return max(1, numbers // math.prod(batches.layout.sample_shape))
 
 
 @torch.inference_mode()
 def _collect(networks, batches: Batches, function) -> np.ndarray:
-    """Apply a function of (samples, outputs) to all chunks and drop the padding."""
-    return np.concatenate([function(x, outputs)[:count].cpu().numpy() for x, count, outputs in _passes(networks, batches)])
+    """Apply a function of (samples, outputs) to all chunks and drop the padding.
+
+    Small results that are kept between large ones that come and go would tear holes into the heap, which then grows.
+    """
+    found, start = None, 0
+    for x, count, outputs in _passes(networks, batches):
+        part = function(x, outputs)[:count].cpu().numpy()
+        if found is None:
+            found = np.empty((len(batches), *part.shape[1:]), dtype=part.dtype)
+        found[start : start + count] = part
+        start += count
+    return found
 
 
 def _blur(images: Tensor) -> Tensor:

@@ -1,0 +1,136 @@
+"""Frames scored per second by both video presets, what the memory takes of it, and the main memory that a long video takes.
+
+"frames_per_second" scores a whole video of noise, one clip for each frame; "live" takes its frames one by one;
+"memory_seconds" is the addressing of one clip. Weights are those of one step of training, which do not change the cost. With
+``--gib`` a video of that size is written to the disk, cut into clips that share no frame, trained on for one epoch and scored,
+with a narrow network; "peak_gib" is the most memory that the process holds for itself meanwhile, without the pages of the file.
+"""
+
+import tempfile
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter, sleep
+
+import numpy as np
+import torch
+
+from skmemae import MemAEDetector, presets
+from skmemae.benchmark import report
+from skmemae.benchmark.video import SMALL
+from skmemae.video import ClipWindows, OnlineNormality
+
+LENGTH = 16
+PRESETS = {"small": (SMALL, (60, 90)), "paper": (presets.paper("video"), (256, 256))}
+COLUMNS = {"frames_per_second": ".1f", "live": ".1f", "memory_seconds": ".1e"}
+_FRAME = (256, 256)
+_GIB = 2**30
+
+
+def add_arguments(parser):
+    """Options of the protocol."""
+    parser.add_argument("--presets", nargs="+", choices=list(PRESETS), default=list(PRESETS), help="only these presets")
+    parser.add_argument("--frames", type=int, default=48, metavar="T", help="frames of the video (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, metavar="R", help="repeats of each figure (default: %(default)s)")
+    parser.add_argument("--gib", type=float, default=0, metavar="G", help="size of a video on the disk, 0 = none (default)")
+    parser.add_argument("--out", default="benchmark-results", metavar="DIR", help="where results go (default: %(default)s)")
+
+
+def run(args):
+    """Measure, print tables, write CSV and JSON."""
+    if args.gib:  # first, before anything else has taken memory
+        Path(args.out).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=args.out) as folder:
+            rows = [streaming(Path(folder) / "video.npy", int(args.gib * _GIB / np.prod(_FRAME)))]
+        print(report.table(rows, "what", {"video_gib": ".2f", "peak_gib": ".3f", "fit_seconds": ".0f", "score_seconds": ".0f"}))
+        report.save(rows, args.out, "streaming")
+    rows = [row for name in args.presets for row in speed(name, args.frames, args.repeats)]
+    print(report.table(rows, "what", COLUMNS))
+    print(f"device {rows[0]['device']}, threads {rows[0]['threads']}")
+    report.save(rows, args.out, "frames")
+
+
+def speed(name, n_frames, repeats):
+    """One row per repeat."""
+    parameters, frame_shape = PRESETS[name]
+    video = np.random.default_rng(0).integers(0, 255, size=(n_frames, *frame_shape), dtype=np.uint8)
+    clips = ClipWindows(LENGTH).fit_transform([video])
+    once = {"batch_size": 2, "max_epochs": 1, "validation_fraction": 0.0, "random_state": 0}
+    detector = MemAEDetector(**{**parameters, **once}).fit(clips[:8])
+    network = detector.model_[0]
+    with torch.inference_mode():
+        encoding = network.encoder(torch.zeros(1, *detector.sample_shape_, device=detector.device_))
+    rows = []
+    for _ in range(repeats):
+        online = OnlineNormality(detector)
+        rows.append(
+            {
+                "what": f"{name}, {LENGTH} x {frame_shape[0]} x {frame_shape[1]}",
+                "frames_per_second": len(clips) / seconds(lambda: detector.decision_function(clips)),
+                "live": len(clips) / seconds(lambda pushed=online: [pushed.push(frame) for frame in video]),
+                "memory_seconds": seconds(lambda: network.memory(network.queries(encoding)), detector.device_),
+                "device": detector.device_,
+                "threads": torch.get_num_threads(),
+            }
+        )
+    return rows
+
+
+@torch.inference_mode()
+def seconds(work, device="cpu"):
+    """How long it takes."""
+    start = perf_counter()
+    work()
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+    return perf_counter() - start
+
+
+def streaming(file, n_frames):
+    """Fit and score over a video on the disk: seconds, and the peak of what is held for it."""
+    video = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=(n_frames, *_FRAME))
+    noise = np.random.default_rng(0).integers(0, 255, size=(256, *_FRAME), dtype=np.uint8)
+    for first in range(0, n_frames, len(noise)):
+        video[first : first + len(noise)] = noise[: n_frames - first]
+    del video, noise
+    clips = ClipWindows(LENGTH, stride=LENGTH).fit_transform([np.load(file, mmap_mode="r")])
+    narrow = {"widths": (4, 4, 8, 8), "memory_size": 100, "batch_size": 8, "max_epochs": 1, "random_state": 0}
+    with anonymous_memory() as held:
+        start = perf_counter()
+        detector = MemAEDetector(**narrow).fit(clips)
+        fitted = perf_counter()
+        detector.decision_function(clips)
+    return {
+        "what": "streaming",
+        "video_gib": file.stat().st_size / _GIB,
+        "peak_gib": max(held) / _GIB,
+        "fit_seconds": fitted - start,
+        "score_seconds": perf_counter() - fitted,
+    }
+
+
+@contextmanager
+def anonymous_memory():
+    """Bytes that the process holds for itself, pages of files left out, a hundred times a second; NaN where not known."""
+    held, done = [], threading.Event()
+
+    def watch():
+        while not done.is_set():
+            held.append(_anonymous_bytes())
+            sleep(0.01)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield held
+    finally:
+        done.set()
+        watcher.join()
+
+
+def _anonymous_bytes():
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return float("nan")
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon")), float("nan"))
