@@ -17,7 +17,10 @@ class _GridDisplay:
 
         n_columns = len(rows[0][1])
         if figure is None:
-            figure = plt.figure(figsize=(max(3.0, 0.9 * n_columns + 1.2), 0.95 * len(rows) + 0.4), layout="constrained")
+            height, width = rows[0][1][0].shape[:2]
+            across, down = 0.9 * max(1, width / height), 0.9 * max(1, height / width)  # inches of one image
+            size = max(3.0, across * n_columns + 1.2), (down + 0.05) * len(rows) + 0.4
+            figure = plt.figure(figsize=size, layout="constrained")
         self.figure_ = figure
         self.axes_ = figure.subplots(len(rows), n_columns, squeeze=False)
         for line, (label, images) in zip(self.axes_, rows, strict=True):
