@@ -21,8 +21,12 @@ class Layer(NamedTuple):
     """A convolution as the paper writes it, Conv(kernel, stride, channels)."""
 
     kernel: int
-    stride: int
+    stride: int | tuple[int, ...]  # one for all axes, or one for each
     channels: int
+
+    def strides(self, n_axes) -> tuple[int, ...]:
+        """One for each axis."""
+        return self.stride if isinstance(self.stride, tuple) else (self.stride,) * n_axes
 
 
 def fully_connected(sample_shape, widths, activation=lambda: nn.LeakyReLU(0.1), bare_code=True) -> Backbone:
@@ -98,11 +102,12 @@ def stacked_convolutions(sample_shape, layers, mirrored, activation, bare_code=T
     for kernel, stride, after in layers:
         encoder += [conv(before, after, kernel, stride, padding=kernel // 2), norm(after), activation()]
         before = after
-    for step, (kernel, stride, after) in enumerate(mirrored):
-        small, large = sizes[-1 - step], sizes[-2 - step]
+    for step, layer in enumerate(mirrored):
+        kernel, stride, after = layer
+        strides = zip(sizes[-1 - step], layer.strides(len(sizes[0])), sizes[-2 - step], strict=True)
         # What a transposed convolution falls short of the larger map, so that odd sizes come back exactly.
         padding = kernel // 2
-        missing = [big - ((few - 1) * stride - 2 * padding + kernel) for few, big in zip(small, large, strict=True)]
+        missing = [large - ((small - 1) * stride - 2 * padding + kernel) for small, stride, large in strides]
         decoder += [
             transposed(before, after, kernel, stride, padding=padding, output_padding=tuple(missing)),
             norm(after),
@@ -116,7 +121,7 @@ def position_sizes(sample_shape, layers) -> list[tuple[int, ...]]:
     """Sizes of the positions axes before the first layer and after each."""
     sizes = [tuple(sample_shape[1:])]
     for layer in layers:
-        sizes.append(tuple(-(-size // layer.stride) for size in sizes[-1]))
+        sizes.append(tuple(-(-size // stride) for size, stride in zip(sizes[-1], layer.strides(len(sizes[-1])), strict=True)))
     return sizes
 
 
