@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+from argparse import Namespace
 from urllib.error import URLError
 
 import numpy as np
@@ -255,6 +256,16 @@ def test_video_protocol_finds_what_moves_otherwise(rng):
     scores = video_protocol.OnClips(small, length=4).fit(split.train).scores(test)
     assert found["raw"] == pytest.approx(roc_auc_score(np.concatenate(labels), np.concatenate(scores)))
     assert found["macro"] == pytest.approx(roc_auc_score(labels[0], scores[0]))
+
+
+def test_the_paper_preset_sees_whole_frames_where_it_is_asked_for(rng, monkeypatch):
+    frames = rng.integers(0, 255, size=(20, 120, 210), dtype=np.uint8)
+    one = Bunch(train=[frames], test=[frames], labels=[np.zeros(20)], masks=[np.zeros(frames.shape, dtype=bool)], name="one")
+    monkeypatch.setattr(video_protocol, "SETS", {"one": lambda data_home: one})
+    args = Namespace(data=None, data_home=None, seeds=1, detectors=None)
+    assert {cell.split().train[0].shape for cell in video_protocol.plan(args)} == {(20, 60, 105)}
+    args.detectors = ["MemAE", "MemAE, paper's preset"]
+    assert [cell.split().train[0].shape for cell in video_protocol.plan(args)] == [(20, 60, 105), (20, 120, 210)]
 
 
 def test_large_frames_are_averaged():

@@ -56,7 +56,14 @@ def run(cells, path, measure=None, desc=None):
     -------
     rows : list of dict
         One per cell, in the cells' order.
+
+    Raises
+    ------
+    SystemExit
+        If there are no cells.
     """
+    if not cells:
+        raise SystemExit("Nothing to run: none of the data sets is in data_home or could be downloaded.")
     measure = measure or (lambda detector, split: evaluate(detector, split)[0])
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

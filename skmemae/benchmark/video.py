@@ -4,6 +4,9 @@ Training videos are normal throughout. Frames of more than 100 pixels a side are
 paper scales them to 256 x 256). Each frame of the test videos gets a score. "micro" is the ROC AUC over all frames together
 after scaling scores to [0, 1] within each video, as the paper does it, "raw" that without the scaling, and "macro" the mean of
 the AUCs of the videos that hold both kinds of frames. "pixel" is the ROC AUC over all pixels, for detectors that have a map.
+
+"no memory" has MemAE's layers, "frames, no memory" is an autoencoder of single frames. The paper's preset, with and without its
+memory, sees frames as they are and runs only where ``--detectors`` names it: it wants a GPU.
 """
 
 from functools import partial
@@ -16,9 +19,9 @@ from sklearn.base import BaseEstimator
 from sklearn.metrics import roc_auc_score
 from sklearn.utils import Bunch
 
-from skmemae import MemAEDetector, datasets
+from skmemae import MemAEDetector, datasets, presets
 from skmemae.benchmark import cells, report
-from skmemae.benchmark.detectors import OURS, WITHOUT, select
+from skmemae.benchmark.detectors import OURS, PRESET, WITHOUT, select
 from skmemae.metrics import pixel_roc_auc
 from skmemae.video import ClipWindows, frame_maps, frame_scores, normality_score
 
@@ -118,22 +121,38 @@ def plan(args):
         try:
             dataset = SETS[name](args.data_home)
         except OSError as error:
-            raise SystemExit(str(error)) from error
-        split = partial(smaller, dataset)
+            # Asked for by name it must be there; else the others go on without it.
+            if args.data:
+                raise SystemExit(str(error)) from error
+            print(f"left out: {error}")
+            continue
+        small, whole = partial(smaller, dataset), partial(Bunch, **dataset)
         for seed in range(args.seeds):
-            makers = select(make_detectors(seed), args.detectors)
-            planned += [cells.Cell(dataset.name, "", seed, who, make, split) for who, make in makers.items()]
+            makers = {who: (make, small) for who, make in make_detectors(seed).items()}
+            if args.detectors:
+                makers |= {who: (make, whole) for who, make in make_paper(seed).items()}
+            makers = select(makers, args.detectors)
+            planned += [cells.Cell(dataset.name, "", seed, who, make, split) for who, (make, split) in makers.items()]
     return planned
 
 
 def make_detectors(seed):
-    """Makers of detectors of videos by name."""
+    """Makers of detectors of small videos by name."""
     return {
         OURS: lambda: OnClips(MemAEDetector(random_state=seed, **SMALL)),
         WITHOUT: lambda: OnClips(MemAEDetector(random_state=seed, **{**SMALL, "memory_size": 0})),
         "frames, no memory": lambda: OnFrames(MemAEDetector(memory_size=0, random_state=seed)),
         "differences, PCA": lambda: OnDifferences(PCA(random_state=seed)),
         "differences, IForest": lambda: OnDifferences(IForest(random_state=seed)),
+    }
+
+
+def make_paper(seed):
+    """Makers of the paper's detectors by name."""
+    preset = presets.paper("video")
+    return {
+        PRESET: lambda: OnClips(MemAEDetector(random_state=seed, **preset)),
+        f"{PRESET}, {WITHOUT}": lambda: OnClips(MemAEDetector(random_state=seed, **{**preset, "memory_size": 0})),
     }
 
 
