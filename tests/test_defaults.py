@@ -38,7 +38,7 @@ def test_images_get_a_tenth_of_their_number(n, expected):
 def test_locations_are_queries():
     layout = plan_layout((1, 4, 8, 8))
     assert defaults.memory_size("auto", 3, layout, "location", (16, 32)) == 3 * 1 * 2 * 2 // 4
-    assert defaults.memory_size("auto", 1000, layout, "location", (16, 32)) == 500
+    assert defaults.memory_size("auto", 10_000, layout, "location", (16, 32)) == 1000
 
 
 @pytest.mark.parametrize("n", [2, 100, 1000, 20_000, 10**7])
