@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.utils import Bunch
 
 from skmemae import MemAEDetector, datasets
-from skmemae.benchmark import ablation, cells, document, kddcup99, overview, report
+from skmemae.benchmark import ablation, cells, document, frames, kddcup99, overview, report
 from skmemae.benchmark import video as video_protocol
 from skmemae.benchmark.__main__ import main
 from skmemae.benchmark.detectors import OURS, PCAError, make_baselines, make_ours, select
@@ -276,3 +276,11 @@ def test_large_frames_are_averaged():
     shrunk = video_protocol.smaller(Bunch(train=[frames], test=[frames], labels=[np.zeros(5)], masks=[mask], name="large"))
     assert shrunk.train[0].shape == (5, 67, 100) and shrunk.train[0].dtype == np.uint8
     assert shrunk.masks[0].sum() == 1 and shrunk.masks[0][0, 2, 2]
+
+
+def test_frames_per_second_and_a_video_on_the_disk(tmp_path):
+    main(["frames", "--presets", "small", "--frames", "18", "--repeats", "1", "--out", str(tmp_path)])
+    row = json.loads((tmp_path / "frames.json").read_text())["rows"][0]
+    assert min(row["frames_per_second"], row["live"], row["memory_seconds"]) > 0
+    found = frames.streaming(tmp_path / "video.npy", 64)
+    assert found["video_gib"] == pytest.approx(64 * 256 * 256 / 2**30, rel=1e-3)

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from skmemae.network import MemAE, build_network
+from skmemae.network.backbones import Layer, stacked_convolutions
 
 SHAPES = [
     ((1,), "fc", (8, 3), "sample"),
@@ -74,3 +75,12 @@ def test_the_network_without_its_memory_is_the_autoencoder():
     x = torch.randn(6, 5)
     plain = MemAE(network.encoder, network.decoder)
     assert torch.equal(plain(x).reconstruction, network.decoder(network.encoder(x)))
+
+
+def test_an_axis_may_have_a_stride_of_its_own():
+    layers = [Layer(3, 2, 4), Layer(3, (2, 1, 1), 6)]
+    mirrored = [Layer(3, (2, 1, 1), 4), Layer(3, 2, 1)]
+    encoder, decoder = stacked_convolutions((1, 7, 9, 10), layers, mirrored, torch.nn.ReLU)
+    encoding = encoder(torch.zeros(2, 1, 7, 9, 10))
+    assert encoding.shape == (2, 6, 2, 5, 5)
+    assert decoder(encoding).shape == (2, 1, 7, 9, 10)
