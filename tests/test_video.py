@@ -33,6 +33,22 @@ def test_clips_are_the_windows_of_each_video(videos, stride):
     np.testing.assert_array_equal(np.asarray(clips), expected)
 
 
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_clips_of_changes_hold_what_differs_from_the_frame_before_in_cells(rng, channels):
+    videos = [rng.integers(0, 255, size=(n, 9, 14, *channels), dtype=np.uint8) for n in (12, 7)]
+    clips = ClipWindows(length=4, stride=2, changes=True, cell=2).fit_transform(videos)
+    expected = []
+    for video in videos:
+        change = np.abs(np.diff(video.astype(float), axis=0))[:, :8]
+        cells = change.reshape(len(change), 4, 2, 7, 2, -1).mean(axis=(2, 4))
+        expected += [np.moveaxis(cells[t : t + 4], -1, 0) for t in range(0, len(cells) - 3, 2)]
+    assert clips.shape == (6, 3 if channels else 1, 4, 4, 7) and clips.dtype == np.float32
+    np.testing.assert_allclose(np.asarray(clips), expected, rtol=1e-6)
+    np.testing.assert_allclose(clips[[5, 1, 5]], np.stack([expected[i] for i in (5, 1, 5)]), rtol=1e-6)
+    # The first change is that of frame 1, so the first clip centres on frame 3.
+    np.testing.assert_array_equal(frame_scores(np.arange(6), clips)[1], [4, 4, 4, 4, 4.5, 5, 5])
+
+
 def test_clips_do_not_copy_the_videos(tmp_path, rng):
     file = np.lib.format.open_memmap(tmp_path / "video.npy", mode="w+", dtype=np.uint8, shape=(40, 8, 8))
     file[:] = rng.integers(0, 255, size=file.shape)
@@ -112,6 +128,21 @@ def test_frames_one_at_a_time_score_like_the_whole_video(videos, detector):
     np.testing.assert_allclose(live[5:], 1 - (errors[5 - online.delay : len(errors) - online.delay] - least) / (most - least))
 
 
+def test_changes_in_cells_are_scored_live_and_mapped_in_pixels(rng):
+    video = rng.integers(0, 255, size=(14, 9, 13), dtype=np.uint8)
+    clips = (windows := ClipWindows(length=5, changes=True, cell=2)).fit_transform([video])
+    det = MemAEDetector(max_epochs=1, random_state=0).fit(clips)
+    online = OnlineNormality(det, windows)
+    live = np.array([online.push(frame) for frame in video])
+    assert np.isnan(live[:5]).all()
+    np.testing.assert_array_equal(np.argsort(live[5:]), np.argsort(-det.decision_function(clips)))
+    found, cells = frame_maps(det, clips)[0], det.anomaly_map(clips)[:, 0]
+    assert found.shape == video.shape
+    np.testing.assert_allclose(found[7, :8, :12], cells[4, 2].repeat(2, axis=0).repeat(2, axis=1), rtol=1e-5)
+    np.testing.assert_array_equal(found[:, 8], found[:, 7])
+    np.testing.assert_array_equal(found[:, :, 12], found[:, :, 11])
+
+
 @pytest.mark.parametrize("length", [1, 3])
 def test_colours_are_not_taken_for_frames(rng, length):
     video = rng.uniform(size=(12, 8, 8, 3))
@@ -133,7 +164,7 @@ def test_a_transform_does_not_change_what_fit_learned(videos):
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ([np.zeros((4, 12, 14))], "Video 0 has 4 frames, which is shorter than a clip of length=6"),
+        ([np.zeros((4, 12, 14))], "Video 0 has 4 frames, but a clip needs 6"),
         ([np.zeros((8, 12, 14)), np.zeros((8, 12, 15))], r"Video 1 has frames of shape \(12, 15\)"),
         ([np.zeros((8, 12, 14, 3))], r"Video 0 has frames of shape \(12, 14, 3\), but ClipWindows is expecting \(12, 14\)"),
         ([np.full((8, 12, 14), np.nan)], "Video 0 contains NaN"),

@@ -1,5 +1,6 @@
 """Videos as overlapping clips that are cut out when they are asked for."""
 
+from itertools import product
 from numbers import Integral
 from pathlib import Path
 
@@ -22,6 +23,13 @@ class ClipWindows(BaseEstimator):
         Frames of a clip.
     stride : int, default=1
         Frames from the start of one clip to the start of the next.
+    changes : bool, default=False
+        Clips hold by how much each pixel differs from the frame before, as an absolute value, in place of the frame. For a
+        fixed camera: what stands still vanishes, and what moves in an unusual way is far from all that training has shown. A
+        video's first frame has none before it and is in no clip.
+    cell : int, default=1
+        Average over squares of so many pixels a side, after the changes were taken; what is left at the right and lower
+        edges is cut off.
 
     Attributes
     ----------
@@ -50,11 +58,15 @@ class ClipWindows(BaseEstimator):
     _parameter_constraints = {
         "length": [Interval(Integral, 1, None, closed="left")],
         "stride": [Interval(Integral, 1, None, closed="left")],
+        "changes": ["boolean"],
+        "cell": [Interval(Integral, 1, None, closed="left")],
     }
 
-    def __init__(self, length=16, stride=1):
+    def __init__(self, length=16, stride=1, changes=False, cell=1):
         self.length = length
         self.stride = stride
+        self.changes = changes
+        self.cell = cell
 
     def fit(self, X, y=None):
         """Learn what a frame looks like.
@@ -86,8 +98,8 @@ class ClipWindows(BaseEstimator):
         Raises
         ------
         ValueError
-            If a video is shorter than a clip, its frames have another size or number of channels, or its values are no
-            finite numbers. Says which video.
+            If a video is too short for a clip, its frames have another size or number of channels or are smaller than a cell,
+            or its values are no finite numbers. Says which video.
         OSError
             If a file cannot be read.
         """
@@ -112,7 +124,8 @@ class ClipWindows(BaseEstimator):
 
     def _clips(self, videos, frame_shape=None):
         self._validate_params()
-        return Clips(_as_videos(videos, self.length, frame_shape), self.length, self.stride)
+        videos = _as_videos(videos, self.length + self.changes, self.cell, frame_shape)
+        return Clips(videos, self.length, self.stride, self.changes, self.cell)
 
 
 class Clips(RowSource):
@@ -124,37 +137,66 @@ class Clips(RowSource):
     ----------
     videos : list of ndarray of shape (T, H, W) or (T, H, W, C)
     length, stride : int
+    changes : bool
+    cell : int
 
     Attributes
     ----------
     shape : tuple of int
-        (n_clips, C, length, H, W), with C = 1 for grey videos.
+        (n_clips, C, length, H, W), with C = 1 for grey videos; H and W in cells.
     dtype : numpy.dtype
+        That of the videos; float32 for changes and for cells of more than a pixel.
     video, start : ndarray of shape (n_clips,), int
         Which video each clip is from, and its first frame there.
     """
 
-    def __init__(self, videos, length, stride):
+    def __init__(self, videos, length, stride, changes=False, cell=1):
         self.videos = videos
         self.length = length
-        starts = [np.arange(0, len(video) - length + 1, stride) for video in videos]
+        self.changes = changes
+        self.cell = cell
+        starts = [np.arange(int(changes), len(video) - length + 1, stride) for video in videos]
         self.start = np.concatenate(starts)
         self.video = np.repeat(np.arange(len(videos)), [len(s) for s in starts])
-        self.dtype = np.result_type(*(video.dtype for video in videos))
+        self.dtype = np.dtype(np.float32) if changes or cell > 1 else np.result_type(*(video.dtype for video in videos))
         height, width, *channels = videos[0].shape[1:]
-        self.shape = (len(self.start), *(channels or [1]), length, height, width)
+        self.shape = (len(self.start), *(channels or [1]), length, height // cell, width // cell)
 
     def __getitem__(self, rows):
         """One clip, or an array of those that a slice, indices or a mask choose."""
         rows = np.arange(len(self))[rows]
+        wanted = rows.ravel()
         chosen = np.empty((rows.size, *self.shape[1:]), dtype=self.dtype)
-        for clip, row in zip(chosen, rows.ravel(), strict=True):
-            frames = self.videos[self.video[row]][self.start[row] : self.start[row] + self.length]
-            clip[...] = frames if frames.ndim == 3 else np.moveaxis(frames, -1, 0)
+        for i in np.unique(self.video[wanted]):
+            mine = np.flatnonzero(self.video[wanted] == i)
+            frames = self.start[wanted[mine]][:, None] + np.arange(self.length)
+            # A frame that several clips share is read and prepared once.
+            needed, place = np.unique(frames, return_inverse=True)
+            prepared = self._prepared(self.videos[i], needed)
+            for row, places in zip(mine, place.reshape(frames.shape), strict=True):
+                chosen[row] = np.moveaxis(prepared[places], -1, 0)
         return chosen if rows.ndim else chosen[0]
 
+    def _prepared(self, video, frames):
+        """Frames as clips hold them, (n_frames, H, W, C)."""
+        found = video[frames]
+        if self.changes:
+            found = np.abs(np.subtract(found, video[frames - 1], dtype=np.float32))
+        if found.ndim == 3:
+            found = found[..., None]
+        return found if self.cell == 1 else _cell_means(found, self.cell)
 
-def _as_videos(videos, length, frame_shape):
+
+def _cell_means(frames, cell):
+    """Means over squares of pixels, by sums of every cell-th pixel: numpy is slow at means over short axes."""
+    height, width = (size // cell * cell for size in frames.shape[1:3])
+    total = np.zeros((len(frames), height // cell, width // cell, frames.shape[3]), dtype=np.float32)
+    for y, x in product(range(cell), repeat=2):
+        total += frames[:, y:height:cell, x:width:cell]
+    return total / cell**2
+
+
+def _as_videos(videos, n_frames, cell, frame_shape):
     """Arrays of one frame shape, each long enough for a clip; errors name the video."""
     if isinstance(videos, (str, Path)) or getattr(videos, "ndim", 0) in (3, 4):
         raise ValueError("ClipWindows needs a list of videos; got one video. Use [video].")
@@ -170,11 +212,13 @@ def _as_videos(videos, length, frame_shape):
                 f"{name} has shape {video.shape} and dtype {video.dtype}; "
                 "accepted are numbers of shape (T, H, W) or (T, H, W, C)."
             )
-        if len(video) < length:
-            raise ValueError(f"{name} has {len(video)} frames, which is shorter than a clip of length={length}.")
+        if len(video) < n_frames:
+            raise ValueError(f"{name} has {len(video)} frames, but a clip needs {n_frames}.")
         frame_shape = video.shape[1:] if frame_shape is None else frame_shape
         if video.shape[1:] != frame_shape:
             raise ValueError(f"{name} has frames of shape {video.shape[1:]}, but ClipWindows is expecting {frame_shape}.")
+        if min(frame_shape[:2]) < cell:
+            raise ValueError(f"{name} has frames of shape {frame_shape}, which are smaller than a cell of {cell} pixels.")
         if video.dtype.kind == "f":
             _check_finite(video, name)
         arrays.append(video)

@@ -5,7 +5,7 @@ from collections import deque
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from skmemae.video.clips import Clips
+from skmemae.video.clips import ClipWindows
 
 
 def frame_scores(scores, clips):
@@ -54,7 +54,7 @@ def frame_maps(detector, clips, batch_size=64):
     Returns
     -------
     maps : list of ndarray of shape (T, H, W), float32
-        One for each video, in scaled units, higher = more abnormal; summed over the channels.
+        One for each video, in scaled units, higher = more abnormal; summed over the channels. Pixels of a cell are equal.
     """
     maps = [np.empty(video.shape[:3], dtype=np.float32) for video in clips.videos]
     frames_of = _nearest_frames(clips)
@@ -63,8 +63,15 @@ def frame_maps(detector, clips, batch_size=64):
         for row, clip in zip(rows, detector.anomaly_map(clips[rows]).sum(axis=1), strict=True):
             frames = np.arange(*frames_of[row])
             # With a stride, a few frames may be in no clip: they get the map of the clip's frame that is nearest to them.
-            maps[clips.video[row]][frames] = clip[np.clip(frames - clips.start[row], 0, clips.length - 1)]
+            found = clip[np.clip(frames - clips.start[row], 0, clips.length - 1)]
+            maps[clips.video[row]][frames] = found if clips.cell == 1 else _pixels(found, clips.cell, maps[0].shape[1:])
     return maps
+
+
+def _pixels(cells, size, shape):
+    """Maps of cells as maps of pixels; pixels that were cut off get the nearest cell's value."""
+    rows, columns = (np.minimum(np.arange(n) // size, n // size - 1) for n in shape)
+    return cells[:, rows[:, None], columns]
 
 
 def _nearest_frames(clips):
@@ -111,6 +118,8 @@ class OnlineNormality:
     ----------
     detector : MemAEDetector
         Fitted on clips of :class:`ClipWindows`.
+    windows : ClipWindows or None, default=None
+        What cut those clips, fitted; None stands for plain frames.
 
     Attributes
     ----------
@@ -129,14 +138,18 @@ class OnlineNormality:
     [True, True, True, False, False]
     """
 
-    def __init__(self, detector):
+    def __init__(self, detector, windows=None):
         check_is_fitted(detector)
         self.detector = detector
-        channels, self._length, height, width = detector.sample_shape_
-        self._frame_shape = (height, width) if channels == 1 else (height, width, channels)
-        self._frames = deque(maxlen=self._length)
+        channels, length, height, width = detector.sample_shape_
+        if windows is None:
+            frame_shape = (height, width) if channels == 1 else (height, width, channels)
+            windows = ClipWindows(length).fit([np.zeros((length, *frame_shape), dtype=np.uint8)])
+        check_is_fitted(windows)
+        self.windows = windows
+        self._frames = deque(maxlen=length + windows.changes)
         self._range = np.min(detector.decision_scores_), np.max(detector.decision_scores_)
-        self.delay = self._length - 1 - self._length // 2
+        self.delay = length - 1 - length // 2
 
     def push(self, frame):
         """Take the next frame.
@@ -157,12 +170,12 @@ class OnlineNormality:
             If the frame has another shape than those of training.
         """
         frame = np.asarray(frame)
-        if frame.shape != self._frame_shape:
-            raise ValueError(f"The frame has shape {frame.shape}, but OnlineNormality is expecting {self._frame_shape}.")
+        if frame.shape != self.windows.frame_shape_:
+            raise ValueError(f"The frame has shape {frame.shape}, but OnlineNormality is expecting {self.windows.frame_shape_}.")
         self._frames.append(frame)
-        if len(self._frames) < self._length:
+        if len(self._frames) < self._frames.maxlen:
             return float("nan")
-        clip = Clips([np.stack(self._frames)], self._length, stride=1)
+        clip = self.windows.transform([np.stack(self._frames)])
         error = -float(self.detector.score_samples(clip)[0])
         least, most = self._range
         return 1 - (error - least) / ((most - least) or 1.0)
