@@ -32,10 +32,10 @@ def anomaly_score(given, layout):
     Raises
     ------
     ValueError
-        If vectors are to be smoothed.
+        If a score of images is asked for vectors.
     """
-    if given == "smooth" and layout.family == "fc":
-        raise ValueError("anomaly_score='smooth' needs images or clips; got vectors, for which 'combined' is the default.")
+    if given in ("smooth", "local") and layout.family == "fc":
+        raise ValueError(f"anomaly_score={given!r} needs images or clips; got vectors, for which 'combined' is the default.")
     if given == "auto":
         return {"fc": "combined", "conv2d": "smooth", "conv3d": "relative"}[layout.family]
     return given

@@ -71,13 +71,14 @@ class MemAEDetector(DualContractDetector):
     ensemble_size : "auto" or int, default="auto"
         Number of networks, which differ by their random start and their order of batches; the anomaly score is the geometric
         mean of theirs. "auto" is 4 for vectors and 1 for images and clips.
-    anomaly_score : {"auto", "reconstruction", "smooth", "relative", "combined"}, default="auto"
+    anomaly_score : {"auto", "reconstruction", "smooth", "local", "relative", "combined"}, default="auto"
         All in scaled units. "reconstruction" is the squared l2 error, as in the paper. "smooth" is that of the residual after
         a Gaussian blur of little more than a pixel, as an edge beside its place is no anomaly; with ``scaling="contrast"`` it
-        is multiplied by the squared distance of the sample, at unit deviation, from the mean sample. "relative" divides the
-        error by the norm of the sample. "combined" is the l1 error times ``1 + q / (10 q_0)``, with q the squared distance
-        between query and read-out and q_0 its median over the training samples. "auto" is "combined" for vectors, "smooth"
-        for images and "relative" for clips.
+        is multiplied by the squared distance of the sample, at unit deviation, from the mean sample. "local" is the l3 norm of
+        the mean squared errors of patches, a seventh of the smaller side wide, for what is small and wrong in one place.
+        "relative" divides the error by the norm of the sample. "combined" is the l1 error times ``1 + q / (10 q_0)``, with q
+        the squared distance between query and read-out and q_0 its median over the training samples. "auto" is "combined" for
+        vectors, "smooth" for images and "relative" for clips.
     scaling : {"auto", "contrast", "log", "standard", "minmax"} or None, default="auto"
         "contrast" subtracts each sample's own mean and divides by its own deviation, then subtracts the mean sample: what
         counts is what a sample shows, not how bright it is. The others are learned in ``fit``, per column of a table and per
@@ -178,7 +179,7 @@ class MemAEDetector(DualContractDetector):
         "entropy_weight": [Interval(Real, 0, None, closed="left")],
         "latent_l1": [Interval(Real, 0, None, closed="left")],
         "ensemble_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "anomaly_score": [StrOptions({"auto", "reconstruction", "smooth", "relative", "combined"})],
+        "anomaly_score": [StrOptions({"auto", "reconstruction", "smooth", "local", "relative", "combined"})],
         "scaling": [StrOptions({"auto", "contrast", "log", "standard", "minmax"}), None],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 2, None, closed="left")],

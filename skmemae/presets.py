@@ -1,6 +1,7 @@
-"""The paper's settings as plain dictionaries of MemAEDetector's parameters."""
+"""Settings for a purpose as plain dictionaries of MemAEDetector's parameters: the paper's own, and one for video."""
 
 from skmemae.network import paper as _networks
+from skmemae.network.backbones import frames_as_channels as _frames_as_channels
 
 # Common to all experiments of the paper: cosine similarity (equation 5), softmax without a temperature (equation 4), alpha
 # (section 3.4) and the learning rate (section 4). Lambda is printed as a range, 1/N to 3/N, of which only the lower end
@@ -79,3 +80,34 @@ def paper(name):
     if name not in _PAPER:
         raise ValueError(f"The 'name' parameter of paper must be one of {sorted(_PAPER)}. Got {name!r} instead.")
     return {**_COMMON, **_PAPER[name]}
+
+
+def small_video():
+    """Parameters for clips of a fixed camera that a CPU can train on.
+
+    Made for clips of nine frames of changes, in cells that leave some 60 to 100 of them to the smaller side: what
+    ``ClipWindows(length=9, changes=True, cell=...)`` cuts. The frames are the channels of 2-D convolutions, each location has a
+    query, and a read-out is put together from parts of items, so that a small memory reconstructs all that people do.
+
+    Returns
+    -------
+    parameters : dict
+        For ``MemAEDetector(**parameters)``; change what you like.
+
+    Examples
+    --------
+    >>> from skmemae import MemAEDetector, presets
+    >>> detector = MemAEDetector(**presets.small_video(), random_state=0)
+    >>> detector.anomaly_score
+    'local'
+    """
+    return {
+        "backbone": _frames_as_channels,
+        "memory_unit": "location",
+        "memory_size": 100,
+        "memory_heads": 32,
+        "temperature": 0.02,
+        "anomaly_score": "local",
+        "batch_size": 8,
+        "max_epochs": 12,
+    }

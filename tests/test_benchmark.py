@@ -20,6 +20,7 @@ from skmemae.benchmark.__main__ import main
 from skmemae.benchmark.detectors import OURS, PCAError, make_baselines, make_ours, select
 from skmemae.benchmark.overview import make_detectors
 from skmemae.datasets import one_class_split
+from skmemae.video import ClipWindows
 
 
 def test_the_overview_prints_ranks_and_writes(tmp_path, capsys, monkeypatch):
@@ -247,13 +248,13 @@ def test_video_protocol_finds_what_moves_otherwise(rng):
     labels = [np.repeat([0, 1], 24), np.zeros(24, dtype=int)]
     masks = [(video > 0) & (y[:, None, None] == 1) for video, y in zip(test, labels, strict=True)]
     split = Bunch(train=[walk(0.5), walk(0.6)], test=test, labels=labels, masks=masks, name="walks")
-    assert video_protocol.smaller(split) is split
-    makers = video_protocol.make_detectors(0)
+    makers = video_protocol.make_detectors(0, cell=1)
     found = video_protocol.measure(makers["differences, IForest"](), split)
     assert found["macro"] > 0.9 and np.isnan(found["pixel"]) and found["frames_per_second"] > 0
     small = MemAEDetector(widths=(4, 4), max_epochs=1, random_state=0)
-    found = video_protocol.measure(video_protocol.OnClips(small, length=4), split)
-    scores = video_protocol.OnClips(small, length=4).fit(split.train).scores(test)
+    on_clips = video_protocol.OnClips(small, ClipWindows(length=4))
+    found = video_protocol.measure(on_clips, split)
+    scores = on_clips.fit(split.train).scores(test)
     assert found["raw"] == pytest.approx(roc_auc_score(np.concatenate(labels), np.concatenate(scores)))
     assert found["macro"] == pytest.approx(roc_auc_score(labels[0], scores[0]))
 
@@ -263,19 +264,14 @@ def test_the_paper_preset_sees_whole_frames_where_it_is_asked_for(rng, monkeypat
     one = Bunch(train=[frames], test=[frames], labels=[np.zeros(20)], masks=[np.zeros(frames.shape, dtype=bool)], name="one")
     monkeypatch.setattr(video_protocol, "SETS", {"one": lambda data_home: one})
     args = Namespace(data=None, data_home=None, seeds=1, detectors=None)
-    assert {cell.split().train[0].shape for cell in video_protocol.plan(args)} == {(20, 60, 105)}
+    planned = {cell.detector: cell.make() for cell in video_protocol.plan(args)}
+    assert not [name for name in planned if "paper" in name]
+    clips = {name: det.windows.fit_transform([frames]).shape[1:] for name, det in planned.items()}
+    assert clips["MemAE"] == clips["no memory"] == clips["frames"] == (1, 9, 60, 105)
+    assert clips["single frames, no memory"] == (1, 1, 60, 105) and clips["differences, PCA"] == (1, 1, 6, 10)
     args.detectors = ["MemAE", "MemAE, paper's preset"]
-    assert [cell.split().train[0].shape for cell in video_protocol.plan(args)] == [(20, 60, 105), (20, 120, 210)]
-
-
-def test_large_frames_are_averaged():
-    video = np.arange(2 * 4 * 6).reshape(2, 4, 6)
-    np.testing.assert_allclose(video_protocol.average(video, 2)[0], [[3.5, 5.5, 7.5], [15.5, 17.5, 19.5]])
-    frames, mask = np.zeros((5, 201, 300), dtype=np.uint8), np.zeros((5, 201, 300), dtype=bool)
-    mask[0, 7, 8] = True
-    shrunk = video_protocol.smaller(Bunch(train=[frames], test=[frames], labels=[np.zeros(5)], masks=[mask], name="large"))
-    assert shrunk.train[0].shape == (5, 67, 100) and shrunk.train[0].dtype == np.uint8
-    assert shrunk.masks[0].sum() == 1 and shrunk.masks[0][0, 2, 2]
+    small, paper = (cell.make() for cell in video_protocol.plan(args))
+    assert paper.windows.fit_transform([frames]).shape[1:] == (1, 16, 120, 210) and paper.detector.memory_size == 2000
 
 
 def test_frames_per_second_and_a_video_on_the_disk(tmp_path):

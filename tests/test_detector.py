@@ -10,6 +10,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from scipy.ndimage import gaussian_filter
 from sklearn.base import clone
 from sklearn.datasets import load_digits
@@ -103,6 +104,13 @@ def test_the_smooth_score_is_the_energy_of_the_blurred_residual(rng):
     det = detector(scaling=None).fit(X)
     blurred = gaussian_filter(det.reconstruct(X) - X, (0, 1, 1), mode="nearest")
     np.testing.assert_allclose(det.decision_scores_, (blurred**2).sum(axis=(1, 2)), rtol=0.01)
+
+
+def test_the_local_score_is_a_norm_of_the_errors_of_patches(rng):
+    X = rng.uniform(size=(30, 2, 21, 28))
+    det = detector(scaling=None, anomaly_score="local").fit(X)
+    patches = sliding_window_view(det.anomaly_map(X).mean(axis=1), (3, 3), axis=(1, 2)).mean(axis=(3, 4))
+    np.testing.assert_allclose(det.decision_scores_, (patches.astype(float) ** 3).sum(axis=(1, 2)) ** (1 / 3), rtol=1e-4)
 
 
 def test_outliers_are_found_in_tables_images_and_clips(table, rng):

@@ -1,23 +1,24 @@
 """Videos with abnormal intervals: the paper's table 2 on UCSD Ped2.
 
-Training videos are normal throughout. Frames of more than 100 pixels a side are averaged over squares of pixels first (the
-paper scales them to 256 x 256). Each frame of the test videos gets a score. "micro" is the ROC AUC over all frames together
-after scaling scores to [0, 1] within each video, as the paper does it, "raw" that without the scaling, and "macro" the mean of
-the AUCs of the videos that hold both kinds of frames. "pixel" is the ROC AUC over all pixels, for detectors that have a map.
+Training videos are normal throughout, and each frame of the test videos gets a score. "micro" is the ROC AUC over all frames
+together after scaling scores to [0, 1] within each video, as the paper does it, "raw" that without the scaling, and "macro" the
+mean of the AUCs of the videos that hold both kinds of frames. "pixel" is the ROC AUC over all pixels, for detectors with a map.
 
-"no memory" has MemAE's layers, "frames, no memory" is an autoencoder of single frames. The paper's preset, with and without its
-memory, sees frames as they are and runs only where ``--detectors`` names it: it wants a GPU.
+"MemAE" is `presets.small_video()` on clips of what changes between frames, averaged over cells that leave at most 100 to the
+smaller side. "no memory" has the same layers; "frames" sees clips of frames instead of changes, and "single frames, no
+memory" is an autoencoder of one frame at a time. "defaults" is MemAEDetector without any setting. PyOD's detectors see the
+changes of one frame, averaged over squares of ten cells. The paper's preset, with and without its memory, sees clips of 16
+frames as they are and runs only where ``--detectors`` names it: it wants a GPU.
 """
 
-from functools import partial
 from time import perf_counter
 
 import numpy as np
 from pyod.models.iforest import IForest
+from pyod.models.knn import KNN
 from pyod.models.pca import PCA
 from sklearn.base import BaseEstimator
 from sklearn.metrics import roc_auc_score
-from sklearn.utils import Bunch
 
 from skmemae import MemAEDetector, datasets, presets
 from skmemae.benchmark import cells, report
@@ -26,81 +27,48 @@ from skmemae.metrics import pixel_roc_auc
 from skmemae.video import ClipWindows, frame_maps, frame_scores, normality_score
 
 SETS = {"ped2": datasets.load_ped2, "avenue": datasets.load_avenue, "shanghaitech": datasets.load_shanghaitech}
-# Small enough for a CPU; not chosen by a search.
-SMALL = {"widths": (24, 32, 48, 48), "memory_size": 500, "temperature": 0.02, "batch_size": 8, "max_epochs": 8}
 COLUMNS = {"micro": "±.4f", "raw": ".4f", "macro": ".4f", "pixel": ".4f", "fit_seconds": ".0f", "frames_per_second": ".0f"}
-_MOST_PIXELS = 100
-_CELL = 10
+LENGTH = 9
+_MOST_CELLS = 100
+_POOL = 10
 
 
 class OnClips(BaseEstimator):
     """A detector of clips as one of videos."""
 
-    def __init__(self, detector, length=16, stride=1):
+    def __init__(self, detector, windows):
         self.detector = detector
-        self.length = length
-        self.stride = stride
+        self.windows = windows
 
     def fit(self, videos):
         """Fit on the clips of the videos."""
-        self.detector.fit(ClipWindows(self.length, self.stride).fit_transform(videos))
+        self.detector.fit(self.windows.fit_transform(videos))
         return self
 
     def scores(self, videos):
         """Score of each frame, one array for each video."""
-        clips = ClipWindows(self.length).fit_transform(videos)
+        clips = self.windows.transform(videos)
         return frame_scores(self.detector.decision_function(clips), clips)
 
     def maps(self, videos):
-        """Map of each frame, one array for each video."""
-        return frame_maps(self.detector, ClipWindows(self.length).fit_transform(videos))
+        """Map of each frame, one array for each video; None where the detector has none."""
+        return frame_maps(self.detector, self.windows.transform(videos)) if hasattr(self.detector, "anomaly_map") else None
 
 
-class OnFrames(BaseEstimator):
-    """A detector of images as one of videos."""
-
-    def __init__(self, detector):
-        self.detector = detector
-
-    def fit(self, videos):
-        """Fit on all frames."""
-        self.detector.fit(np.concatenate(videos))
-        return self
-
-    def scores(self, videos):
-        """Score of each frame, one array for each video."""
-        return [self.detector.decision_function(video) for video in videos]
-
-    def maps(self, videos):
-        """Map of each frame, one array for each video."""
-        return [self.detector.anomaly_map(video) for video in videos]
-
-
-class OnDifferences(BaseEstimator):
-    """A detector of vectors as one of videos: what changed since the frame before, averaged over cells of 10 x 10 pixels."""
+class OnRows(BaseEstimator):
+    """A detector of vectors as one of clips."""
 
     def __init__(self, detector):
         self.detector = detector
 
-    def fit(self, videos):
-        """Fit on the differences of all frames."""
-        self.detector.fit(np.concatenate([self._differences(video) for video in videos]))
+    def fit(self, clips):
+        """Fit on all numbers of each clip."""
+        self.detector.fit(np.asarray(clips).reshape(len(clips), -1))
         return self
 
-    def scores(self, videos):
-        """Score of each frame, one array for each video."""
-        return [np.nan_to_num(self.detector.decision_function(self._differences(video))) for video in videos]
-
-    def _differences(self, video):
-        change = np.abs(np.diff(video.astype(np.float32), axis=0, prepend=video[1:2]))
-        height, width = (size // _CELL * _CELL for size in video.shape[1:])
-        return average(change[:, :height, :width], _CELL).reshape(len(video), -1)
-
-
-def average(video, size):
-    """Means over squares of pixels; what is left at the right and lower edges is cut off."""
-    n, height, width = video.shape[0], video.shape[1] // size, video.shape[2] // size
-    return video[:, : height * size, : width * size].reshape(n, height, size, width, size).mean(axis=(2, 4))
+    def decision_function(self, clips):
+        """Score of each clip."""
+        return np.nan_to_num(self.detector.decision_function(np.asarray(clips).reshape(len(clips), -1)))
 
 
 def add_arguments(parser):
@@ -126,43 +94,51 @@ def plan(args):
                 raise SystemExit(str(error)) from error
             print(f"left out: {error}")
             continue
-        small, whole = partial(smaller, dataset), partial(Bunch, **dataset)
         for seed in range(args.seeds):
-            makers = {who: (make, small) for who, make in make_detectors(seed).items()}
+            makers = make_detectors(seed, cell_of(dataset.train))
             if args.detectors:
-                makers |= {who: (make, whole) for who, make in make_paper(seed).items()}
+                makers |= make_paper(seed)
             makers = select(makers, args.detectors)
-            planned += [cells.Cell(dataset.name, "", seed, who, make, split) for who, (make, split) in makers.items()]
+            planned += [cells.Cell(dataset.name, "", seed, who, make, lambda d=dataset: d) for who, make in makers.items()]
     return planned
 
 
-def make_detectors(seed):
-    """Makers of detectors of small videos by name."""
+def make_detectors(seed, cell):
+    """Makers of detectors of videos by name."""
+    changes = {"changes": True, "cell": cell}
+
+    def small(length=LENGTH, changes=True, **parameters):
+        detector = MemAEDetector(random_state=seed, **{**presets.small_video(), **parameters})
+        return OnClips(detector, ClipWindows(length, changes=changes, cell=cell))
+
+    def pooled(detector):
+        return OnClips(OnRows(detector), ClipWindows(1, changes=True, cell=_POOL * cell))
+
     return {
-        OURS: lambda: OnClips(MemAEDetector(random_state=seed, **SMALL)),
-        WITHOUT: lambda: OnClips(MemAEDetector(random_state=seed, **{**SMALL, "memory_size": 0})),
-        "frames, no memory": lambda: OnFrames(MemAEDetector(memory_size=0, random_state=seed)),
-        "differences, PCA": lambda: OnDifferences(PCA(random_state=seed)),
-        "differences, IForest": lambda: OnDifferences(IForest(random_state=seed)),
+        OURS: small,
+        WITHOUT: lambda: small(memory_size=0),
+        "frames": lambda: small(changes=False),
+        "frames, no memory": lambda: small(changes=False, memory_size=0),
+        "single frames, no memory": lambda: small(length=1, changes=False, memory_size=0),
+        "defaults": lambda: OnClips(MemAEDetector(random_state=seed), ClipWindows(LENGTH, **changes)),
+        "differences, PCA": lambda: pooled(PCA(random_state=seed)),
+        "differences, KNN": lambda: pooled(KNN()),
+        "differences, IForest": lambda: pooled(IForest(random_state=seed)),
     }
 
 
 def make_paper(seed):
     """Makers of the paper's detectors by name."""
-    preset = presets.paper("video")
-    return {
-        PRESET: lambda: OnClips(MemAEDetector(random_state=seed, **preset)),
-        f"{PRESET}, {WITHOUT}": lambda: OnClips(MemAEDetector(random_state=seed, **{**preset, "memory_size": 0})),
-    }
+
+    def paper(**parameters):
+        return OnClips(MemAEDetector(random_state=seed, **{**presets.paper("video"), **parameters}), ClipWindows(16))
+
+    return {PRESET: paper, f"{PRESET}, {WITHOUT}": lambda: paper(memory_size=0)}
 
 
-def smaller(dataset):
-    """The data set with frames of a size that a CPU can train on; a mask is abnormal where any of its pixels is."""
-    size = max(1, -(-min(dataset.train[0].shape[1:3]) // _MOST_PIXELS))
-    if size == 1:
-        return dataset
-    shrunk = {part: [np.rint(average(v, size)).astype(np.uint8) for v in dataset[part]] for part in ("train", "test")}
-    return Bunch(**{**dataset, **shrunk, "masks": [average(mask, size) > 0 for mask in dataset.masks]})
+def cell_of(videos):
+    """Pixels of a cell, so that a CPU can train on what is left."""
+    return max(1, -(-min(videos[0].shape[1:3]) // _MOST_CELLS))
 
 
 def measure(detector, split):
@@ -174,7 +150,7 @@ def measure(detector, split):
     seconds = perf_counter() - fitted
     labels = np.concatenate(split.labels)
     both = [(y, s) for y, s in zip(split.labels, scores, strict=True) if 0 < y.mean() < 1]
-    maps = detector.maps(split.test) if hasattr(detector, "maps") else None
+    maps = detector.maps(split.test)
     return {
         "micro": float(roc_auc_score(labels, 1 - np.concatenate(normality_score(scores)))),
         "raw": float(roc_auc_score(labels, np.concatenate(scores))),

@@ -22,9 +22,10 @@ class Score(NamedTuple):
 
     Attributes
     ----------
-    kind : {"reconstruction", "smooth", "relative", "combined"}
+    kind : {"reconstruction", "smooth", "local", "relative", "combined"}
         "reconstruction" is the squared l2 error in scaled units, the paper's criterion. "smooth" is that of the residual after
-        a Gaussian blur in the last two axes, times ``Scaling.distance_from_mean``. "relative" divides the error by the l2 norm
+        a Gaussian blur in the last two axes, times ``Scaling.distance_from_mean``. "local" is the l3 norm of the mean squares
+        of patches. "relative" divides the error by the l2 norm
         of the sample, with one unit a number added under the root so that blank samples stay finite. "combined" is the l1
         error times ``1 + distance / (10 * typical_distance)``, with the squared distance between query and read-out.
     typical_distance : tuple of float
@@ -42,7 +43,10 @@ class Score(NamedTuple):
         residual = output.reconstruction - x
         if self.kind == "smooth":
             residual = _blur(residual)
-        error = _sum(residual.abs() if self.kind == "combined" else residual.square())
+        if self.kind == "local":
+            error = _local_error(residual)
+        else:
+            error = _sum(residual.abs() if self.kind == "combined" else residual.square())
         if self.kind == "smooth":
             error = error * scaling.distance_from_mean(x).to(error)
         if self.kind == "relative":
@@ -180,6 +184,17 @@ def _blur(images: Tensor) -> Tensor:
     padded = nn.functional.pad(images.reshape(-1, 1, height, width), (4, 4, 4, 4), mode="replicate")
     blurred = nn.functional.conv2d(nn.functional.conv2d(padded, kernel.view(1, 1, 9, 1)), kernel.view(1, 1, 1, 9))
     return blurred.reshape(images.shape)
+
+
+def _local_error(residual: Tensor) -> Tensor:
+    """The l3 norm of the mean squares of patches, a seventh of the smaller side wide and half overlapping.
+
+    What is wrong in one place counts for more than the same amount spread out, which grows with how much there is to see.
+    """
+    side = max(1, round(min(residual.shape[-2:]) / 7))
+    squares = residual.square().flatten(1, -3).mean(dim=1, keepdim=True)
+    patches = nn.functional.avg_pool2d(squares, side, stride=max(1, side // 2))
+    return _sum(patches.double() ** 3) ** (1 / 3)
 
 
 def _sum(values: Tensor) -> Tensor:

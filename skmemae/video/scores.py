@@ -171,7 +171,9 @@ class OnlineNormality:
         """
         frame = np.asarray(frame)
         if frame.shape != self.windows.frame_shape_:
-            raise ValueError(f"The frame has shape {frame.shape}, but OnlineNormality is expecting {self.windows.frame_shape_}.")
+            raise ValueError(
+                f"The frame has shape {frame.shape}, but OnlineNormality is expecting {self.windows.frame_shape_}."
+            )
         self._frames.append(frame)
         if len(self._frames) < self._frames.maxlen:
             return float("nan")
