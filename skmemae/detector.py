@@ -74,11 +74,11 @@ class MemAEDetector(DualContractDetector):
     anomaly_score : {"auto", "reconstruction", "smooth", "local", "relative", "combined"}, default="auto"
         All in scaled units. "reconstruction" is the squared l2 error, as in the paper. "smooth" is that of the residual after
         a Gaussian blur of little more than a pixel, as an edge beside its place is no anomaly; with ``scaling="contrast"`` it
-        is multiplied by the squared distance of the sample, at unit deviation, from the mean sample. "local" is the l3 norm of
-        the mean squared errors of patches, a seventh of the smaller side wide, for what is small and wrong in one place.
-        "relative" divides the error by the norm of the sample. "combined" is the l1 error times ``1 + q / (10 q_0)``, with q
-        the squared distance between query and read-out and q_0 its median over the training samples. "auto" is "combined" for
-        vectors, "smooth" for images and "relative" for clips.
+        is multiplied by the squared distance of the sample, at unit deviation, from the mean sample. "local" is the l4 norm of
+        the mean squared errors of patches, a seventh of the smaller side wide, for what is small and wrong in one place; of a
+        clip the median over its frames. "relative" divides the error by the norm of the sample. "combined" is the l1 error
+        times ``1 + q / (10 q_0)``, with q the squared distance between query and read-out and q_0 its median over the training
+        samples. "auto" is "combined" for vectors, "smooth" for images and "relative" for clips.
     scaling : {"auto", "contrast", "log", "standard", "minmax"} or None, default="auto"
         "contrast" subtracts each sample's own mean and divides by its own deviation, then subtracts the mean sample: what
         counts is what a sample shows, not how bright it is. The others are learned in ``fit``, per column of a table and per

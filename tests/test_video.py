@@ -86,6 +86,8 @@ def test_frames_get_the_score_of_the_clip_that_centres_on_them(videos):
     np.testing.assert_array_equal(frames[1], 15 + np.array([0, 0, 0, 0, 1, 2, 3, 3, 3]))
     sparse = ClipWindows(length=6, stride=3).fit_transform(videos[1:2])
     np.testing.assert_allclose(frame_scores([0, 3], sparse)[0], [0, 0, 0, 0, 1, 2, 3, 3, 3])
+    smooth = frame_scores([0, 0, 0, 8, 0, 0, 0], ClipWindows(length=1).fit_transform([np.zeros((7, 2, 2))]), sigma=1)[0]
+    assert smooth.argmax() == 3 and 2 < smooth[3] < 4 and smooth.sum() == pytest.approx(8, rel=0.01)
     with pytest.raises(ValueError, match="one score for each of 47 clips"):
         frame_scores(scores[1:], clips)
 

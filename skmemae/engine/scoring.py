@@ -24,10 +24,10 @@ class Score(NamedTuple):
     ----------
     kind : {"reconstruction", "smooth", "local", "relative", "combined"}
         "reconstruction" is the squared l2 error in scaled units, the paper's criterion. "smooth" is that of the residual after
-        a Gaussian blur in the last two axes, times ``Scaling.distance_from_mean``. "local" is the l3 norm of the mean squares
-        of patches. "relative" divides the error by the l2 norm
-        of the sample, with one unit a number added under the root so that blank samples stay finite. "combined" is the l1
-        error times ``1 + distance / (10 * typical_distance)``, with the squared distance between query and read-out.
+        a Gaussian blur in the last two axes, times ``Scaling.distance_from_mean``. "local" is the l4 norm of the mean squares
+        of patches, of a clip the median over its frames. "relative" divides the error by the l2 norm of the sample, with one
+        unit a number added under the root so that blank samples stay finite. "combined" is the l1 error times
+        ``1 + distance / (10 * typical_distance)``, with the squared distance between query and read-out.
     typical_distance : tuple of float
         Median of that distance over the training samples, for each member of the ensemble.
     """
@@ -187,14 +187,17 @@ def _blur(images: Tensor) -> Tensor:
 
 
 def _local_error(residual: Tensor) -> Tensor:
-    """The l3 norm of the mean squares of patches, a seventh of the smaller side wide and half overlapping.
+    """The l4 norm of the mean squares of patches, a seventh of the smaller side wide and half overlapping.
 
-    What is wrong in one place counts for more than the same amount spread out, which grows with how much there is to see.
+    What is wrong in one place counts for more than the same amount spread out, which grows with how much there is to see. Of
+    the frames of a clip it is the median: what is abnormal lasts, unlike a frame that was lost or shaken.
     """
+    if residual.ndim == 4:  # an image is a clip of one frame
+        residual = residual.unsqueeze(2)
     side = max(1, round(min(residual.shape[-2:]) / 7))
-    squares = residual.square().flatten(1, -3).mean(dim=1, keepdim=True)
-    patches = nn.functional.avg_pool2d(squares, side, stride=max(1, side // 2))
-    return _sum(patches.double() ** 3) ** (1 / 3)
+    patches = nn.functional.avg_pool2d(residual.square().mean(dim=1), side, stride=max(1, side // 2)).flatten(2)
+    worst = patches.amax(dim=2, keepdim=True).clamp_min(torch.finfo(patches.dtype).tiny)  # in its units no power overflows
+    return (worst.squeeze(2) * torch.linalg.vector_norm(patches / worst, ord=4, dim=2)).quantile(0.5, dim=1)
 
 
 def _sum(values: Tensor) -> Tensor:

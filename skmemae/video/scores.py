@@ -3,12 +3,13 @@
 from collections import deque
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 from sklearn.utils.validation import check_is_fitted
 
 from skmemae.video.clips import ClipWindows
 
 
-def frame_scores(scores, clips):
+def frame_scores(scores, clips, sigma=0.0):
     """Scores of clips as scores of frames.
 
     A clip's score goes to the frame it centres on (section 4.2 of the paper), which of an even number of frames is the one
@@ -19,6 +20,8 @@ def frame_scores(scores, clips):
     ----------
     scores : array-like of shape (n_clips,)
     clips : Clips
+    sigma : float, default=0.0
+        Deviation, in frames, of a Gaussian that smooths the scores of each video over time; 0 = off, as in the paper.
 
     Returns
     -------
@@ -34,10 +37,11 @@ def frame_scores(scores, clips):
     if scores.shape != clips.start.shape:
         raise ValueError(f"frame_scores needs one score for each of {len(clips)} clips; got an array of shape {scores.shape}.")
     centres = clips.start + clips.length // 2
-    return [
+    found = [
         np.interp(np.arange(len(video)), centres[clips.video == i], scores[clips.video == i])
         for i, video in enumerate(clips.videos)
     ]
+    return [gaussian_filter1d(s, sigma, mode="nearest") for s in found] if sigma else found
 
 
 def frame_maps(detector, clips, batch_size=64):
