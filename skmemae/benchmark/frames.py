@@ -2,8 +2,9 @@
 
 "frames_per_second" scores a whole video of noise, one clip for each frame; "live" takes its frames one by one;
 "memory_seconds" is the addressing of one clip. Weights are those of one step of training, which do not change the cost. With
-``--gib`` a video of that size is written to the disk, cut into clips that share no frame, trained on for one epoch and scored,
-with a narrow network; "peak_gib" is the most memory that the process holds for itself meanwhile, without the pages of the file.
+``--gib`` a video of that size is written to the disk, cut into clips of cells that share no frame, trained on for one epoch and
+scored, with a narrow network; "peak_gib" is the most memory that the process holds for itself meanwhile, without the pages
+of the file.
 """
 
 import tempfile
@@ -96,7 +97,7 @@ def streaming(file, n_frames):
     for first in range(0, n_frames, len(noise)):
         video[first : first + len(noise)] = noise[: n_frames - first]
     del video, noise
-    clips = ClipWindows(16, stride=16).fit_transform([np.load(file, mmap_mode="r")])
+    clips = ClipWindows(16, stride=16, cell=4).fit_transform([np.load(file, mmap_mode="r")])
     narrow = {"widths": (4, 4, 8, 8), "memory_size": 100, "batch_size": 8, "max_epochs": 1, "random_state": 0}
     with anonymous_memory() as held:
         start = perf_counter()
