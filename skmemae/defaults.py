@@ -8,6 +8,7 @@ from numbers import Integral
 STEPS = {"fc": 2000, "conv2d": 1000, "conv3d": 2000}
 _LEAST_PIXELS = 16
 _MANY_ROWS = 10_000
+_NUMBERS_OF_A_BATCH = 2**20
 
 
 def scaling(given, layout):
@@ -152,10 +153,13 @@ def ensemble_size(given, layout):
 
 
 def batch_size(given, n_samples, layout):
-    """About a twentieth of the samples; fewer images, whose networks are large enough for a small batch."""
+    """About a twentieth of the samples; fewer images, whose networks are large enough for a small batch.
+
+    A step on large images or clips has enough positions to learn from in a few of them.
+    """
     if given != "auto":
         return int(given)
-    most = 1024 if layout.family == "fc" else 128
+    most = 1024 if layout.family == "fc" else min(128, max(8, _NUMBERS_OF_A_BATCH // math.prod(layout.sample_shape)))
     return min(most, max(32, 2 ** round(math.log2(n_samples / 20))))
 
 

@@ -109,5 +109,5 @@ def small_video():
         "temperature": 0.02,
         "anomaly_score": "local",
         "batch_size": 8,
-        "max_epochs": 12,
+        "max_epochs": 16,
     }

@@ -51,6 +51,11 @@ def test_batches_and_epochs_stay_in_their_bounds(n, array_shape, most):
     assert defaults.batch_size(5, n, layout) == 5 and defaults.max_epochs(3, n, 5, layout) == 3
 
 
+def test_batches_of_large_samples_are_small():
+    sizes = [defaults.batch_size("auto", 10_000, plan_layout(shape)) for shape in ((1, 9, 60, 90), (1, 16, 256, 256))]
+    assert sizes == [2**20 // (9 * 60 * 90), 8]
+
+
 @pytest.mark.parametrize(
     "array_shape, expected",
     [

@@ -99,6 +99,17 @@ def test_presets_fit_the_shapes_of_their_data(name, shape):
     assert plan_layout(shape[1:]).sample_shape == detector.sample_shape_
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_small_preset_sees_all_frames_at_once_and_keeps_places(channels, rng):
+    clips = rng.normal(size=(12, channels, 5, 22, 31))
+    params = presets.small_video() | {"max_epochs": 1, "memory_size": 10}
+    detector = MemAEDetector(**params, random_state=0).fit(clips)
+    assert detector.reconstruct(clips).shape == clips.shape
+    assert detector.addressing_weights(clips).shape == (12, 6, 8, 10) and detector.memory_.shape == (10, 128)
+    kinds = {type(module) for module in detector.model_[0].modules() if isinstance(module, nn.modules.conv._ConvNd)}
+    assert kinds == {nn.Conv2d, nn.ConvTranspose2d}
+
+
 def test_an_unknown_name_is_an_error():
     with pytest.raises(ValueError, match=r"'name' parameter of paper must be one of \['cifar10', .*Got 'imagenet' instead"):
         presets.paper("imagenet")
