@@ -267,7 +267,7 @@ def test_the_paper_preset_sees_whole_frames_where_it_is_asked_for(rng, monkeypat
     planned = {cell.detector: cell.make() for cell in video_protocol.plan(args)}
     assert not [name for name in planned if "paper" in name]
     clips = {name: det.windows.fit_transform([frames]).shape[1:] for name, det in planned.items()}
-    assert clips["MemAE"] == clips["no memory"] == clips["frames"] == (1, 9, 60, 105)
+    assert clips["MemAE"] == clips["no memory"] == clips["frames, no memory"] == (1, 9, 60, 105)
     assert clips["single frames, no memory"] == (1, 1, 60, 105) and clips["differences, PCA"] == (1, 1, 6, 10)
     args.detectors = ["MemAE", "MemAE, paper's preset"]
     small, paper = (cell.make() for cell in video_protocol.plan(args))

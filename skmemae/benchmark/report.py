@@ -34,7 +34,8 @@ def summary(rows, key, columns):
     for name, group in grouped(rows, key).items():
         line = [name]
         for column, how in columns.items():
-            text = format(np.mean([row[column] for row in group]), how.lstrip("±"))
+            mean = np.mean([row[column] for row in group])
+            text = "" if np.isnan(mean) else format(mean, how.lstrip("±"))
             if how.startswith("±") and len(grouped(group, "seed")) > 1:
                 text += " ± " + format(np.std(seed_means(group, column)), how.lstrip("±"))
             line.append(text)

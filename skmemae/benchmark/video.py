@@ -6,10 +6,10 @@ mean of the AUCs of the videos that hold both kinds of frames. "smoothed" is mic
 "pixel" is the ROC AUC over all pixels, for detectors with a map.
 
 "MemAE" is `presets.small_video()` on clips of what changes between frames, averaged over cells that leave at most 100 to the
-smaller side. "no memory" has the same layers; "frames" sees clips of frames instead of changes, and "single frames, no
-memory" is an autoencoder of one frame at a time. "defaults" is MemAEDetector without any setting. PyOD's detectors see the
-changes of one frame, averaged over squares of ten cells. The paper's preset, with and without its memory, sees clips of 16
-frames as they are and runs only where ``--detectors`` names it: it wants a GPU.
+smaller side. "no memory" has the same layers, and so have the autoencoders of clips of frames ("frames, no memory") and of one
+frame at a time ("single frames, no memory"). "defaults" is MemAEDetector without any setting, on clips of changes. PyOD's
+detectors see the changes of one frame, averaged over squares of ten cells. The paper's preset, with and without its memory,
+sees clips of 16 frames as they are and runs only where ``--detectors`` names it: it wants a GPU.
 """
 
 from time import perf_counter
@@ -128,7 +128,6 @@ def make_detectors(seed, cell):
     return {
         OURS: small,
         WITHOUT: lambda: small(memory_size=0),
-        "frames": lambda: small(changes=False),
         "frames, no memory": lambda: small(changes=False, memory_size=0),
         "single frames, no memory": lambda: small(length=1, changes=False, memory_size=0),
         "defaults": lambda: OnClips(MemAEDetector(random_state=seed), ClipWindows(LENGTH, **changes)),
