@@ -2,8 +2,8 @@
 From a video to its normality
 =============================
 
-Videos in, a curve over the frames out, with the abnormal region lit up. The videos are made: people, as small bars, walk through
-the frame at a pace of their own. In the test video one of them rides.
+Videos in, a curve over the frames out, with the abnormal region lit up. The videos are made: people, as small bars, walk
+through the frame at a pace of their own. In the test video one of them rides.
 """
 
 # %%
