@@ -10,6 +10,7 @@ through the frame at a pace of their own. In the test video one of them rides.
 # Training videos are normal throughout.
 import matplotlib.pyplot as plt
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 
 from skmemae import MemAEDetector, presets
 from skmemae.display import AnomalyMapDisplay, NormalityDisplay
@@ -45,10 +46,10 @@ windows = ClipWindows(length=9, changes=True)
 detector = MemAEDetector(**{**presets.small_video(), "max_epochs": 6}, random_state=0).fit(windows.fit_transform(train))
 
 # %%
-# Each frame gets the score of the clip that centres on it.
+# Each frame gets the score of the clip that centres on it; for the picture the scores are smoothed over time.
 clips = windows.transform([test])
-errors = frame_scores(detector.decision_function(clips), clips, sigma=2)
-NormalityDisplay(normality_score(errors)[0], abnormal).plot()
+errors = frame_scores(detector.decision_function(clips), clips)[0]
+NormalityDisplay(normality_score([gaussian_filter1d(errors, 2)])[0], abnormal).plot()
 
 # %%
 # Where is it? The middle frames of three clips, what the memory makes of them, and the error, in changes ...

@@ -89,7 +89,8 @@ class MemAEDetector(DualContractDetector):
     learning_rate : float, default=2e-3
         Peak learning rate of Adam; it rises over the first tenth of training and then falls to zero along a cosine.
     batch_size : "auto" or int, default="auto"
-        "auto" is about a twentieth of the samples, between 32 and 1024, or 128 for images and clips. At least 2.
+        "auto" is about a twentieth of the samples, between 32 and 1024, or 128 for images and clips; fewer of these, but at
+        least 8, where a batch would hold more than a million numbers. At least 2.
     max_epochs : "auto" or int, default="auto"
         "auto" makes for some 2000 steps, 1000 for images, between 20 and 200 epochs.
     validation_fraction : float in [0, 1), default=0.1

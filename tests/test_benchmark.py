@@ -236,6 +236,11 @@ def test_contaminated_digits_keep_their_outliers_out_of_the_test_set():
     assert not set(split.X_train[:, -1]) & set(split.X_test[:, -1])
 
 
+def test_a_number_that_a_detector_lacks_leaves_its_cell_empty():
+    rows = [{"who": "a", "seed": 0, "x": 0.5}, {"who": "b", "seed": 0, "x": float("nan")}]
+    assert report.summary(rows, "who", {"x": ".2f"}) == [["who", "x"], ["a", "0.50"], ["b", ""]]
+
+
 def test_video_protocol_finds_what_moves_otherwise(rng):
     def walk(speed):
         frames = np.zeros((24, 40, 40), dtype=np.uint8)

@@ -338,7 +338,7 @@ BAD_PARAMETERS = {
     "entropy_weight": [-1e-3],
     "latent_l1": [-1.0],
     "ensemble_size": [0, 1.5, "many"],
-    "anomaly_score": ["best", "smooth"],
+    "anomaly_score": ["best", "smooth", "local"],
     "scaling": ["robust", True],
     "learning_rate": [0, -1],
     "batch_size": [0, 1, 1.5],

@@ -86,8 +86,6 @@ def test_frames_get_the_score_of_the_clip_that_centres_on_them(videos):
     np.testing.assert_array_equal(frames[1], 15 + np.array([0, 0, 0, 0, 1, 2, 3, 3, 3]))
     sparse = ClipWindows(length=6, stride=3).fit_transform(videos[1:2])
     np.testing.assert_allclose(frame_scores([0, 3], sparse)[0], [0, 0, 0, 0, 1, 2, 3, 3, 3])
-    smooth = frame_scores([0, 0, 0, 8, 0, 0, 0], ClipWindows(length=1).fit_transform([np.zeros((7, 2, 2))]), sigma=1)[0]
-    assert smooth.argmax() == 3 and 2 < smooth[3] < 4 and smooth.sum() == pytest.approx(8, rel=0.01)
     with pytest.raises(ValueError, match="one score for each of 47 clips"):
         frame_scores(scores[1:], clips)
 
@@ -120,7 +118,7 @@ def test_pixels_are_ranked_over_all_videos(rng):
 
 
 def test_frames_one_at_a_time_score_like_the_whole_video(videos, detector):
-    online = OnlineNormality(detector)
+    online = OnlineNormality(detector, ClipWindows(length=6).fit(videos))
     live = np.array([online.push(frame) for frame in videos[2]])
     errors = frame_scores(detector.decision_function(clips := ClipWindows(length=6).fit_transform(videos[2:])), clips)[0]
     least, most = detector.decision_scores_.min(), detector.decision_scores_.max()
@@ -148,10 +146,10 @@ def test_changes_in_cells_are_scored_live_and_mapped_in_pixels(rng):
 @pytest.mark.parametrize("length", [1, 3])
 def test_colours_are_not_taken_for_frames(rng, length):
     video = rng.uniform(size=(12, 8, 8, 3))
-    det = MemAEDetector(max_epochs=1, random_state=0).fit(clips := ClipWindows(length).fit_transform([video]))
+    det = MemAEDetector(max_epochs=1, random_state=0).fit(clips := (windows := ClipWindows(length)).fit_transform([video]))
     assert det.sample_shape_ == (3, length, 8, 8)
     assert frame_maps(det, clips)[0].shape == (12, 8, 8)
-    online = OnlineNormality(det)
+    online = OnlineNormality(det, windows)
     live = [online.push(frame) for frame in video][length - 1 :]
     np.testing.assert_array_equal(np.argsort(live), np.argsort(-det.decision_function(clips)))
 

@@ -16,10 +16,10 @@ PAPER = {
 }
 TITLE = """# Results
 
-Made by `python -m skmemae.benchmark document` from the rows in
-`docs/results`, one line of JSON for each data set, task, seed and detector, with its parameters, seconds and versions. All
-detectors run at their defaults on the same splits; no label reaches a fit. "no memory" is MemAE with `memory_size=0`, "MemAE,
-paper's preset" has the layers and settings that the paper prints. The column "paper" holds the paper's own numbers.
+Made by `python -m skmemae.benchmark document` from the rows in `docs/results`, one line of JSON for each data set, task, seed
+and detector, with its parameters, seconds and versions. Detectors run at their defaults, or as their section says, on the same
+splits; no label reaches a fit. "no memory" is MemAE with `memory_size=0`, "MemAE, paper's preset" has the layers and settings
+that the paper prints. The column "paper" holds the paper's own numbers.
 What was tried, and on which part of the data the defaults were chosen, is told in [what makes the memory work](what_works.md).
 """
 _MANY_SETS = 10  # one table for all of them, instead of one for each

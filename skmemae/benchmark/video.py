@@ -79,7 +79,7 @@ class OnRows(BaseEstimator):
 
     def decision_function(self, clips):
         """Score of each clip."""
-        return np.nan_to_num(self.detector.decision_function(np.asarray(clips).reshape(len(clips), -1)))
+        return self.detector.decision_function(np.asarray(clips).reshape(len(clips), -1))
 
 
 def add_arguments(parser):
@@ -116,7 +116,6 @@ def plan(args):
 
 def make_detectors(seed, cell):
     """Makers of detectors of videos by name."""
-    changes = {"changes": True, "cell": cell}
 
     def small(length=LENGTH, changes=True, **parameters):
         detector = MemAEDetector(random_state=seed, **{**presets.small_video(), **parameters})
@@ -130,7 +129,7 @@ def make_detectors(seed, cell):
         WITHOUT: lambda: small(memory_size=0),
         "frames, no memory": lambda: small(changes=False, memory_size=0),
         "single frames, no memory": lambda: small(length=1, changes=False, memory_size=0),
-        "defaults": lambda: OnClips(MemAEDetector(random_state=seed), ClipWindows(LENGTH, **changes)),
+        "defaults": lambda: OnClips(MemAEDetector(random_state=seed), ClipWindows(LENGTH, changes=True, cell=cell)),
         "differences, PCA": lambda: pooled(PCA(random_state=seed)),
         "differences, KNN": lambda: pooled(KNN()),
         "differences, IForest": lambda: pooled(IForest(random_state=seed)),

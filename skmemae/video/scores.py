@@ -3,13 +3,10 @@
 from collections import deque
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
 from sklearn.utils.validation import check_is_fitted
 
-from skmemae.video.clips import ClipWindows
 
-
-def frame_scores(scores, clips, sigma=0.0):
+def frame_scores(scores, clips):
     """Scores of clips as scores of frames.
 
     A clip's score goes to the frame it centres on (section 4.2 of the paper), which of an even number of frames is the one
@@ -20,8 +17,6 @@ def frame_scores(scores, clips, sigma=0.0):
     ----------
     scores : array-like of shape (n_clips,)
     clips : Clips
-    sigma : float, default=0.0
-        Deviation, in frames, of a Gaussian that smooths the scores of each video over time; 0 = off, as in the paper.
 
     Returns
     -------
@@ -37,11 +32,10 @@ def frame_scores(scores, clips, sigma=0.0):
     if scores.shape != clips.start.shape:
         raise ValueError(f"frame_scores needs one score for each of {len(clips)} clips; got an array of shape {scores.shape}.")
     centres = clips.start + clips.length // 2
-    found = [
+    return [
         np.interp(np.arange(len(video)), centres[clips.video == i], scores[clips.video == i])
         for i, video in enumerate(clips.videos)
     ]
-    return [gaussian_filter1d(s, sigma, mode="nearest") for s in found] if sigma else found
 
 
 def frame_maps(detector, clips, batch_size=64):
@@ -122,8 +116,8 @@ class OnlineNormality:
     ----------
     detector : MemAEDetector
         Fitted on clips of :class:`ClipWindows`.
-    windows : ClipWindows or None, default=None
-        What cut those clips, fitted; None stands for plain frames.
+    windows : ClipWindows
+        What cut those clips, fitted.
 
     Attributes
     ----------
@@ -136,24 +130,21 @@ class OnlineNormality:
     >>> from skmemae import MemAEDetector
     >>> from skmemae.video import ClipWindows, OnlineNormality
     >>> video = np.random.default_rng(0).integers(0, 255, size=(40, 16, 16), dtype=np.uint8)
-    >>> detector = MemAEDetector(max_epochs=1, random_state=0).fit(ClipWindows(length=4).fit_transform([video]))
-    >>> online = OnlineNormality(detector)
+    >>> windows = ClipWindows(length=4)
+    >>> detector = MemAEDetector(max_epochs=1, random_state=0).fit(windows.fit_transform([video]))
+    >>> online = OnlineNormality(detector, windows)
     >>> [bool(np.isnan(online.push(frame))) for frame in video[:5]]
     [True, True, True, False, False]
     """
 
-    def __init__(self, detector, windows=None):
+    def __init__(self, detector, windows):
         check_is_fitted(detector)
-        self.detector = detector
-        channels, length, height, width = detector.sample_shape_
-        if windows is None:
-            frame_shape = (height, width) if channels == 1 else (height, width, channels)
-            windows = ClipWindows(length).fit([np.zeros((length, *frame_shape), dtype=np.uint8)])
         check_is_fitted(windows)
+        self.detector = detector
         self.windows = windows
-        self._frames = deque(maxlen=length + windows.changes)
+        self._frames = deque(maxlen=windows.length + windows.changes)
         self._range = np.min(detector.decision_scores_), np.max(detector.decision_scores_)
-        self.delay = length - 1 - length // 2
+        self.delay = windows.length - 1 - windows.length // 2
 
     def push(self, frame):
         """Take the next frame.
