@@ -1,7 +1,40 @@
-"""What the ``None`` and "auto" of MemAEDetector's parameters come to, all in one place."""
+"""What MemAEDetector's parameters accept, and what their ``None`` and "auto" come to, all in one place."""
 
 import math
-from numbers import Integral
+from numbers import Integral, Real
+
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+
+# What each parameter accepts.
+CONSTRAINTS = {
+    "contamination": [Interval(Real, 0, 0.5, closed="right"), HasMethods(["fit", "predict"])],
+    "convention": [StrOptions({"pyod", "sklearn"})],
+    "backbone": [StrOptions({"auto", "fc", "conv2d", "conv3d"}), callable],
+    "widths": [tuple, list, None],
+    "sample_shape": [tuple, list, None],
+    "channel_axis": [StrOptions({"auto"}), Integral, None],
+    "memory_size": [StrOptions({"auto"}), Interval(Integral, 0, None, closed="left")],
+    "memory_unit": [StrOptions({"auto", "sample", "location"})],
+    "memory_heads": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+    "similarity": [StrOptions({"cosine", "dot"})],
+    "temperature": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+    "shrink_threshold": [Interval(Real, 0, None, closed="left")],
+    "entropy_weight": [Interval(Real, 0, None, closed="left")],
+    "latent_l1": [Interval(Real, 0, None, closed="left")],
+    "ensemble_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+    "anomaly_score": [StrOptions({"auto", "reconstruction", "smooth", "local", "relative", "combined"})],
+    "scaling": [StrOptions({"auto", "contrast", "log", "standard", "minmax"}), None],
+    "learning_rate": [Interval(Real, 0, None, closed="neither")],
+    "batch_size": [StrOptions({"auto"}), Interval(Integral, 2, None, closed="left")],
+    "max_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+    "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+    "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+    "tol": [Interval(Real, 0, None, closed="left")],
+    "device": [str],
+    "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+    "random_state": ["random_state"],
+    "verbose": [Interval(Integral, 0, 2, closed="both"), "boolean"],
+}
 
 # Optimiser steps that "auto" epochs aim at. A decoder of images learns with time to make more of a mixture of items than the
 # items, outliers included.

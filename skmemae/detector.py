@@ -1,21 +1,20 @@
 """MemAEDetector: parameters, fit, and what the memory makes visible."""
 
-from numbers import Integral, Real
-
 import numpy as np
 import torch
 from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _check_n_features, check_is_fitted, validate_data
 
 from skmemae import defaults
 from skmemae.contracts import DualContractDetector, unchanged_on_error
 from skmemae.engine import scoring
 from skmemae.engine.batches import Batches
+from skmemae.engine.group import fingerprint, joined
 from skmemae.engine.runtime import resolve_device
-from skmemae.engine.samples import Layout, RowSource, plan_layout, thin_repeats
+from skmemae.engine.samples import Layout, plan_layout, thin_repeats
 from skmemae.engine.scaling import Scaling, learn_scaling
+from skmemae.engine.sources import RowSource, as_source
 from skmemae.engine.training import Settings, train_members
 from skmemae.health import warn_of_collapse
 from skmemae.network import build_members
@@ -164,35 +163,7 @@ class MemAEDetector(DualContractDetector):
     array([ 1, -1])
     """
 
-    _parameter_constraints = {
-        "contamination": [Interval(Real, 0, 0.5, closed="right"), HasMethods(["fit", "predict"])],
-        "convention": [StrOptions({"pyod", "sklearn"})],
-        "backbone": [StrOptions({"auto", "fc", "conv2d", "conv3d"}), callable],
-        "widths": [tuple, list, None],
-        "sample_shape": [tuple, list, None],
-        "channel_axis": [StrOptions({"auto"}), Integral, None],
-        "memory_size": [StrOptions({"auto"}), Interval(Integral, 0, None, closed="left")],
-        "memory_unit": [StrOptions({"auto", "sample", "location"})],
-        "memory_heads": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "similarity": [StrOptions({"cosine", "dot"})],
-        "temperature": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
-        "shrink_threshold": [Interval(Real, 0, None, closed="left")],
-        "entropy_weight": [Interval(Real, 0, None, closed="left")],
-        "latent_l1": [Interval(Real, 0, None, closed="left")],
-        "ensemble_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "anomaly_score": [StrOptions({"auto", "reconstruction", "smooth", "local", "relative", "combined"})],
-        "scaling": [StrOptions({"auto", "contrast", "log", "standard", "minmax"}), None],
-        "learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "batch_size": [StrOptions({"auto"}), Interval(Integral, 2, None, closed="left")],
-        "max_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "device": [str],
-        "precision": [StrOptions({"auto", "float32", "bfloat16"})],
-        "random_state": ["random_state"],
-        "verbose": [Interval(Integral, 0, 2, closed="both"), "boolean"],
-    }
+    _parameter_constraints = defaults.CONSTRAINTS
 
     def __init__(
         self,
@@ -273,21 +244,27 @@ class MemAEDetector(DualContractDetector):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def _fit(self, X):
-        device = resolve_device(self.device)
         X = self._check_samples(X, reset=True)
         layout = plan_layout(X.shape[1:], self.backbone, self.sample_shape, self.channel_axis)
         kind = defaults.anomaly_score(self.anomaly_score, layout)
-        random = check_random_state(self.random_state)
-        generator = torch.Generator().manual_seed(int(random.randint(2**31 - 1)))
-        chosen = thin_repeats(X) if layout.family == "fc" else None
+        with joined() as group:
+            return self._fit_in(group, X, layout, kind)
+
+    def _fit_in(self, group, X, layout, kind):
+        """Fit as one of a group of processes that all come here with the same X."""
+        device = resolve_device(self.device, group.local_rank)
+        group.check_same(X=fingerprint(X), parameters=self._plain_parameters())
+        seed = group.once(int, check_random_state(self.random_state).randint(2**31 - 1))
+        generator = torch.Generator().manual_seed(seed)
+        chosen = group.once(thin_repeats, X) if layout.family == "fc" else None
         rows = torch.arange(len(X)) if chosen is None else torch.from_numpy(np.flatnonzero(chosen))
-        scaling = learn_scaling(X, layout, defaults.scaling(self.scaling, layout), chosen)
+        scaling = group.once(learn_scaling, X, layout, defaults.scaling(self.scaling, layout), chosen)
         spec = defaults.network_spec(self.get_params(deep=False), layout, len(rows))
         members = defaults.ensemble_size(self.ensemble_size, layout)
         networks = build_members(members, **spec, generator=generator).to(device)
         batches = Batches(X, layout, scaling, device)
-        history = train_members(networks, batches, self._settings(len(rows), layout), generator, rows)
-        found = scoring.training_scores(networks, batches, kind, rows)
+        history = train_members(networks, batches, self._settings(len(rows), layout), generator, rows, group)
+        found = scoring.training_scores(networks, batches, kind, rows, group)
 
         self._layout, self._scaling, self._network, self._score = tuple(layout), tuple(scaling), spec, tuple(found.score)
         self.model_ = networks
@@ -379,6 +356,7 @@ class MemAEDetector(DualContractDetector):
     def _check_samples(self, X, reset):
         """X as an array of finite numbers; what makes its rows when they are asked for has checked them."""
         least = 2 if reset else 1
+        X = as_source(X)
         if not isinstance(X, RowSource):
             return validate_data(self, X, dtype="numeric", allow_nd=True, ensure_min_samples=least, reset=reset)
         if len(X) < least:
@@ -404,6 +382,11 @@ class MemAEDetector(DualContractDetector):
         batch_size = defaults.batch_size(self.batch_size, n_samples, layout)
         max_epochs = defaults.max_epochs(self.max_epochs, n_samples, batch_size, layout)
         return given._replace(batch_size=batch_size, max_epochs=max_epochs)
+
+    def _plain_parameters(self):
+        """Those that can be compared between processes, as text."""
+        plain = (str, int, float, tuple, type(None))
+        return str({name: value for name, value in self.get_params(deep=False).items() if isinstance(value, plain)})
 
     def _without_memory(self):
         return self.model_[0].memory is None

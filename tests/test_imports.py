@@ -22,7 +22,7 @@ def modules(folder):
 
 
 def test_the_network_knows_torch_alone():
-    allowed = ("torch", "math", "typing", "itertools", "skmemae.network")
+    allowed = ("torch", "triton", "math", "typing", "itertools", "skmemae.network")
     for name, found in modules("network").items():
         assert all(module.startswith(allowed) for module in found), name
 
@@ -35,6 +35,7 @@ def test_the_engine_knows_no_estimator():
         assert {m for m in found if m.startswith("sklearn")} <= {
             "sklearn.preprocessing.MinMaxScaler",
             "sklearn.preprocessing.StandardScaler",
+            "sklearn.utils.assert_all_finite",
         }, name
 
 

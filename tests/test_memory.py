@@ -31,7 +31,7 @@ def test_every_row_of_weights_sums_to_one(multiple, similarity, temperature, aut
     memory = filled(similarity=similarity, temperature=temperature, shrink_threshold=multiple)
     query = torch.randn(64, 16, generator=torch.Generator().manual_seed(1))
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-        weights = memory(query).weights
+        weights = memory.weights(query)
     assert weights.dtype == torch.float32
     assert (weights >= 0).all()
     torch.testing.assert_close(weights.sum(dim=-1), torch.ones(64), rtol=0, atol=1e-5)
@@ -46,7 +46,7 @@ def test_the_mask_agrees_with_the_published_quotient_away_from_the_threshold(mul
     clear = (distance > 1e-6) & (plain.amax(dim=-1) > memory.threshold)
     assert clear.sum() > 400
     expected = equation_7(plain, memory.threshold)
-    torch.testing.assert_close(memory(query).weights[clear], expected[clear], rtol=0, atol=1e-5)
+    torch.testing.assert_close(memory.weights(query)[clear], expected[clear], rtol=0, atol=1e-5)
 
 
 def test_the_published_quotient_has_the_gradient_of_a_cliff():
@@ -97,7 +97,7 @@ def test_a_lower_temperature_and_a_higher_threshold_keep_fewer_items():
     query = torch.randn(64, 16, generator=torch.Generator().manual_seed(1))
 
     def kept(**params):
-        return float((filled(**params)(query).weights > 0).float().sum(dim=-1).mean())
+        return float((filled(**params).weights(query) > 0).float().sum(dim=-1).mean())
 
     assert kept(shrink_threshold=0) == 50
     assert kept(temperature=1.0) > kept(temperature=0.2) > kept(temperature=0.05)
@@ -108,11 +108,13 @@ def test_a_lower_temperature_and_a_higher_threshold_keep_fewer_items():
 def test_any_rank_gives_what_the_flat_queries_give(positions):
     memory = filled()
     query = torch.randn(2, 16, *positions, generator=torch.Generator().manual_seed(1))
-    read_out, weights, _ = memory(query)
-    assert read_out.shape == query.shape and weights.shape == (2, *positions, 50)
-    flat = memory(query.movedim(1, -1).reshape(-1, 16))
-    torch.testing.assert_close(weights.reshape(-1, 50), flat.weights)
-    torch.testing.assert_close(read_out.movedim(1, -1).reshape(-1, 16), flat.read_out)
+    read_out, entropy, mass = memory(query)
+    weights = memory.weights(query)
+    assert read_out.shape == query.shape and weights.shape == (2, *positions, 50) and entropy.shape == (2, *positions)
+    flat = query.movedim(1, -1).reshape(-1, 16)
+    torch.testing.assert_close(weights.reshape(-1, 50), memory.weights(flat))
+    torch.testing.assert_close(read_out.movedim(1, -1).reshape(-1, 16), memory(flat).read_out)
+    torch.testing.assert_close(mass, weights.reshape(-1, 50).sum(dim=0))
 
 
 def test_heads_answer_each_for_its_part():
@@ -126,7 +128,7 @@ def test_heads_answer_each_for_its_part():
         alone.items.data = memory.items.data[:, columns]
         parts.append(alone(query[:, columns]))
     torch.testing.assert_close(whole.read_out, torch.cat([part.read_out for part in parts], dim=1))
-    torch.testing.assert_close(whole.weights, torch.stack([part.weights for part in parts]).mean(dim=0))
+    torch.testing.assert_close(whole.mass, torch.stack([part.mass for part in parts]).mean(dim=0))
     torch.testing.assert_close(whole.entropy, torch.stack([part.entropy for part in parts]).mean(dim=0))
     with pytest.raises(ValueError, match="memory_heads=3 does not divide .* 16"):
         Memory(50, 16, heads=3)
@@ -135,9 +137,9 @@ def test_heads_answer_each_for_its_part():
 def test_a_zero_query_has_finite_weights_and_gradients():
     memory = filled()
     query = torch.zeros(3, 16, requires_grad=True)
-    read_out, weights, entropy = memory(query)
+    read_out, entropy, mass = memory(query)
     (read_out.square().sum() + entropy.sum()).backward()
-    assert torch.isfinite(weights).all() and torch.isfinite(query.grad).all() and torch.isfinite(memory.items.grad).all()
+    assert torch.isfinite(mass).all() and torch.isfinite(query.grad).all() and torch.isfinite(memory.items.grad).all()
 
 
 @pytest.mark.parametrize("multiple", MULTIPLES)
@@ -168,18 +170,17 @@ def test_without_the_guards_the_published_formula_dies_at_three_over_n(size, wid
     dead = Memory(size, width, shrink_threshold=3.0, keep_best=False)
     torch.nn.init.uniform_(dead.items, -(width**-0.5), width**-0.5, generator=torch.Generator().manual_seed(0))
     query = torch.randn(64, width, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    read_out, weights, entropy = dead(query)
-    assert (weights == 0).all() and (entropy == 0).all()  # the loss looks fine, and nothing is retrieved
+    read_out, entropy, mass = dead(query)
+    assert (mass == 0).all() and (entropy == 0).all()  # the loss looks fine, and nothing is retrieved
     (read_out.square().sum() + entropy.sum()).backward()
     assert (query.grad == 0).all() and (dead.items.grad == 0).all()
     dead.keep_best = True
     query.grad = dead.items.grad = None
-    read_out, weights, _ = dead(query)
-    torch.testing.assert_close(weights.sum(dim=-1), torch.ones(64))
-    read_out.square().sum().backward()
+    torch.testing.assert_close(dead.weights(query).sum(dim=-1), torch.ones(64))
+    dead(query).read_out.square().sum().backward()
     assert dead.items.grad.abs().max() > 0
 
 
 def test_one_item_answers_everything():
-    weights = filled(size=1)(torch.randn(4, 16)).weights
+    weights = filled(size=1).weights(torch.randn(4, 16))
     assert (weights == 1).all()

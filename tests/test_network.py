@@ -26,10 +26,10 @@ def test_the_reconstruction_has_the_samples_exact_shape(shape, family, widths, u
     output = network(torch.randn(3, *shape))
     assert output.reconstruction.shape == (3, *shape)
     if not memory_size:
-        assert output.weights is None and network.memory is None
+        assert output.read_out is None and network.memory is None
         return
     positions = output.encoding.shape[2:] if unit == "location" else ()
-    assert output.weights.shape == (3, *positions, 12)
+    assert network.memory.weights(network.queries(output.encoding)).shape == (3, *positions, 12)
     assert network.memory.items.shape[1] == widths[-1]
     assert network.decode_items(output.encoding.shape[1:]).shape == (12, *shape)
 

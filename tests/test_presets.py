@@ -62,8 +62,9 @@ def test_convolutions_are_those_of_the_paper(name):
 
 
 def test_video_keeps_one_item_per_location():
-    output = network("video", (1, 16, 64, 64))(torch.zeros(2, 1, 16, 64, 64))
-    assert output.encoding.shape == (2, 256, 1, 4, 4) and output.weights.shape == (2, 1, 4, 4, 2000)
+    net = network("video", (1, 16, 64, 64))
+    encoding = net(torch.zeros(2, 1, 16, 64, 64)).encoding
+    assert encoding.shape == (2, 256, 1, 4, 4) and net.memory.weights(encoding).shape == (2, 1, 4, 4, 2000)
 
 
 def test_kddcup99_is_fully_connected_with_tanh():

@@ -7,21 +7,10 @@ import pytest
 import torch
 
 from skmemae.engine.batches import Batches
+from skmemae.engine.group import Group
 from skmemae.engine.samples import plan_layout
 from skmemae.engine.scaling import learn_scaling
-from skmemae.engine.training import (
-    Adam,
-    History,
-    Settings,
-    fill_memory,
-    held_out_error,
-    objective,
-    revive_items,
-    schedule,
-    split_rows,
-    train,
-    train_members,
-)
+from skmemae.engine.training import History, Settings, held_out_error, objective, split_rows, train, train_members
 from skmemae.network import build_network
 
 SETTINGS = Settings(
@@ -73,7 +62,7 @@ def test_the_objective_is_equation_10():
     x = batches.take(torch.arange(30))
     output = network.train()(x)
     error = (x - output.reconstruction).square().sum(dim=1).mean()
-    entropy = torch.special.entr(output.weights).sum(dim=1).mean()
+    entropy = torch.special.entr(network.memory.weights(output.encoding)).sum(dim=1).mean()
     torch.testing.assert_close(objective(output, x, 0.3, 0.0), error + 0.3 * entropy)
     l1 = output.encoding.abs().sum(dim=1).mean()
     torch.testing.assert_close(objective(output, x, 0.0, 0.7), error + 0.7 * l1)
@@ -95,7 +84,9 @@ def test_the_best_parameters_are_those_with_the_smallest_held_out_error():
     history = train(network, batches, SETTINGS._replace(max_epochs=60, validation_fraction=0.3, tol=0.0), generator)
     held_out = torch.randperm(40, generator=generator.set_state(state))[:12]
     assert np.argmin(history.validation_curve) < 59  # the last epoch is not the best one
-    assert held_out_error(network, batches, held_out, 5) == pytest.approx(min(history.validation_curve), rel=1e-6)
+    assert held_out_error(network, batches, batches.hold(held_out), 5, Group()) / 12 == pytest.approx(
+        min(history.validation_curve), rel=1e-6
+    )
 
 
 def test_a_diverging_loss_is_an_error_that_says_what_to_do():
@@ -111,74 +102,6 @@ def test_no_row_is_dropped_and_no_last_batch_has_one_row(n, batch_size, sizes):
     steps = split_rows(torch.arange(n), batch_size)
     assert [len(step) for step in steps] == sizes
     assert torch.equal(torch.cat(steps), torch.arange(n))
-
-
-def test_the_schedule_rises_and_falls_to_zero():
-    values = [schedule(x) for x in np.linspace(0, 1, 101)]
-    assert max(values) == 1 and values[10] == 1 and values[-1] == pytest.approx(0)
-    assert all(b >= a for a, b in zip(values[:10], values[1:11], strict=True))
-    assert all(b <= a for a, b in zip(values[10:-1], values[11:], strict=True))
-
-
-def test_our_adam_is_torchs_adam():
-    ours, theirs = (build_network((4,), "fc", (6, 2), memory_size=3) for _ in range(2))
-    optimiser, reference = Adam(ours), torch.optim.Adam(theirs.parameters(), lr=0.01)
-    x = torch.randn(10, 4, generator=torch.Generator().manual_seed(0))
-    for _ in range(5):
-        objective(ours.train()(x), x, 2e-4, 0).backward()
-        optimiser.step(0.01)
-        reference.zero_grad()
-        objective(theirs.train()(x), x, 2e-4, 0).backward()
-        reference.step()
-    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
-        torch.testing.assert_close(a, b)
-
-
-@pytest.mark.parametrize("memory_size", [5, 20, 300])
-def test_the_memory_starts_at_distinct_encodings(memory_size):
-    network, batches, generator = problem(n=100, memory_size=memory_size)
-    fill_memory(network, batches, torch.arange(100), 32, generator)
-    items = network.memory.items.detach()
-    with torch.no_grad():
-        encodings = network.encoder(batches.take(torch.arange(100)))
-    assert (torch.cdist(items, encodings).amin(dim=1) < 0.2 * encodings.std()).all()
-    distances = torch.cdist(items, items) + torch.eye(memory_size) * 9
-    assert distances.min() > 0
-
-
-def test_items_that_nobody_uses_are_revived_and_others_left_alone():
-    network, batches, generator = problem(memory_size=6)
-    optimiser = Adam(network)
-    for moments in (optimiser.means, optimiser.squares):
-        for m in moments:
-            m.fill_(1.0)
-    before = network.memory.items.detach().clone()
-    usage = torch.tensor([40.0, 0.0, 30.0, 0.1, 50.0, 80.0])
-    revive_items(network, usage, batches, torch.arange(200), 32, optimiser, generator)
-    moved = (network.memory.items != before).any(dim=1)
-    assert moved.tolist() == [False, True, False, True, False, False]
-    at = next(i for i, p in enumerate(optimiser.parameters) if p is network.memory.items)
-    assert optimiser.means[at].sum(dim=1).tolist() == [4, 0, 4, 0, 4, 4]
-
-
-@pytest.mark.parametrize("revival", [True, False])
-def test_revival_puts_a_collapsed_memory_to_use(monkeypatch, revival):
-    """All items but one start opposite to every query, where nothing reaches them."""
-
-    def collapse(network, batches, rows, batch_size, generator):
-        with torch.no_grad():
-            center = network.encoder(batches.take(rows)).mean(dim=0)
-            network.memory.items.copy_(-1e3 * center)
-            network.memory.items[0] = center
-
-    monkeypatch.setattr("skmemae.engine.training.fill_memory", collapse)
-    if not revival:
-        monkeypatch.setattr("skmemae.engine.training.revive_items", lambda *args: None)
-    network, batches, generator = problem(n=400, memory_size=16, temperature=0.05)
-    batches._resident += 3  # one-sided data, so that queries have a common direction
-    train(network, batches, SETTINGS._replace(max_epochs=40), generator)
-    used = (network(batches.take(torch.arange(400))).weights > 0).any(dim=0).float().mean()
-    assert used > 0.9 if revival else used < 0.5
 
 
 @pytest.mark.parametrize("unit", ["sample", "location"])

@@ -1,12 +1,15 @@
 """Where and in what precision the network runs."""
 
 import contextlib
+import warnings
 
 import torch
 
 
-def resolve_device(device: str) -> torch.device:
+def resolve_device(device: str, local_rank: int = 0) -> torch.device:
     """The device to run on; "auto" takes the accelerator if there is one.
+
+    Of several the one with this process's number on its machine, if the device has no number of its own.
 
     Raises
     ------
@@ -14,9 +17,11 @@ def resolve_device(device: str) -> torch.device:
         If the device is unknown to torch or not present.
     """
     if device == "auto":
-        return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+        device = torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu"
     try:
         resolved = torch.device(device)
+        if resolved.type == "cuda" and resolved.index is None and local_rank:
+            resolved = torch.device("cuda", local_rank % torch.cuda.device_count())
         torch.empty(1, device=resolved)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(
@@ -38,3 +43,60 @@ def training_precision(precision: str, device: torch.device):
     if precision == "float32":
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+class Pieces:
+    """Batches cut into pieces, once the device has turned out to have no room for them whole.
+
+    Parameters
+    ----------
+    least : int
+        Samples that a piece must have.
+    may_grow : bool, default=True
+        Whether batches may be cut; where processes work in step they may not.
+    """
+
+    def __init__(self, least, may_grow=True):
+        self.least = least
+        self.may_grow = may_grow
+        self.count = 1
+
+    def apply(self, function, x, undo=lambda: None) -> list:
+        """What the function gives for each piece of x; ``undo`` takes back what it did before memory ran out.
+
+        Raises
+        ------
+        MemoryError
+            If memory runs out and the batch cannot be halved.
+        """
+        while True:
+            try:
+                return [function(part) for part in x.tensor_split(max(1, min(self.count, len(x) // self.least)))]
+            except RuntimeError as error:
+                if not _is_out_of_memory(error):
+                    raise
+                self._halve(len(x), x.device, error)
+            # Only here, where the error and the tensors that it keeps alive are gone, is memory free again.
+            undo()
+            if x.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _halve(self, n, device, error):
+        size = -(-n // self.count)
+        if not self.may_grow or n // (2 * self.count) < self.least:
+            raise MemoryError(
+                f"{device} has no room for {size} sample(s), which cannot be halved"
+                f"{'' if self.may_grow else ' where several processes train together: lower batch_size'}. torch says: {error}"
+            ) from error
+        self.count *= 2
+        warnings.warn(
+            f"{device} has no room for {size} samples at a time; batches are cut into {self.count} pieces from here on.",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    # Only CUDA has a class for it.
+    said = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in said)

@@ -1,4 +1,4 @@
-"""From X to samples: backbone choice and channel axis, blocks of rows, and which rows of many equal ones to train on."""
+"""From X to samples: backbone choice and channel axis, and which rows of many equal ones to train on."""
 
 import math
 from typing import NamedTuple
@@ -6,9 +6,10 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
+from skmemae.engine.sources import numbered_blocks
+
 _POSITIONS = {"conv2d": 2, "conv3d": 3}
 _USUAL_CHANNELS = (1, 3, 4)
-_BLOCK_BYTES = 64 * 2**20
 _LEAST_ROWS = 100
 
 
@@ -33,28 +34,6 @@ class Layout(NamedTuple):
         if self.channel_axis is not None:
             samples = samples.movedim(1, self.channel_axis + 1)
         return samples.reshape(-1, *self.array_shape)
-
-
-class RowSource:
-    """Base of what stands in for an array of samples but makes rows when they are asked for.
-
-    A subclass has ``shape``, ``dtype`` and ``__getitem__`` for an int, a slice, indices or a mask, which gives a new array of
-    finite numbers.
-    """
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
-
-    @property
-    def ndim(self):
-        """Number of axes."""
-        return len(self.shape)
-
-    def __len__(self):
-        return self.shape[0]
-
-    def __array__(self, dtype=None, copy=None):
-        return np.asarray(self[:], dtype=dtype)
 
 
 def plan_layout(array_shape, backbone="auto", sample_shape=None, channel_axis="auto") -> Layout:
@@ -134,18 +113,6 @@ def _find_channels(shaped, family, channel_axis) -> int | None:
     return channel_axis % rank - 1
 
 
-def numbered_blocks(X):
-    """Yield (number of the first row, block of rows)."""
-    rows = block_rows(X, _BLOCK_BYTES)
-    for start in range(0, X.shape[0], rows):
-        yield start, X[start : start + rows]
-
-
-def block_rows(X, n_bytes):
-    """Rows of X that take so many bytes as float64, at least one."""
-    return max(1, n_bytes // (8 * int(np.prod(X.shape[1:]))))
-
-
 def thin_repeats(X) -> np.ndarray | None:
     """Of each set of equal rows, as many as the square root of their number: where few rows make most of X, others drown.
 
@@ -162,15 +129,17 @@ def thin_repeats(X) -> np.ndarray | None:
     # Equal rows have equal weighted sums, and next to never others. A sum along each row rounds the same way for equal rows,
     # which a matrix product does not.
     weights = np.random.default_rng(0).uniform(1, 2, size=math.prod(X.shape[1:]))
+    sums = np.empty(X.shape[0])
     with np.errstate(over="ignore", invalid="ignore"):
-        sums = np.concatenate(
-            [
-                (np.asarray(block, dtype=np.float64).reshape(len(block), -1) * weights).sum(axis=1)
-                for _, block in numbered_blocks(X)
-            ]
-        )
+        for start, block in numbered_blocks(X):
+            samples = np.asarray(block, dtype=np.float64).reshape(len(block), -1)
+            sums[start : start + len(block)] = (samples * weights).sum(axis=1)
     order = np.argsort(sums, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(sums[order]) != 0])
+    ascending = sums[order]
+    first = np.r_[True, ascending[1:] != ascending[:-1]]
+    if first.all():
+        return None
+    starts = np.flatnonzero(first)
     counts = np.diff(np.r_[starts, len(sums)])
     rank = np.arange(len(sums)) - np.repeat(starts, counts)
     rows = np.empty(len(sums), dtype=bool)

@@ -7,7 +7,8 @@ import torch
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from torch import Tensor
 
-from skmemae.engine.samples import Layout, numbered_blocks
+from skmemae.engine.samples import Layout
+from skmemae.engine.sources import numbered_blocks
 
 _BLANK = 0.2  # of the typical deviation of a sample, added to each sample's own
 _EXCESS = 50.0, 10.0  # excess kurtosis from which a tail is heavy, and from which it is where values span two decades
@@ -51,6 +52,13 @@ class Scaling(NamedTuple):
             scaled = scaled.clamp_(-self.limit, self.limit) + torch.sign(scaled) * torch.log1p(beyond)
         return scaled.float()
 
+    def on(self, device) -> "Scaling":
+        """The same with float32 tensors on a device in place of arrays, for samples that are there."""
+        arrays = {name: getattr(self, name) for name in ("center", "scale", "unit")}
+        return self._replace(
+            **{name: None if a is None else torch.tensor(a, dtype=torch.float32, device=device) for name, a in arrays.items()}
+        )
+
     def compress(self, samples: Tensor) -> Tensor:
         """Logarithms of the columns that have a unit."""
         if self.unit is None:
@@ -92,8 +100,11 @@ class Scaling(NamedTuple):
         return 1 - center.square().mean() - 2 * (scaled * center).flatten(1).mean(dim=1)
 
     def _tensors(self, like: Tensor):
-        arrays = (self.center, self.scale, self.unit)
-        return (None if a is None else torch.tensor(a, dtype=like.dtype, device=like.device) for a in arrays)
+        def there(array):
+            known = array is None or isinstance(array, Tensor)
+            return array if known else torch.tensor(array, dtype=like.dtype, device=like.device)
+
+        return map(there, (self.center, self.scale, self.unit))
 
     def _own(self, samples: Tensor):
         deviation, mean = torch.std_mean(samples, dim=tuple(range(1, samples.ndim)), correction=0, keepdim=True)

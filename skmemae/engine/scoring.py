@@ -7,13 +7,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skmemae.engine.batches import Batches, Scaling
+from skmemae.engine.batches import Batches
+from skmemae.engine.group import Group
+from skmemae.engine.runtime import Pieces
 from skmemae.engine.samples import Layout
+from skmemae.engine.scaling import Scaling
 from skmemae.network.memae import MemAE, Output
 
 _ROWS = 1024  # of vectors that are scored together
+_FEW = 16  # samples that are
 _NUMBERS = 2**16  # of images and clips; more of them at once are no faster on a CPU, and cost a single one its padding
 _NUMBERS_ACCELERATED = 2**22
+_TYPICAL_ROWS = 2**14  # that tell a typical distance
 _TINY = 1e-300
 
 
@@ -72,28 +77,50 @@ class TrainingScores(NamedTuple):
 
 
 @torch.inference_mode()
-def training_scores(networks, batches: Batches, kind: str, rows: Tensor) -> TrainingScores:
-    """Anomaly scores and the state of the memories in one pass; a distance is typical of the ``rows`` that were trained on."""
-    score, terms, start = Score(kind, (1.0,) * len(networks)), np.empty((len(batches), len(networks), 2)), 0
+def training_scores(networks, batches: Batches, kind: str, rows: Tensor, group: Group) -> TrainingScores:
+    """Anomaly scores of the training samples, of which each process scores its part, and the state of the memories."""
+    score = Score(
+        kind, group.once(_typical_distances, networks, batches, rows) if kind == "combined" else (1.0,) * len(networks)
+    )
     n_items = 0 if networks[0].memory is None else len(networks[0].memory.items)
-    usage = torch.zeros(len(networks), n_items, device=batches.device)
-    missed = asked = answered = 0
-    for x, count, outputs in _passes(networks, batches):
-        terms[start : start + count] = score.terms(x, outputs, networks, batches.scaling)[:count].cpu().numpy()
-        start += count
+    usage = torch.zeros(len(networks), n_items, dtype=torch.float64)
+    counts = torch.zeros(3, dtype=torch.float64)  # queries that missed the threshold in a head, those of all heads, queries
+
+    start, stop = group.span(len(batches))
+    left = stop - start
+
+    def watch(x, outputs):
+        nonlocal left
+        real = min(len(x), left)
+        left -= real
         for member, (network, output) in enumerate(zip(networks, outputs, strict=True)):
-            if network.memory is None:
-                continue
-            used = output.weights[:count].reshape(-1, n_items) > 0
-            logits = network.memory.logits(network.queries(output.encoding[:count]).movedim(1, -1))
-            best = torch.exp(logits.amax(dim=-1) - logits.logsumexp(dim=-1))
-            usage[member] += used.sum(dim=0)
-            missed += (best < network.memory.threshold * (1 - 1e-4)).sum()  # equal weights are 1/N but for rounding
-            answered += best.numel()
-            asked += len(used)
-    score = score._replace(typical_distance=tuple(float(d) or 1.0 for d in np.median(terms[rows.numpy(), :, 1], axis=0)))
-    usage = usage.cpu().double().numpy() / max(asked / len(networks), 1)
-    return TrainingScores(score, score.combine(terms), usage, float(missed) / max(answered, 1))
+            if network.memory is not None:
+                query = network.queries(output.encoding[:real])
+                best = network.memory.best_weights(query)
+                missed = (best < network.memory.threshold * (1 - 1e-4)).sum()  # equal weights are 1/N but for rounding
+                used = network.memory.weights(query).reshape(-1, n_items) > 0
+                usage[member] += used.sum(dim=0).cpu()
+                counts.add_(torch.tensor([float(missed), best.numel(), len(used)]))
+        return score.terms(x, outputs, networks, batches.scaling)
+
+    scores = np.zeros(len(batches))
+    scores[start:stop] = score.combine(_collect(networks, batches, watch, start, stop))
+    group.meet()
+    for found in (scores, usage, counts):
+        group.sum(found)
+    missed, answered, asked = counts.tolist()
+    return TrainingScores(score, scores, usage.numpy() * len(networks) / max(asked, 1), missed / max(answered, 1))
+
+
+@torch.inference_mode()
+def _typical_distances(networks, batches: Batches, rows: Tensor) -> tuple[float, ...]:
+    """Median of each member's squared distance between query and read-out, over some of the rows that were trained on."""
+    score = Score("combined", ())
+    distances = []
+    for part in rows[:: max(1, len(rows) // _TYPICAL_ROWS)].split(_ROWS):
+        x = batches.take(part)
+        distances.append(score.terms(x, [network(x) for network in networks], networks, batches.scaling)[..., 1].cpu())
+    return tuple(float(d) or 1.0 for d in np.median(torch.cat(distances), axis=0))
 
 
 def anomaly_scores(networks, batches: Batches, score: Score) -> np.ndarray:
@@ -101,14 +128,14 @@ def anomaly_scores(networks, batches: Batches, score: Score) -> np.ndarray:
     return score.combine(_collect(networks, batches, lambda x, outputs: score.terms(x, outputs, networks, batches.scaling)))
 
 
-@torch.inference_mode()
 def reconstructions(networks, batches: Batches) -> np.ndarray:
     """Reconstructions, the mean over the members, in the units and the shape of X, float32."""
-    layout, scaling, found = batches.layout, batches.scaling, []
-    for (_, count, outputs), raw in zip(_passes(networks, batches), batches.raw_chunks(_chunk(batches)), strict=True):
-        scaled = sum(output.reconstruction for output in outputs)[:count].cpu().double() / len(outputs)
-        found.append(layout.from_network(scaling.undo(scaled, raw)).float().numpy())
-    return np.concatenate(found)
+    found = _collect(networks, batches, lambda x, outputs: sum(output.reconstruction for output in outputs) / len(outputs))
+    X = np.empty((len(batches), *batches.layout.array_shape), dtype=np.float32)
+    for rows, samples in batches.raw_blocks():
+        scaled = torch.from_numpy(found[rows]).double()
+        X[rows] = batches.layout.from_network(batches.scaling.undo(scaled, samples)).numpy()
+    return X
 
 
 def squared_residuals(networks, batches: Batches) -> np.ndarray:
@@ -122,7 +149,13 @@ def squared_residuals(networks, batches: Batches) -> np.ndarray:
 
 def addressing_weights(networks, batches: Batches) -> np.ndarray:
     """Weights after shrinkage, of all members side by side: (n_samples, [\\*positions,] members * N)."""
-    return _collect(networks, batches, lambda x, outputs: torch.cat([o.weights for o in outputs], dim=-1) / len(outputs))
+
+    def weights(x, outputs):
+        pairs = zip(networks, outputs, strict=True)
+        found = [network.memory.weights(network.queries(output.encoding)) for network, output in pairs]
+        return torch.cat(found, dim=-1) / len(found)
+
+    return _collect(networks, batches, weights)
 
 
 @torch.inference_mode()
@@ -136,39 +169,31 @@ def decoded_items(networks, layout: Layout, scaling: Scaling, device) -> np.ndar
     return layout.from_network(scaling.undo(torch.cat(decoded))).cpu().numpy()
 
 
-def _passes(networks, batches: Batches):
-    """Yield (samples, how many of them are real, output of each member) chunk by chunk.
-
-    The caller switches gradients off: a generator that is left half-way, as by Ctrl-C, would leave them off for ever.
-    """
-    for network in networks:
-        network.eval()
-    for x, count in batches.chunks(_chunk(batches)):
-        yield x, count, [network(x) for network in networks]
-
-
-def _chunk(batches: Batches) -> int:
-    """How many samples are scored together."""
-    if batches.layout.family == "fc":
-        return _ROWS
-    numbers = _NUMBERS if batches.device.type == "cpu" else _NUMBERS_ACCELERATED
-    return max(1, numbers // math.prod(batches.layout.sample_shape))
-
-
 @torch.inference_mode()
-def _collect(networks, batches: Batches, function) -> np.ndarray:
-    """Apply a function of (samples, outputs) to all chunks and drop the padding.
+def _collect(networks, batches: Batches, function, start=0, stop=None) -> np.ndarray:
+    """Apply a function of (samples, output of each member) to chunks of the rows from start to stop, and drop the padding.
 
     Small results that are kept between large ones that come and go would tear holes into the heap, which then grows.
     """
-    found, start = None, 0
-    for x, count, outputs in _passes(networks, batches):
-        part = function(x, outputs)[:count].cpu().numpy()
+    stop = len(batches) if stop is None else stop
+    for network in networks:
+        network.eval()
+    pieces, found, done = Pieces(least=1), None, 0
+    for x, count in batches.chunks(_chunk(batches, stop - start), start, stop):
+        parts = pieces.apply(lambda part: function(part, [network(part) for network in networks]), x)
+        part = torch.cat(parts)[:count].cpu().numpy()
         if found is None:
-            found = np.empty((len(batches), *part.shape[1:]), dtype=part.dtype)
-        found[start : start + count] = part
-        start += count
+            found = np.empty((stop - start, *part.shape[1:]), dtype=part.dtype)
+        found[done : done + count] = part
+        done += count
     return found
+
+
+def _chunk(batches: Batches, n: int) -> int:
+    """How many samples are scored together: two sizes, so that a few samples do not cost the padding of many."""
+    numbers = _NUMBERS if batches.device.type == "cpu" else _NUMBERS_ACCELERATED
+    many = _ROWS if batches.layout.family == "fc" else max(1, numbers // math.prod(batches.layout.sample_shape))
+    return min(many, _FEW) if n <= _FEW else many
 
 
 def _blur(images: Tensor) -> Tensor:

@@ -1,23 +1,25 @@
-"""The training loop: objective, optimiser, care of the memory, early stopping, progress."""
+"""The training loop: objective, early stopping, progress."""
 
 import math
 import sys
+from functools import partial
 from itertools import zip_longest
 from statistics import fmean
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.optim.adam import adam
 from tqdm.auto import tqdm
 
 from skmemae.engine.batches import Batches
-from skmemae.engine.runtime import training_precision
+from skmemae.engine.care import fill_memory, revive_items
+from skmemae.engine.group import Group
+from skmemae.engine.optimiser import Adam, schedule
+from skmemae.engine.runtime import Pieces, training_precision
 from skmemae.network.memae import MemAE
 
 _WARM_UP = 0.1  # share of the epochs before the memory comes in
 _CARE = 0.6  # share of the epochs after which the items are left alone
-_FAIR_SHARE = 0.05  # items that carry less than this part of 1/N are revived
 
 
 class Settings(NamedTuple):
@@ -42,7 +44,7 @@ class History(NamedTuple):
     validation_curve: list[float]  # squared error per held-out sample, one number per epoch
 
 
-def train_members(networks, batches: Batches, settings: Settings, generator: torch.Generator, rows=None) -> History:
+def train_members(networks, batches: Batches, settings: Settings, generator, rows=None, group=None) -> History:
     """Train the members of an ensemble in place, one after the other, each with rows of its own held out.
 
     Parameters
@@ -55,14 +57,22 @@ def train_members(networks, batches: Batches, settings: Settings, generator: tor
         On the CPU; the only source of randomness.
     rows : Tensor of int or None, default=None
         The rows of the batches to train on, all for None.
+    group : Group or None, default=None
+        Processes that train together, all with the same arguments; None for this one alone.
 
     Returns
     -------
     history : History
         Means over the members that ran so many epochs.
     """
-    with Progress(len(networks) * settings.max_epochs, settings.verbose) as progress:
-        histories = [train(network, batches, settings, generator, rows, progress) for network in networks]
+    group = group or Group()
+    verbose = settings.verbose if group.rank == 0 else 0
+    histories = []
+    with Progress(len(networks) * settings.max_epochs, verbose) as progress:
+        for network in networks:
+            with group.shared_statistics(network):
+                histories.append(train(network, batches, settings, generator, rows, group, progress))
+            group.same(*network.parameters(), *network.buffers())
     return History(_mean_curve([h.loss_curve for h in histories]), _mean_curve([h.validation_curve for h in histories]))
 
 
@@ -70,7 +80,7 @@ def _mean_curve(curves) -> list[float]:
     return [fmean(value for value in epoch if value is not None) for epoch in zip_longest(*curves)]
 
 
-def train(network: MemAE, batches: Batches, settings: Settings, generator, rows=None, progress=None) -> History:
+def train(network: MemAE, batches: Batches, settings: Settings, generator, rows=None, group=None, progress=None) -> History:
     """Train in place: warm up without the memory, fill it with encodings, then train everything together.
 
     Parameters as those of :func:`train_members`, and ``progress`` to go on with.
@@ -79,36 +89,39 @@ def train(network: MemAE, batches: Batches, settings: Settings, generator, rows=
     ------
     FloatingPointError
         If the objective stops being finite.
+    MemoryError
+        If the device has no room for two samples.
     """
     s = settings
+    group = group or Group()
     progress = progress or Progress(s.max_epochs, s.verbose)
-    rows = torch.arange(len(batches)) if rows is None else rows
-    rows = rows[torch.randperm(len(rows), generator=generator)]
-    n_held_out = min(int(s.validation_fraction * len(rows)), len(rows) - 2)  # batch normalisation needs two rows
-    held_out, rows = rows[:n_held_out], rows[n_held_out:]
+    rows, held_out = _hold_out(batches, torch.arange(len(batches)) if rows is None else rows, s, generator, group)
+    held = batches.hold(group.share(held_out)) if len(held_out) else None
     epochs_alone, epochs_of_care = _phases(network, s)
-    optimiser = Adam(network)
-    alone = MemAE(network.encoder, network.decoder)
+    optimiser, pieces = Adam(network), Pieces(least=2, may_grow=group.size == 1)
     loss_curve, validation_curve = [], []
     best, best_state, waited = math.inf, None, 0
     for epoch in range(s.max_epochs):
-        model = alone if epoch < epochs_alone else network
+        group.meet()
+        model = MemAE(network.encoder, network.decoder) if epoch < epochs_alone else network
+        if epoch in (0, epochs_alone):
+            step = group.wrap(model)
         if epoch == epochs_alone and network.memory is not None:
-            fill_memory(network, batches, rows, s.batch_size, generator)
-        revive = model.memory is not None and epoch < epochs_of_care
-        loss, usage = _train_epoch(model, batches, rows, s, optimiser, epoch, generator, track_usage=revive)
+            fill_memory(network, batches, rows, s.batch_size, generator, group)
+        loss, mass = _train_epoch(step, batches, rows, s, optimiser, epoch, generator, group, pieces)
         loss_curve.append(loss)
         if not math.isfinite(loss):
             raise FloatingPointError(
                 f"Training diverged: the loss is {loss} in epoch {epoch + 1}. Lower learning_rate "
                 f"(now {s.learning_rate}) or let scaling='auto' bring X to unit scale."
             )
+        revive = model.memory is not None and epoch < epochs_of_care
         if revive:
-            revive_items(network, usage, batches, rows, s.batch_size, optimiser, generator)
-        if n_held_out:
-            validation_curve.append(held_out_error(model, batches, held_out, s.batch_size))
+            revive_items(network, mass, batches, rows, s.batch_size, optimiser, generator, group)
+        if held is not None:
+            validation_curve.append(held_out_error(model, batches, held, s.batch_size, group) / len(held_out))
         progress.epoch(loss, validation_curve)
-        if n_held_out and model is network and not revive:
+        if held is not None and model is network and not revive:
             if validation_curve[-1] < best * (1 - s.tol):
                 best, waited = validation_curve[-1], 0
                 best_state = {name: value.clone() for name, value in network.state_dict().items()}
@@ -128,12 +141,35 @@ def objective(output, x: Tensor, entropy_weight: float, latent_l1: float) -> Ten
     With one query per location the entropy of a sample is the mean over its locations. ``latent_l1`` adds the l1 norm of
     the encoding (the AE-l1 ablation).
     """
-    loss = torch.nn.functional.mse_loss(output.reconstruction.float(), x, reduction="sum") / len(x)
+    loss = SquaredError.apply(output.reconstruction.float(), x) / len(x)
     if output.entropy is not None and entropy_weight:
         loss = loss + entropy_weight * output.entropy.mean()
     if latent_l1:
         loss = loss + latent_l1 * output.encoding.float().abs().sum() / len(x)
     return loss
+
+
+class SquaredError(torch.autograd.Function):
+    """Sum of squared differences, in half as many passes over the numbers as torch's loss function and its gradient take."""
+
+    @staticmethod
+    def forward(ctx, reconstruction, x):
+        residual = reconstruction - x
+        ctx.save_for_backward(residual)
+        flat = residual.flatten()
+        return torch.dot(flat, flat)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return ctx.saved_tensors[0] * (2 * grad), None
+
+
+def _hold_out(batches, rows, s: Settings, generator, group) -> tuple[Tensor, Tensor]:
+    """Rows to train on and rows to stop by, no more of these than can be held; batch normalisation needs two of the former."""
+    rows = rows[torch.randperm(len(rows), generator=generator)]
+    count = min(int(s.validation_fraction * len(rows)), len(rows) - 2, batches.most_held)
+    count = count if count >= group.size else 0
+    return rows[count:], rows[:count]
 
 
 def _phases(network: MemAE, s: Settings) -> tuple[int, int]:
@@ -143,136 +179,50 @@ def _phases(network: MemAE, s: Settings) -> tuple[int, int]:
     return int(_WARM_UP * s.max_epochs), max(1, int(_CARE * s.max_epochs))
 
 
-def _train_epoch(model, batches, rows, s, optimiser, epoch, generator, track_usage):
-    """One pass over the rows; the mean objective and, if tracked, the mass that each item carried."""
+def _train_epoch(model, batches, rows, s, optimiser, epoch, generator, group, pieces):
+    """One pass over the rows; the mean objective, and the mass that each item carried."""
     model.train()
-    order = rows[torch.randperm(len(rows), generator=generator)]
-    steps = split_rows(order, s.batch_size)
-    total = torch.zeros((), device=batches.device)
-    usage = torch.zeros(len(model.memory.items), device=batches.device) if track_usage else None
-    for step, batch in enumerate(steps):
-        x = batches.take(batch)
-        with training_precision(s.precision, batches.device):
-            output = model(x)
-        loss = objective(output, x, s.entropy_weight, s.latent_l1)
-        loss.backward()
+    steps = split_rows(batches.shuffled(rows, s.batch_size, generator), s.batch_size, max(2, group.size))
+    total, masses = torch.zeros((), device=batches.device), None
+    for step, x in enumerate(batches.stream([group.share(batch) for batch in steps])):
+        backward = partial(_backward, model, s, group.size / len(steps[step]))
+        for loss, mass in pieces.apply(backward, x, optimiser.clear):
+            total += loss
+            if mass is not None:
+                masses = mass if masses is None else masses.add_(mass)
         optimiser.step(s.learning_rate * schedule((epoch + (step + 1) / len(steps)) / s.max_epochs))
-        total += loss.detach() * len(batch)
-        if track_usage:
-            usage += output.weights.detach().flatten(0, -2).sum(dim=0)
-    return float(total) / len(rows), usage  # the one synchronisation of an epoch
+    group.sum(total)
+    if masses is not None:
+        group.sum(masses)
+    return float(total) / len(rows), masses  # the one synchronisation of an epoch
 
 
-def split_rows(order: Tensor, batch_size: int) -> list[Tensor]:
-    """Batches of rows; nothing is dropped, and a last batch of one joins its neighbour."""
+def _backward(model, s, scale, x):
+    """Leave gradients of the summed objective times ``scale``; that sum, and the mass that each item carried."""
+    with training_precision(s.precision, x.device):
+        output = model(x)
+    loss = objective(output, x, s.entropy_weight, s.latent_l1) * len(x)
+    (loss * scale).backward()
+    return loss.detach(), output.mass
+
+
+def split_rows(order: Tensor, batch_size: int, least: int = 2) -> list[Tensor]:
+    """Batches of rows; nothing is dropped, and a last batch of fewer than ``least`` joins its neighbour."""
     steps = list(order.split(batch_size))
-    if len(steps) > 1 and len(steps[-1]) == 1:
+    if len(steps) > 1 and len(steps[-1]) < least:
         steps[-2:] = [torch.cat(steps[-2:])]
     return steps
 
 
-def schedule(progress: float) -> float:
-    """Factor of the learning rate: a short linear rise, then a cosine down to zero."""
-    rise = 0.1
-    if progress < rise:
-        return progress / rise
-    return 0.5 + 0.5 * math.cos(math.pi * (progress - rise) / (1 - rise))
-
-
-class Adam:
-    """Adam over a network's parameters, from torch's functional form.
-
-    ``torch.optim.Adam`` imports torch's compiler at its first use, which takes longer than most fits.
-    """
-
-    def __init__(self, network):
-        self.parameters = [p for p in network.parameters() if p.requires_grad]
-        self.means = [torch.zeros_like(p) for p in self.parameters]
-        self.squares = [torch.zeros_like(p) for p in self.parameters]
-        self.steps = [torch.zeros((), device=p.device) for p in self.parameters]
-
-    @torch.no_grad()
-    def step(self, learning_rate: float) -> None:
-        """Move the parameters that have a gradient, and clear the gradients."""
-        live = [i for i, p in enumerate(self.parameters) if p.grad is not None]
-        columns = [[column[i] for i in live] for column in (self.parameters, self.means, self.squares, self.steps)]
-        parameters, means, squares, steps = columns
-        adam(
-            parameters,
-            [p.grad for p in parameters],
-            means,
-            squares,
-            [],
-            steps,
-            fused=True,
-            amsgrad=False,
-            beta1=0.9,
-            beta2=0.999,
-            lr=learning_rate,
-            weight_decay=0.0,
-            eps=1e-8,
-            maximize=False,
-        )
-        for p in parameters:
-            p.grad = None
-
-    def forget(self, parameter: Tensor, rows: Tensor) -> None:
-        """Clear the moments of some rows of a parameter."""
-        at = next(i for i, p in enumerate(self.parameters) if p is parameter)
-        self.means[at][rows] = 0
-        self.squares[at][rows] = 0
-
-
-@torch.no_grad()
-def fill_memory(network, batches, rows, batch_size, generator) -> None:
-    """Start the items at encodings of random samples."""
-    items = network.memory.items
-    items.copy_(_random_queries(network, batches, rows, batch_size, len(items), generator))
-
-
-@torch.no_grad()
-def revive_items(network, usage, batches, rows, batch_size, optimiser, generator) -> None:
-    """Put items that hardly anybody uses at queries of random samples.
-
-    Random, not badly reconstructed ones: where the training data holds outliers, those would fill the memory.
-    """
-    idle = torch.nonzero(usage < _FAIR_SHARE * usage.sum() / len(usage)).flatten()
-    if len(idle) == 0:
-        return
-    network.memory.items[idle] = _random_queries(network, batches, rows, batch_size, len(idle), generator)
-    optimiser.forget(network.memory.items, idle)
-
-
-def _random_queries(network, batches, rows, batch_size, count, generator) -> Tensor:
-    """Queries of random samples at random locations, (count, C), slightly moved; several of a sample only where it must be."""
-    network.eval()
-    rows = rows[torch.randperm(len(rows), generator=generator)[:count]]
-    of_each = -(-count // len(rows))
-    queries = []
-    for batch in rows.split(batch_size):
-        found = network.queries(network.encoder(batches.take(batch))).movedim(1, -1)
-        found = found.reshape(len(batch), -1, found.shape[-1]).float()  # (b, locations, C)
-        at = torch.randint(found.shape[1], (len(batch), of_each), generator=generator).to(found.device)
-        queries.append(found.take_along_dim(at.unsqueeze(-1), dim=1))
-    queries = torch.cat(queries).transpose(0, 1).flatten(0, 1)  # one of each sample before a second of any
-    return _jitter(queries[:count], generator)
-
-
-def _jitter(items: Tensor, generator: torch.Generator) -> Tensor:
-    """Items moved by a hundredth of their size: equal items would share every weight for ever."""
-    noise = torch.randn(items.shape, generator=generator).to(items.device)
-    return items + 0.01 * items.square().mean().sqrt() * noise
-
-
 @torch.inference_mode()
-def held_out_error(model: MemAE, batches: Batches, rows: Tensor, batch_size: int) -> float:
-    """Squared error of the rows, summed over a sample and averaged over samples."""
+def held_out_error(model: MemAE, batches: Batches, held: Tensor, batch_size: int, group: Group) -> float:
+    """Squared error summed over the samples that the processes hold."""
     model.eval()
     total = torch.zeros((), device=batches.device)
-    for batch in rows.split(batch_size):
-        x = batches.take(batch)
-        total += (model(x).reconstruction - x).square().sum()
-    return float(total) / len(rows)
+    for x in batches.parts(held, batch_size):
+        residual = model(x).reconstruction - x
+        total += torch.dot(residual.flatten(), residual.flatten())
+    return float(group.sum(total))
 
 
 class Progress:

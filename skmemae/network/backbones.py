@@ -123,8 +123,10 @@ def stacked_convolutions(sample_shape, layers, mirrored, activation, bare_code=T
     conv, transposed, norm = _CONVOLUTION[len(sample_shape) - 1]
     sizes = position_sizes(sample_shape, layers)
     encoder, decoder, before = [], [], sample_shape[0]
-    for kernel, stride, after in layers:
-        encoder += [conv(before, after, kernel, stride, padding=kernel // 2), norm(after), activation()]
+    # A bias before batch normalisation changes nothing, but its gradient is noise, which Adam makes as large as any other.
+    for step, (kernel, stride, after) in enumerate(layers, start=1):
+        bias = bare_code and step == len(layers)
+        encoder += [conv(before, after, kernel, stride, padding=kernel // 2, bias=bias), norm(after), activation()]
         before = after
     for step, layer in enumerate(mirrored):
         kernel, stride, after = layer
@@ -132,11 +134,8 @@ def stacked_convolutions(sample_shape, layers, mirrored, activation, bare_code=T
         # What a transposed convolution falls short of the larger map, so that odd sizes come back exactly.
         padding = kernel // 2
         missing = [large - ((small - 1) * stride - 2 * padding + kernel) for small, stride, large in strides]
-        decoder += [
-            transposed(before, after, kernel, stride, padding=padding, output_padding=tuple(missing)),
-            norm(after),
-            activation(),
-        ]
+        options = {"padding": padding, "output_padding": tuple(missing), "bias": step == len(mirrored) - 1}
+        decoder += [transposed(before, after, kernel, stride, **options), norm(after), activation()]
         before = after
     return Backbone(nn.Sequential(*(encoder[:-2] if bare_code else encoder)), nn.Sequential(*decoder[:-2]))
 

@@ -15,8 +15,8 @@ class Output(NamedTuple):
     reconstruction: Tensor  # like the samples
     encoding: Tensor  # (batch, C) or (batch, C, *positions)
     read_out: Tensor | None = None  # like the queries; None without a memory
-    weights: Tensor | None = None  # (batch, N) or (batch, *positions, N)
-    entropy: Tensor | None = None  # of the weights, in training: (batch,) or (batch, *positions)
+    entropy: Tensor | None = None  # of the addressing weights, in training: (batch,) or (batch, *positions)
+    mass: Tensor | None = None  # what each item carried, in training: (N,)
 
 
 class MemAE(nn.Module):
@@ -56,8 +56,8 @@ class MemAE(nn.Module):
         encoding = self.encoder(x)
         if self.memory is None:
             return Output(self.decoder(encoding), encoding)
-        read_out, weights, entropy = self.memory(self.queries(encoding))
-        return Output(self.decoder(read_out.reshape(encoding.shape)), encoding, read_out, weights, entropy)
+        read_out, entropy, mass = self.memory(self.queries(encoding))
+        return Output(self.decoder(read_out.reshape(encoding.shape)), encoding, read_out, entropy, mass)
 
     def decode_items(self, encoding_shape: tuple[int, ...]) -> Tensor:
         """What each memory item decodes to when it answers alone: (N, \\*sample_shape) (figure 3 of the paper).

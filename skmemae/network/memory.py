@@ -14,8 +14,8 @@ class Retrieval(NamedTuple):
     """What the memory answers to a query."""
 
     read_out: Tensor  # (batch, C, *positions), like the query
-    weights: Tensor  # (batch, *positions, N), the mean over the heads; every row sums to 1
     entropy: Tensor | None  # (batch, *positions), mean entropy of a head's weights, in nats (equation 9); None outside training
+    mass: Tensor | None  # (N,), the weights summed over the queries, the mean over the heads; None outside training
 
 
 class SparseSoftmax(torch.autograd.Function):
@@ -68,6 +68,20 @@ def unit(vectors: Tensor) -> Tensor:
     return vectors * (vectors.square().sum(dim=-1, keepdim=True) + _TINY).rsqrt()
 
 
+def retrieve(query, keys, values, threshold, keep_best, training):
+    """Address and read out: (heads, rows, c) queries, (heads, N, c) keys and values.
+
+    Returns
+    -------
+    read_out : Tensor of shape (heads, rows, c)
+    entropy : Tensor of shape (heads, rows), or None outside training
+    mass : Tensor of shape (N,), without gradient, or None outside training
+    """
+    weights, entropy = SparseSoftmax.apply(query @ keys.mT, threshold, keep_best, training)
+    mass = weights.detach().sum(dim=1).mean(dim=0) if training else None
+    return weights @ values, entropy, mass
+
+
 class Memory(nn.Module):
     """N memory items of width C that answer queries of any rank.
 
@@ -101,9 +115,12 @@ class Memory(nn.Module):
     >>> from skmemae.network import Memory
     >>> memory = Memory(size=10, width=4)
     >>> _ = torch.nn.init.normal_(memory.items)
-    >>> read_out, weights, entropy = memory(torch.randn(2, 4, 5, 5))
-    >>> read_out.shape, weights.shape, entropy.shape
-    (torch.Size([2, 4, 5, 5]), torch.Size([2, 5, 5, 10]), torch.Size([2, 5, 5]))
+    >>> query = torch.randn(2, 4, 5, 5)
+    >>> read_out, entropy, mass = memory(query)
+    >>> read_out.shape, entropy.shape, mass.shape
+    (torch.Size([2, 4, 5, 5]), torch.Size([2, 5, 5]), torch.Size([10]))
+    >>> memory.weights(query).shape
+    torch.Size([2, 5, 5, 10])
     """
 
     def __init__(self, size, width, *, similarity="cosine", temperature=1.0, shrink_threshold=1.0, heads=1, keep_best=True):
@@ -126,28 +143,43 @@ class Memory(nn.Module):
         """What each head sees: (\\*rows, C) -> (heads, rows, C / heads), with all rows in one axis."""
         return vectors.reshape(-1, self.heads, vectors.shape[-1] // self.heads).transpose(0, 1)
 
-    def logits(self, query: Tensor) -> Tensor:
-        """Similarities over temperature (equation 5): (\\*rows, C) -> (heads, rows, N).
+    def keys(self, query: Tensor) -> tuple[Tensor, Tensor]:
+        """What is multiplied to compare queries and items (equation 5): (\\*rows, C) -> (heads, rows, c) and (heads, N, c).
 
-        Computed in float32 at least: in half precision the weights near the threshold cannot be told apart.
+        In float32 at least: in half precision the weights near the threshold cannot be told apart.
         """
+        dtype = torch.promote_types(query.dtype, torch.float32)
+        query, items = self.parts(query.to(dtype)), self.parts(self.items.to(dtype))
+        if self.similarity == "cosine":
+            query, items = unit(query), unit(items)
+        return query / self.temperature, items
+
+    def logits(self, query: Tensor) -> Tensor:
+        """Similarities over temperature: (\\*rows, C) -> (heads, rows, N)."""
         with torch.autocast(query.device.type, enabled=False):
-            dtype = torch.promote_types(query.dtype, torch.float32)
-            query, items = self.parts(query.to(dtype)), self.parts(self.items.to(dtype))
-            if self.similarity == "cosine":
-                query, items = unit(query), unit(items)
-            return (query / self.temperature) @ items.mT
+            query, items = self.keys(query)
+            return query @ items.mT
+
+    def weights(self, query: Tensor) -> Tensor:
+        """The mean over the heads, every row sums to 1: (batch, C, \\*positions) -> (batch, \\*positions, N)."""
+        query = query.movedim(1, -1)
+        weights, _ = SparseSoftmax.apply(self.logits(query), self.threshold, self.keep_best, False)
+        return weights.mean(dim=0).unflatten(0, query.shape[:-1])
+
+    def best_weights(self, query: Tensor) -> Tensor:
+        """The largest of each query and head before shrinkage: (batch, C, \\*positions) -> (heads, batch * positions)."""
+        logits = self.logits(query.movedim(1, -1))
+        return torch.exp(logits.amax(dim=-1) - logits.logsumexp(dim=-1))
 
     def forward(self, query: Tensor) -> Retrieval:  # (batch, C, *positions)
         query = query.movedim(1, -1)
-        weights, entropy = SparseSoftmax.apply(self.logits(query), self.threshold, self.keep_best, self.training)
-        read_out = (weights @ self.parts(self.items)).transpose(0, 1).reshape(query.shape)
-        rows = query.shape[:-1]
-        return Retrieval(
-            read_out.movedim(-1, 1),
-            weights.mean(dim=0).unflatten(0, rows),
-            None if entropy is None else entropy.mean(dim=0).unflatten(0, rows),
-        )
+        with torch.autocast(query.device.type, enabled=False):
+            keys, items = self.keys(query)
+            read_out, entropy, mass = retrieve(
+                keys, items, self.parts(self.items), self.threshold, self.keep_best, self.training
+            )
+        read_out = read_out.transpose(0, 1).reshape(query.shape).movedim(-1, 1)
+        return Retrieval(read_out, None if entropy is None else entropy.mean(dim=0).unflatten(0, query.shape[:-1]), mass)
 
     def extra_repr(self) -> str:
         return (

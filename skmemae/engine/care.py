@@ -1,0 +1,49 @@
+"""Care of the memory: where its items start, and what becomes of those that nobody uses."""
+
+import torch
+from torch import Tensor
+
+_FAIR_SHARE = 0.05  # items that carry less than this part of 1/N are revived
+
+
+@torch.no_grad()
+def fill_memory(network, batches, rows, batch_size, generator, group) -> None:
+    """Start the items at encodings of random samples."""
+    items = network.memory.items
+    items.copy_(_random_queries(network, batches, rows, batch_size, len(items), generator))
+    group.same(items)
+
+
+@torch.no_grad()
+def revive_items(network, mass, batches, rows, batch_size, optimiser, generator, group) -> None:
+    """Put items that hardly anybody uses at queries of random samples.
+
+    Random, not badly reconstructed ones: where the training data holds outliers, those would fill the memory.
+    """
+    idle = torch.nonzero(mass < _FAIR_SHARE * mass.sum() / len(mass)).flatten()
+    if len(idle) == 0:
+        return
+    network.memory.items[idle] = _random_queries(network, batches, rows, batch_size, len(idle), generator)
+    group.same(network.memory.items)
+    optimiser.forget(network.memory.items, idle)
+
+
+def _random_queries(network, batches, rows, batch_size, count, generator) -> Tensor:
+    """Queries of random samples at random locations, (count, C), slightly moved; several of a sample only where it must be."""
+    network.eval()
+    rows = rows[torch.randperm(len(rows), generator=generator)[:count]]
+    of_each = -(-count // len(rows))
+    queries = []
+    for batch in rows.split(batch_size):
+        found = network.queries(network.encoder(batches.take(batch))).movedim(1, -1)
+        found = found.reshape(len(batch), -1, found.shape[-1]).float()  # (b, locations, C)
+        at = torch.randint(found.shape[1], (len(batch), of_each), generator=generator).to(found.device)
+        queries.append(found.take_along_dim(at.unsqueeze(-1), dim=1))
+    queries = torch.cat(queries).transpose(0, 1).flatten(0, 1)  # one of each sample before a second of any
+    return _jitter(queries[:count], generator)
+
+
+def _jitter(items: Tensor, generator: torch.Generator) -> Tensor:
+    """Items moved by a hundredth of their size: equal items would share every weight for ever."""
+    noise = torch.randn(items.shape, generator=generator).to(items.device)
+    return items + 0.01 * items.square().mean().sqrt() * noise

@@ -1,0 +1,107 @@
+"""Where samples come from when X is more than an array in memory: rows made when they are asked for, and reading by blocks."""
+
+import math
+
+import numpy as np
+from sklearn.utils import assert_all_finite
+
+_BLOCK_BYTES = 64 * 2**20
+
+
+class RowSource:
+    """Base of what stands in for an array of samples but makes rows when they are asked for.
+
+    A subclass has ``shape``, ``dtype`` and ``__getitem__`` for an int, a slice, indices or a mask, which gives a new array of
+    finite numbers.
+
+    Attributes
+    ----------
+    chunk_rows : int
+        Neighbouring rows that are best asked for together.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    chunk_rows = 1
+
+    @property
+    def ndim(self):
+        """Number of axes."""
+        return len(self.shape)
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self[:], dtype=dtype)
+
+
+class ChunkedRows(RowSource):
+    """Rows of an array that lies in chunks elsewhere, such as one of zarr, h5py or dask; a chunk is read as a whole.
+
+    Parameters
+    ----------
+    array : object with ``shape``, ``dtype``, ``chunks`` and slices of rows
+
+    Raises
+    ------
+    ValueError
+        If it has no rows, an unknown number of them, or holds no real numbers; when rows are read, if they are not finite.
+    """
+
+    def __init__(self, array):
+        if not array.shape or not all(size == int(size) for size in array.shape):  # of a dask array may be NaN
+            raise ValueError(f"X has shape {tuple(array.shape)}; a known number of rows is needed.")
+        self.shape = tuple(int(size) for size in array.shape)
+        self.dtype = np.dtype(array.dtype)
+        if self.dtype.kind not in "buif":
+            raise ValueError(f"dtype='numeric' is not compatible with X of dtype {self.dtype}; real numbers are needed.")
+        self.array = array
+        self.chunk_rows = _chunk_rows(array.chunks)
+
+    def __getitem__(self, key):
+        if isinstance(key, slice):
+            return (
+                self._read(*key.indices(len(self)))
+                if len(range(len(self))[key])
+                else np.empty((0, *self.shape[1:]), self.dtype)
+            )
+        rows = np.arange(len(self))[key]
+        distinct, place = np.unique(rows, return_inverse=True)
+        found = np.empty((len(distinct), *self.shape[1:]), dtype=self.dtype)
+        for part in np.split(np.arange(len(distinct)), np.flatnonzero(np.diff(distinct // self.chunk_rows)) + 1):
+            first, last = distinct[part[0]], distinct[part[-1]]
+            found[part] = self._read(first, last + 1)[distinct[part] - first]
+        return found[place.reshape(rows.shape)]
+
+    def _read(self, start, stop, step=1):
+        block = np.asarray(self.array[int(start) : int(stop) : int(step)])
+        assert_all_finite(block, input_name="X")
+        return block
+
+
+def _chunk_rows(chunks) -> int:
+    """Rows of a chunk: of dask the largest, of h5py's contiguous arrays one."""
+    if not chunks:
+        return 1
+    return max(1, int(np.max(chunks[0])))
+
+
+def as_source(X):
+    """X itself, or wrapped if it lies in chunks elsewhere."""
+    in_chunks = all(hasattr(X, name) for name in ("shape", "dtype", "chunks"))
+    return ChunkedRows(X) if in_chunks and not isinstance(X, RowSource) else X
+
+
+def numbered_blocks(X):
+    """Yield (number of the first row, block of rows)."""
+    rows = block_rows(X, _BLOCK_BYTES)
+    for start in range(0, X.shape[0], rows):
+        yield start, X[start : start + rows]
+
+
+def block_rows(X, n_bytes) -> int:
+    """Rows of X that take so many bytes as float64, at least one; of an array in chunks whole chunks."""
+    rows = max(1, n_bytes // (8 * math.prod(X.shape[1:])))
+    chunk = getattr(X, "chunk_rows", 1)
+    return max(1, rows // chunk) * chunk
