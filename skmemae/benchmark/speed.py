@@ -1,84 +1,62 @@
-"""Rows trained and scored per second beside PyOD's AutoEncoder, on one thread.
+"""Speed and scale: ``fit`` beside a bare loop and PyOD, long data, growth with rows, several processes, and a GPU if there is one.
 
-Same table, same layer widths, same number of epochs. "same batch" runs both at PyOD's batch of 32; "own default" gives
-MemAEDetector the batch size that it takes by itself. The memory is on throughout. Figures are medians over repeats, and
-ratios come from the same run.
+Each figure runs in a process of its own, which has the number of threads that its line says. Seconds are medians of repeats taken
+in turns, and a ratio is of medians of one run. Goals are what the figure is meant to reach, met or not.
 """
 
-from time import perf_counter
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
-import numpy as np
-import torch
-from pyod.models.auto_encoder import AutoEncoder
-
-from skmemae import MemAEDetector
 from skmemae.benchmark import report
+from skmemae.benchmark.figures import training
 
-WIDTHS = (64, 32)
-PYOD_BATCH = 32
+# Name: function, numbers of threads it is measured with.
+FIGURES = {
+    "overhead": (training.overhead, (1, 2)),
+    "transcription": (training.transcription, (1, 2)),
+    "memory-share": (training.memory_share, (1, 2)),
+}
 
 
 def add_arguments(parser):
     """Options of the protocol."""
-    parser.add_argument("--rows", type=int, default=20_000, metavar="N", help="rows of the table (default: %(default)s)")
-    parser.add_argument("--columns", type=int, default=30, metavar="D", help="columns (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=10, metavar="E", help="epochs of each fit (default: %(default)s)")
+    parser.add_argument("--figures", nargs="+", choices=list(FIGURES), default=list(FIGURES), metavar="NAME", help="only these")
     parser.add_argument("--repeats", type=int, default=3, metavar="R", help="repeats of each figure (default: %(default)s)")
+    parser.add_argument("--device", default="cpu", help="where networks run (default: %(default)s)")
     parser.add_argument("--out", default="benchmark-results", metavar="DIR", help="where results go (default: %(default)s)")
+    parser.add_argument("--here", metavar="FILE", help=argparse.SUPPRESS)  # one figure in this process, its rows to a file
 
 
 def run(args):
-    """Measure, print a table and the ratios, write CSV and JSON."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        rows = measure(args)
-    finally:
-        torch.set_num_threads(threads)
-    columns = {"fit_seconds": ".3f", "rows_trained_per_second": ",.0f", "rows_scored_per_second": ",.0f"}
-    print(report.table(rows, "what", columns))
-    median = {
-        what: {c: np.median([row[c] for row in rows if row["what"] == what]) for c in columns}
-        for what in dict.fromkeys(row["what"] for row in rows)
-    }
-    pyod, same, own = (median[what] for what in ("PyOD AutoEncoder", "MemAE, same batch", "MemAE, own default"))
-    print(f"\nfit at the same batch size:    {pyod['fit_seconds'] / same['fit_seconds']:.2f} times as fast")
-    print(f"rows trained per second:       {own['rows_trained_per_second'] / pyod['rows_trained_per_second']:.1f} times")
-    print(f"rows scored per second:        {own['rows_scored_per_second'] / pyod['rows_scored_per_second']:.1f} times")
-    print(f"one fit of 300 x 6, 5 epochs:  {median['MemAE, 300 x 6']['fit_seconds']:.3f} s")
-    report.save(rows, args.out, "speed")
-
-
-def measure(args):
-    """One row per detector and repeat; detectors take turns, so that a drifting machine drifts for all."""
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(args.rows, args.columns)) @ rng.normal(size=(args.columns, args.columns))
-    small = rng.normal(size=(300, 6))
-    memae = {"widths": WIDTHS, "max_epochs": args.epochs, "validation_fraction": 0.0, "ensemble_size": 1, "random_state": 0}
-    autoencoder = {"hidden_neuron_list": list(WIDTHS), "epoch_num": args.epochs, "batch_size": PYOD_BATCH, "verbose": 0}
-    contenders = {
-        "PyOD AutoEncoder": (X, args.epochs, lambda: AutoEncoder(**autoencoder)),
-        "MemAE, same batch": (X, args.epochs, lambda: MemAEDetector(**memae, batch_size=PYOD_BATCH)),
-        "MemAE, own default": (X, args.epochs, lambda: MemAEDetector(**memae)),
-        "MemAE, 300 x 6": (small, 5, lambda: MemAEDetector(max_epochs=5, random_state=0)),
-    }
-    for _, _, make in contenders.values():
-        make().fit(small)  # what is loaded at first use is not what is measured
+    """Measure each figure, print a table, write JSON."""
+    if args.here:
+        rows = [row for name in args.figures for row in FIGURES[name][0](args)]
+        Path(args.here).write_text(json.dumps(rows))
+        return
     rows = []
-    for _ in range(args.repeats):
-        for what, (data, epochs, make) in contenders.items():
-            detector = make()
-            start = perf_counter()
-            detector.fit(data)
-            fitted = perf_counter()
-            detector.decision_function(data)
-            seconds, score_seconds = fitted - start, perf_counter() - fitted
-            rows.append(
-                {
-                    "what": what,
-                    "fit_seconds": seconds,
-                    "rows_trained_per_second": len(data) * epochs / seconds,
-                    "rows_scored_per_second": len(data) / score_seconds,
-                }
-            )
-    return rows
+    for name in args.figures:
+        for threads in FIGURES[name][1]:
+            rows += [{"figure": name, "threads": threads, "device": args.device, **row} for row in _apart(name, threads, args)]
+            report.save(rows, args.out, "speed")
+    print(report.align(lines(rows)))
+
+
+def _apart(name, threads, args):
+    """Rows of one figure, from a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "rows.json"
+        command = [sys.executable, "-m", "skmemae.benchmark", "speed", "--figures", name, "--here", str(file)]
+        command += ["--repeats", str(args.repeats), "--device", args.device, "--out", args.out]
+        subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": str(threads)})
+        return json.loads(file.read_text())
+
+
+def lines(rows):
+    """Cells of the table."""
+    cells = [[row["what"], str(row["threads"]), f"{row['value']:.4g} {row['unit']}", row["goal"]] for row in rows]
+    return [["what", "threads", "value", "goal"], *cells]

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from tqdm.auto import tqdm
 
 from skmemae.engine.batches import Batches
@@ -154,14 +155,14 @@ class SquaredError(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, reconstruction, x):
-        residual = reconstruction - x
-        ctx.save_for_backward(residual)
-        flat = residual.flatten()
+        ctx.residual = reconstruction - x
+        flat = ctx.residual.flatten()
         return torch.dot(flat, flat)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad):
-        return ctx.saved_tensors[0] * (2 * grad), None
+        return ctx.residual.mul_(2 * grad), None
 
 
 def _hold_out(batches, rows, s: Settings, generator, group) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ from torch.autograd.function import once_differentiable
 
 _TINY = 1e-12
 _JUST_BELOW = 1 - 1e-6
+_NUMBERS = 2**18  # weights that a cache of the CPU holds with what is made of them
 
 
 class Retrieval(NamedTuple):
@@ -18,68 +19,130 @@ class Retrieval(NamedTuple):
     mass: Tensor | None  # (N,), the weights summed over the queries, the mean over the heads; None outside training
 
 
-class SparseSoftmax(torch.autograd.Function):
-    """Softmax, hard shrinkage and renormalisation in one step, and the entropy of the result (equations 4, 7 and 9).
+def shrunk_softmax(logits: Tensor, threshold: float, keep_best: bool) -> tuple[Tensor, Tensor]:
+    """Softmax, hard shrinkage and renormalisation in one (equations 4, 6 and 7).
 
     The paper shrinks by a relu quotient, ``max(w - t, 0) * w / (|w - t| + eps)``. Its value is the mask ``w * (w > t)``, but
-    its gradient explodes next to the threshold. With the mask, renormalised weights are the softmax of the kept logits alone,
-    so the gradients are those of a softmax: ``w * (g - <g, w>)``, and ``-w * (logit - <logit, w>)`` for the entropy.
-    """
+    its gradient explodes next to the threshold. With the mask, renormalised weights are the softmax of the kept logits alone.
 
-    @staticmethod
-    def forward(ctx, logits, threshold, keep_best, with_entropy):
-        """(..., N) logits to (..., N) weights and their (...) entropy, or None for the latter."""
-        weights = torch.softmax(logits, dim=-1)
-        best = weights.amax(dim=-1, keepdim=True)
-        kept = 1.0
-        if threshold > _TINY:
-            # A row whose best weight misses the threshold is cut right below its best weight instead. In units of the cut all
-            # rows have the same threshold, for which torch has a fast function.
-            cut = (best * _JUST_BELOW).clamp_max_(threshold) if keep_best else threshold
-            weights /= cut
-            nn.functional.threshold(weights, 1.0, 0.0, inplace=True)
-            total = weights.sum(dim=-1, keepdim=True).clamp_min_(_TINY)
-            weights /= total
-            kept = total * cut
-        ctx.save_for_backward(logits, weights)
-        if not with_entropy:
-            return weights, None
-        # log of the kept logits' exponential sum, less the mean logit; 0 for a row of zeros.
-        log_sum = logits.amax(dim=-1) - torch.log(best / kept).squeeze(-1)
-        entropy = log_sum - torch.linalg.vecdot(weights, logits)
-        if not keep_best:
-            entropy *= weights.amax(dim=-1) > 0
-        return weights, entropy.clamp_min_(0)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, weights_grad, entropy_grad):
-        """Gradient of the logits."""
-        logits, weights = ctx.saved_tensors
-        if entropy_grad is None:
-            weighted = weights_grad * weights
-        else:
-            weighted = torch.addcmul(weights_grad, logits, entropy_grad.unsqueeze(-1), value=-1).mul_(weights)
-        return weighted.addcmul_(weights, weighted.sum(dim=-1, keepdim=True), value=-1), None, None, None
-
-
-def unit(vectors: Tensor) -> Tensor:
-    """Vectors scaled to length one; a zero vector stays zero, with a finite gradient."""
-    return vectors * (vectors.square().sum(dim=-1, keepdim=True) + _TINY).rsqrt()
-
-
-def retrieve(query, keys, values, threshold, keep_best, training):
-    """Address and read out: (heads, rows, c) queries, (heads, N, c) keys and values.
+    Parameters
+    ----------
+    logits : Tensor of shape (..., N)
+    threshold : float
+        Lambda: the weight that an item must exceed to be kept.
+    keep_best : bool
+        Whether a row whose weights all miss the threshold keeps its best one, or becomes zero.
 
     Returns
     -------
-    read_out : Tensor of shape (heads, rows, c)
-    entropy : Tensor of shape (heads, rows), or None outside training
-    mass : Tensor of shape (N,), without gradient, or None outside training
+    weights : Tensor of shape (..., N)
+    log_sum : Tensor of shape (...,)
+        Logarithm of the sum of the kept logits' exponentials; -inf for a row of zeros.
     """
-    weights, entropy = SparseSoftmax.apply(query @ keys.mT, threshold, keep_best, training)
-    mass = weights.detach().sum(dim=1).mean(dim=0) if training else None
-    return weights @ values, entropy, mass
+    best = logits.amax(dim=-1, keepdim=True)
+    weights = (logits - best).exp_()
+    total = weights.sum(dim=-1, keepdim=True)
+    scale = 1.0
+    if threshold > _TINY:
+        # The best weight is one here. In units of the cut all rows have one threshold, for which torch has a fast function.
+        scale = total * threshold
+        if keep_best:
+            scale.clamp_max_(_JUST_BELOW)
+        weights /= scale
+        nn.functional.threshold(weights, 1.0, 0.0, inplace=True)
+        total = weights.sum(dim=-1, keepdim=True)
+    weights /= total.clamp_min(_TINY)
+    return weights, (best + torch.log(total * scale)).squeeze(-1)
+
+
+class Retrieve(torch.autograd.Function):
+    """Address and read out in one step, with the gradients in closed form.
+
+    With ``g`` the gradient of the weights, that of the logits is ``w * (g - <g, w>)``, and that of the entropy
+    ``-w * (logit - <logit, w>)``. Queries go through block by block: all of them at once would take memory that is slower than
+    the arithmetic.
+    """
+
+    @staticmethod
+    def forward(ctx, query, keys, values, threshold, keep_best, training):
+        """(heads, rows, c) queries, (heads, N, c) keys and values.
+
+        Returns
+        -------
+        read_out : Tensor of shape (heads, rows, c)
+        entropy : Tensor of shape (heads, rows), or None outside training
+        mass : Tensor of shape (N,), without gradient, or None outside training
+        """
+        needs_grad, mass = any(ctx.needs_input_grad), 0.0
+        read_outs, entropies, ctx.addressed = [], [], []
+        for part in _blocks(query, keys):
+            logits = part @ keys.mT
+            weights, log_sum = shrunk_softmax(logits, threshold, keep_best)
+            read_outs.append(weights @ values)
+            if training:
+                # A row of zeros has the entropy 0.
+                entropies.append((log_sum - torch.linalg.vecdot(weights, logits)).clamp_min_(0))
+                mass = mass + weights.sum(dim=1)
+            if needs_grad:
+                ctx.addressed.append((logits, weights))
+        if needs_grad:
+            ctx.save_for_backward(query, keys, values)
+        if not training:
+            return _joined(read_outs), None, None
+        mass = mass.mean(dim=0)
+        ctx.mark_non_differentiable(mass)
+        return _joined(read_outs), _joined(entropies), mass
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, read_out_grad, entropy_grad, _):
+        """Gradients of queries, keys and values."""
+        query, keys, values = ctx.saved_tensors
+        query_grads, keys_grad, values_grad, start = [], 0.0, 0.0, 0
+        for logits, weights in ctx.addressed:
+            block = slice(start, start + logits.shape[1])
+            start = block.stop
+            grad = read_out_grad[:, block] @ values.mT
+            if entropy_grad is not None:
+                grad.addcmul_(logits, entropy_grad[:, block].unsqueeze(-1), value=-1)
+            grad.mul_(weights)
+            grad.addcmul_(weights, grad.sum(dim=-1, keepdim=True), value=-1)
+            query_grads.append(grad @ keys)
+            keys_grad = keys_grad + grad.mT @ query[:, block]
+            values_grad = values_grad + weights.mT @ read_out_grad[:, block]
+        return _joined(query_grads), keys_grad, values_grad, None, None, None
+
+
+def _blocks(query, keys):
+    """Queries whose weights stay in a cache; on other devices than the CPU all at once."""
+    if torch.compiler.is_compiling() or query.device.type != "cpu":
+        return (query,)
+    return query.split(max(1, _NUMBERS // (len(keys) * keys.shape[1])), dim=1)
+
+
+def _joined(blocks):
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
+
+
+class Direction(torch.autograd.Function):
+    """Vectors scaled to one length; a zero vector stays zero, with a finite gradient."""
+
+    @staticmethod
+    def forward(ctx, vectors, length):
+        """(..., C) vectors."""
+        factor = (vectors.square().sum(dim=-1, keepdim=True) + _TINY).rsqrt_().mul_(length)
+        scaled = vectors * factor
+        ctx.length = length
+        ctx.save_for_backward(scaled, factor)
+        return scaled
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        """Gradient of the vectors: what is left of it across their direction."""
+        scaled, factor = ctx.saved_tensors
+        along = torch.linalg.vecdot(grad, scaled).unsqueeze(-1) / ctx.length**2
+        return (grad - scaled * along).mul_(factor), None
 
 
 class Memory(nn.Module):
@@ -151,7 +214,7 @@ class Memory(nn.Module):
         dtype = torch.promote_types(query.dtype, torch.float32)
         query, items = self.parts(query.to(dtype)), self.parts(self.items.to(dtype))
         if self.similarity == "cosine":
-            query, items = unit(query), unit(items)
+            return Direction.apply(query, 1 / self.temperature), Direction.apply(items, 1.0)
         return query / self.temperature, items
 
     def logits(self, query: Tensor) -> Tensor:
@@ -163,7 +226,7 @@ class Memory(nn.Module):
     def weights(self, query: Tensor) -> Tensor:
         """The mean over the heads, every row sums to 1: (batch, C, \\*positions) -> (batch, \\*positions, N)."""
         query = query.movedim(1, -1)
-        weights, _ = SparseSoftmax.apply(self.logits(query), self.threshold, self.keep_best, False)
+        weights, _ = shrunk_softmax(self.logits(query), self.threshold, self.keep_best)
         return weights.mean(dim=0).unflatten(0, query.shape[:-1])
 
     def best_weights(self, query: Tensor) -> Tensor:
@@ -175,9 +238,8 @@ class Memory(nn.Module):
         query = query.movedim(1, -1)
         with torch.autocast(query.device.type, enabled=False):
             keys, items = self.keys(query)
-            read_out, entropy, mass = retrieve(
-                keys, items, self.parts(self.items), self.threshold, self.keep_best, self.training
-            )
+            found = Retrieve.apply(keys, items, self.parts(self.items), self.threshold, self.keep_best, self.training)
+        read_out, entropy, mass = found
         read_out = read_out.transpose(0, 1).reshape(query.shape).movedim(-1, 1)
         return Retrieval(read_out, None if entropy is None else entropy.mean(dim=0).unflatten(0, query.shape[:-1]), mass)
 

@@ -1,0 +1,157 @@
+"""What ``fit`` costs beside the shortest loop, a step beside the paper's equations as printed, and the memory's share of it."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from skmemae import MemAEDetector, presets
+from skmemae.benchmark.figures import in_turns, row
+from skmemae.engine.optimiser import Adam
+from skmemae.engine.training import objective
+from skmemae.network import MemAE
+
+ALPHA = 2e-4
+_KDDCUP99 = {**presets.paper("kddcup99"), "batch_size": 1024, "max_epochs": 20}
+# Parameters, shape of X: the paper's layers on tables and images, the defaults on small clips.
+FITS = {
+    "table 200,000 x 120, 120-60-30-10-3": (_KDDCUP99, (200_000, 120)),
+    "images 2,000 x 28 x 28, MNIST preset": ({**presets.paper("mnist"), "max_epochs": 20}, (2_000, 28, 28)),
+    "clips 160 x 8 x 32 x 32": ({"batch_size": 8, "max_epochs": 20, "ensemble_size": 1}, (160, 1, 8, 32, 32)),
+}
+STEPS = {
+    "images 28 x 28, MNIST preset": (presets.paper("mnist"), (64, 28, 28)),
+    "images 28 x 28, defaults": ({}, (128, 28, 28)),
+    "clips 16 x 64 x 64, paper's preset": (presets.paper("video"), (2, 1, 16, 64, 64)),
+    "clips 9 x 60 x 90, small_video": (presets.small_video(), (8, 1, 9, 60, 90)),
+    "clips 8 x 32 x 32, defaults": ({}, (8, 1, 8, 32, 32)),
+}
+
+
+def overhead(args):
+    """Seconds of ``fit`` over those of the bare loop, which neither looks at X nor scores it."""
+    rows = []
+    for what, (params, shape) in FITS.items():
+        X = _noise(shape)
+        detector = MemAEDetector(**params, validation_fraction=0.0, random_state=0, device=args.device)
+        network = _network(detector, X)
+        there = torch.from_numpy(X.reshape(-1, *detector.sample_shape_)).to(args.device)
+        settings = detector.get_params()
+
+        def loop(network=network, there=there, s=settings):
+            bare_loop(network, there, s["batch_size"], s["max_epochs"], s["learning_rate"])
+
+        ours, bare = in_turns(args.repeats, lambda detector=detector, X=X: detector.fit(X), loop)
+        rows.append(row(f"fit over the bare loop: {what}", ours / bare, "times", "<= 1.10", seconds=ours, reference=bare))
+    return rows
+
+
+def bare_loop(network, X, batch_size, epochs, learning_rate):
+    """The shortest loop that trains the same network in the same phases with the same optimiser."""
+    alone = MemAE(network.encoder, network.decoder)
+    optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate, fused=True)
+    network.train()
+    for epoch in range(epochs):
+        model = alone if epoch < epochs // 10 else network
+        for rows in torch.randperm(len(X), device=X.device).split(batch_size):
+            x = X[rows]
+            output = model(x)
+            loss = nn.functional.mse_loss(output.reconstruction, x, reduction="sum") / len(x)
+            if output.entropy is not None:
+                loss = loss + ALPHA * output.entropy.mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+
+
+def transcription(args):
+    """Steps of the paper's KDDCUP99 network at batch 1024 beside a transcription of the equations in separate operations."""
+    X = torch.from_numpy(_noise((20_480, 120))).to(args.device)
+    network = _network(MemAEDetector(**_KDDCUP99, device=args.device), X[:2000].cpu().numpy()).train()
+    optimiser = Adam(network)
+    printed = Transcription().to(args.device)
+    printed_optimiser = torch.optim.Adam(printed.parameters())
+
+    def ours():
+        for rows in torch.randperm(len(X), device=X.device).split(1024):
+            x = X[rows]
+            objective(network(x), x, ALPHA, 0.0).backward()
+            optimiser.step(1e-4)
+
+    def theirs():
+        for rows in torch.randperm(len(X), device=X.device).split(1024):
+            x = X[rows]
+            reconstruction, weights = printed(x)
+            entropy = (-weights * torch.log(weights + 1e-12)).sum(dim=1)
+            loss = ((x - reconstruction) ** 2).sum(dim=1).mean() + ALPHA * entropy.mean()
+            printed_optimiser.zero_grad()
+            loss.backward()
+            printed_optimiser.step()
+
+    mine, printed_seconds = in_turns(args.repeats * 3, lambda: [ours() for _ in range(5)], lambda: [theirs() for _ in range(5)])
+    what = "training steps a second over the printed equations': 120-60-30-10-3, batch 1024"
+    return [row(what, printed_seconds / mine, "times", ">= 2", seconds=mine, reference=printed_seconds)]
+
+
+class Transcription(nn.Module):
+    """Equations 3 to 7 as printed, with tanh as in section 4.3."""
+
+    def __init__(self, sizes=(120, 60, 30, 10, 3), n_items=50):
+        super().__init__()
+
+        def stack(sizes):
+            layers = [layer for pair in zip(sizes, sizes[1:], strict=False) for layer in (nn.Linear(*pair), nn.Tanh())]
+            return layers
+
+        self.encoder = nn.Sequential(*stack(sizes))
+        self.decoder = nn.Sequential(*stack(sizes[::-1])[:-1])
+        self.items = nn.Parameter(torch.randn(n_items, sizes[-1]))
+
+    def forward(self, x):
+        query = nn.functional.normalize(self.encoder(x), dim=1)
+        weights = torch.softmax(query @ nn.functional.normalize(self.items, dim=1).T, dim=1)
+        threshold = 1 / len(self.items)
+        shrunk = torch.relu(weights - threshold) * weights / ((weights - threshold).abs() + 1e-12)
+        weights = nn.functional.normalize(shrunk, p=1, dim=1)
+        return self.decoder(weights @ self.items), weights
+
+
+def memory_share(args):
+    """Seconds of the memory, forward and backward, over those of a whole training step."""
+    rows = []
+    for what, (params, shape) in STEPS.items():
+        X = _noise(shape)
+        detector = MemAEDetector(**{"ensemble_size": 1, **params, "memory_size": _size(params)}, device=args.device)
+        network = _network(detector, np.concatenate([X] * 2)).train()
+        optimiser = Adam(network)
+        x = torch.from_numpy(X.reshape(-1, *detector.sample_shape_)).to(args.device)
+        query = network.queries(network.encoder(x)).detach().requires_grad_()
+        grad = torch.randn_like(query)
+
+        def step(network=network, x=x, optimiser=optimiser):
+            objective(network(x), x, ALPHA, 0.0).backward()
+            optimiser.step(1e-4)
+
+        def memory(network=network, query=query, grad=grad):
+            found = network.memory(query)
+            torch.autograd.backward([found.read_out, found.entropy], [grad, torch.ones_like(found.entropy)])
+
+        whole, part = in_turns(
+            args.repeats * 3, lambda step=step: [step() for _ in range(5)], lambda: [memory() for _ in range(5)]
+        )
+        rows.append(row(f"memory's share of a step: {what}", part / whole, "of 1", "<= 0.05", seconds=part, reference=whole))
+    return rows
+
+
+def _size(params):
+    """Of the memory, as many samples would make the default."""
+    return params.get("memory_size", 500 if "memory_unit" not in params else 1000)
+
+
+def _noise(shape):
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def _network(detector, X):
+    """A network as the detector makes it for X."""
+    detector.set_params(max_epochs=1).fit(X[: min(len(X), 2048)])
+    return detector.model_[0]
