@@ -11,7 +11,7 @@ from skmemae.contracts import DualContractDetector, unchanged_on_error
 from skmemae.engine import scoring
 from skmemae.engine.batches import Batches
 from skmemae.engine.group import fingerprint, joined
-from skmemae.engine.runtime import resolve_device
+from skmemae.engine.runtime import place, resolve_device
 from skmemae.engine.samples import Layout, plan_layout, thin_repeats
 from skmemae.engine.scaling import Scaling, learn_scaling
 from skmemae.engine.sources import RowSource, as_source
@@ -261,7 +261,7 @@ class MemAEDetector(DualContractDetector):
         scaling = group.once(learn_scaling, X, layout, defaults.scaling(self.scaling, layout), chosen)
         spec = defaults.network_spec(self.get_params(deep=False), layout, len(rows))
         members = defaults.ensemble_size(self.ensemble_size, layout)
-        networks = build_members(members, **spec, generator=generator).to(device)
+        networks = place(build_members(members, **spec, generator=generator), device)
         batches = Batches(X, layout, scaling, device)
         history = train_members(networks, batches, self._settings(len(rows), layout), generator, rows, group)
         found = scoring.training_scores(networks, batches, kind, rows, group)
@@ -412,5 +412,5 @@ class MemAEDetector(DualContractDetector):
             device = torch.device("cpu")
         networks = build_members(len(self._score[1]), **self._network)
         networks.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in state["model_"].items()})
-        self.model_ = networks.to(device).eval()
+        self.model_ = place(networks, device).eval()
         self.device_ = str(device)

@@ -1,9 +1,13 @@
 """Batches and chunks."""
 
+import gc
+import threading
+
 import numpy as np
 import pytest
 import torch
 
+from skmemae.engine import batches as module
 from skmemae.engine.batches import Batches
 from skmemae.engine.samples import plan_layout
 from skmemae.engine.scaling import Scaling, learn_scaling
@@ -46,3 +50,63 @@ def test_chunks_have_one_shape_and_cover_every_row_once(n, size):
         assert len(chunk) == size and (chunk[count:] == 0).all()
         seen.append(chunk[:count, 0])
     assert torch.equal(torch.cat(seen), torch.arange(n, dtype=torch.float32))
+
+
+def small_pools(monkeypatch, n_bytes):
+    monkeypatch.setattr(module, "_POOL_BYTES", n_bytes)
+    monkeypatch.setattr(module, "_RUNS", 4)
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_few_rows_have_one_order_wherever_they_lie(rng, resident):
+    X = rng.normal(size=(50, 3))
+    batches = Batches(X, plan_layout((3,)), learn_scaling(X, plan_layout((3,)), None), CPU, resident=resident)
+    rows = torch.arange(5, 50)
+    order = batches.shuffled(rows, 8, torch.Generator().manual_seed(0))
+    assert torch.equal(order, rows[torch.randperm(45, generator=torch.Generator().manual_seed(0))])
+
+
+def test_many_rows_are_shuffled_in_pools_of_runs_and_none_is_lost(rng, monkeypatch):
+    small_pools(monkeypatch, 12 * 64)
+    X = rng.normal(size=(1000, 3))
+    batches = Batches(X, plan_layout((3,)), learn_scaling(X, plan_layout((3,)), None), CPU, resident=False)
+    rows = torch.randperm(1000)[:900]  # in any order, some left out
+    orders = [batches.shuffled(rows, 16, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
+    assert torch.equal(orders[0].sort().values, rows.sort().values)
+    assert torch.equal(orders[0], orders[1]) and not torch.equal(orders[0], orders[2])
+    pool = orders[0][:64]
+    assert len(torch.unique(pool // 16)) < 10  # a few runs of neighbours, from all over X, in random order
+    assert pool.float().std() > 100 and (pool.diff() == 1).sum() < 10
+
+
+@pytest.mark.parametrize("resident", [True, False])
+@pytest.mark.parametrize("n_bytes", [1, 12 * 64, 2**20])
+def test_a_stream_gives_the_rows_of_each_step(rng, monkeypatch, resident, n_bytes):
+    small_pools(monkeypatch, n_bytes)
+    X = rng.normal(size=(100, 3))
+    batches = Batches(X, plan_layout((3,)), learn_scaling(X, plan_layout((3,)), "standard"), CPU, resident=resident)
+    steps = list(torch.randperm(100).split(16))
+    for x, rows in zip(batches.stream(steps), steps, strict=True):
+        torch.testing.assert_close(x, batches.take(rows))
+
+
+def test_reading_ahead_passes_errors_on_and_leaves_no_thread(rng):
+    X = rng.normal(size=(20, 3))
+    batches = Batches(X, plan_layout((3,)), learn_scaling(X, plan_layout((3,)), None), CPU, resident=False)
+    with pytest.raises(IndexError):
+        list(batches.stream([torch.tensor([3, 99])]))
+    before = threading.active_count()
+    next(iter(batches.stream([torch.arange(5), torch.arange(5, 9)])))
+    gc.collect()
+    assert threading.active_count() <= before
+
+
+def test_what_is_held_comes_in_parts_and_bytes_stay_bytes(rng):
+    X = rng.integers(0, 256, size=(50, 6, 7)).astype(np.uint8)
+    layout = plan_layout(X.shape[1:])
+    for resident in (True, False):
+        batches = Batches(X, layout, learn_scaling(X, layout, "standard"), CPU, resident=resident)
+        rows = torch.tensor([40, 3, 3, 12, 49])
+        held = batches.hold(rows)
+        assert held.dtype == torch.uint8 and batches.most_held > 10**6
+        torch.testing.assert_close(torch.cat(list(batches.parts(held, 2))), batches.take(rows))

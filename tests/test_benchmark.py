@@ -40,15 +40,6 @@ def test_the_overview_prints_ranks_and_writes(tmp_path, capsys, monkeypatch):
     assert (tmp_path / "overview.png").stat().st_size > 10_000
 
 
-def test_speed_prints_ratios_and_leaves_the_threads_alone(tmp_path, capsys):
-    import torch
-
-    threads = torch.get_num_threads()
-    main(["speed", "--rows", "300", "--columns", "4", "--epochs", "1", "--repeats", "1", "--out", str(tmp_path)])
-    assert "times as fast" in capsys.readouterr().out and torch.get_num_threads() == threads
-    assert len(json.loads((tmp_path / "speed.json").read_text())["rows"]) == 4
-
-
 @pytest.mark.parametrize("name", list(make_detectors(0)))
 def test_every_detector_of_the_tables_runs(name):
     digits = load_digits()

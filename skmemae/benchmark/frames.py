@@ -8,16 +8,15 @@ of the file.
 """
 
 import tempfile
-import threading
-from contextlib import contextmanager
 from pathlib import Path
-from time import perf_counter, sleep
+from time import perf_counter
 
 import numpy as np
 import torch
 
 from skmemae import MemAEDetector, presets
 from skmemae.benchmark import report
+from skmemae.benchmark.figures.streaming import anonymous_memory
 from skmemae.benchmark.video import LENGTH
 from skmemae.video import ClipWindows, OnlineNormality
 
@@ -111,30 +110,3 @@ def streaming(file, n_frames):
         "fit_seconds": fitted - start,
         "score_seconds": perf_counter() - fitted,
     }
-
-
-@contextmanager
-def anonymous_memory():
-    """Bytes that the process holds for itself, pages of files left out, a hundred times a second; NaN where not known."""
-    held, done = [], threading.Event()
-
-    def watch():
-        while not done.is_set():
-            held.append(_anonymous_bytes())
-            sleep(0.01)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield held
-    finally:
-        done.set()
-        watcher.join()
-
-
-def _anonymous_bytes():
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return float("nan")
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon")), float("nan"))

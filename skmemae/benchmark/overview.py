@@ -71,10 +71,7 @@ def make_detectors(seed):
 
 def draw(kept, shown, out):
     """ROC curves by data set, and the digits found most abnormal with what the memory made of them."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    plt = report.pyplot()
     from sklearn.metrics import RocCurveDisplay
 
     from skmemae.display import ReconstructionDisplay

@@ -120,10 +120,7 @@ def chosen(names, known):
 
 def draw(rows, value, path):
     """A number by detector: a dot for each task or seed of a data set, or for each data set where these are many."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    plt = pyplot()
 
     sets = grouped(rows, "data")
     panels = sets if len(sets) <= _MOST_PANELS else {f"{len(sets)} data sets": rows}
@@ -141,6 +138,16 @@ def draw(rows, value, path):
         axis.grid(axis="x", alpha=0.3)
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def pyplot():
+    """Where pictures are drawn without a screen."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    return plt
 
 
 def save(rows, out, name):

@@ -1,7 +1,7 @@
-"""Speed and scale: ``fit`` beside a bare loop and PyOD, long data, growth with rows, several processes, and a GPU if there is one.
+"""Speed and scale: ``fit`` beside a bare loop and PyOD, long data, growth with rows, several processes.
 
-Each figure runs in a process of its own, which has the number of threads that its line says. Seconds are medians of repeats taken
-in turns, and a ratio is of medians of one run. Goals are what the figure is meant to reach, met or not.
+Each figure runs in a process of its own with the number of threads that its line says. Seconds are medians of repeats taken in
+turns, and a ratio is of medians of one run. Goals are what the figure is meant to reach, met or not.
 """
 
 import argparse
@@ -13,20 +13,41 @@ import tempfile
 from pathlib import Path
 
 from skmemae.benchmark import report
-from skmemae.benchmark.figures import training
+from skmemae.benchmark.figures import device, growth, processes, scoring, streaming, training
 
 # Name: function, numbers of threads it is measured with.
 FIGURES = {
     "overhead": (training.overhead, (1, 2)),
     "transcription": (training.transcription, (1, 2)),
     "memory-share": (training.memory_share, (1, 2)),
+    "pyod": (scoring.beside_pyod, (1, 2)),
+    "one-row": (scoring.one_row, (1,)),
+    "streaming": (streaming.streaming, (2,)),
+    "growth": (growth.growth, (2,)),
+    "grid-search": (processes.grid_search, (1,)),
+    "import": (processes.import_time, (1,)),
+    "ranks": (processes.ranks, (1,)),
+}
+# Those that say something on a GPU alone: --device cuda.
+ON_A_GPU = {
+    "addressing": (device.addressing, (1,)),
+    "gpu-table": (device.training_table, (1,)),
+    "gpu-video": (device.training_video, (1,)),
+    "gpu-agreement": (device.agreement, (1,)),
 }
 
 
 def add_arguments(parser):
     """Options of the protocol."""
-    parser.add_argument("--figures", nargs="+", choices=list(FIGURES), default=list(FIGURES), metavar="NAME", help="only these")
+    known = [*FIGURES, *ON_A_GPU]
+    parser.add_argument("--figures", nargs="+", choices=known, metavar="NAME", help=f"only these of {', '.join(known)}")
     parser.add_argument("--repeats", type=int, default=3, metavar="R", help="repeats of each figure (default: %(default)s)")
+    parser.add_argument(
+        "--gib", type=float, default=20, metavar="G", help="size of the table on the disk (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rows", type=float, default=1e7, metavar="N", help="rows that growth goes up to (default: %(default)g)"
+    )
     parser.add_argument("--device", default="cpu", help="where networks run (default: %(default)s)")
     parser.add_argument("--out", default="benchmark-results", metavar="DIR", help="where results go (default: %(default)s)")
     parser.add_argument("--here", metavar="FILE", help=argparse.SUPPRESS)  # one figure in this process, its rows to a file
@@ -34,13 +55,14 @@ def add_arguments(parser):
 
 def run(args):
     """Measure each figure, print a table, write JSON."""
+    figures = {**FIGURES, **ON_A_GPU}
     if args.here:
-        rows = [row for name in args.figures for row in FIGURES[name][0](args)]
+        rows = [row for name in args.figures for row in figures[name][0](args)]
         Path(args.here).write_text(json.dumps(rows))
         return
     rows = []
-    for name in args.figures:
-        for threads in FIGURES[name][1]:
+    for name in args.figures or (FIGURES if args.device == "cpu" else ON_A_GPU):
+        for threads in figures[name][1]:
             rows += [{"figure": name, "threads": threads, "device": args.device, **row} for row in _apart(name, threads, args)]
             report.save(rows, args.out, "speed")
     print(report.align(lines(rows)))
@@ -51,7 +73,8 @@ def _apart(name, threads, args):
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rows.json"
         command = [sys.executable, "-m", "skmemae.benchmark", "speed", "--figures", name, "--here", str(file)]
-        command += ["--repeats", str(args.repeats), "--device", args.device, "--out", args.out]
+        for option in ("repeats", "gib", "rows", "device", "out"):
+            command += [f"--{option}", str(getattr(args, option))]
         subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": str(threads)})
         return json.loads(file.read_text())
 

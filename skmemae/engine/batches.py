@@ -44,13 +44,13 @@ class Batches:
         # Scaling with a limit looks at values, which would make the device wait in every batch.
         self._raw = X.dtype == np.uint8 and not np.isfinite(scaling.limit)
         self._scaling_there = scaling.on(device) if self._raw else scaling
-        dtype = torch.uint8 if self._raw else torch.float32
-        self._sample_bytes = dtype.itemsize * math.prod(X.shape[1:])
+        self._dtype = torch.uint8 if self._raw else torch.float32
+        self._sample_bytes = self._dtype.itemsize * math.prod(X.shape[1:])
         self._resident = None
         if resident is None:
             resident = not isinstance(X, RowSource) and self._sample_bytes * X.shape[0] <= _RESIDENT_BYTES
         if resident:
-            self._resident = torch.empty(X.shape[0], *layout.sample_shape, dtype=dtype, device=device)
+            self._resident = torch.empty(X.shape[0], *layout.sample_shape, dtype=self._dtype, device=device)
             for start, block in numbered_blocks(X):
                 self._resident[start : start + len(block)] = self._to_tensor(block)
 
@@ -68,7 +68,12 @@ class Batches:
 
     def hold(self, rows: Tensor) -> Tensor:
         """The samples of the given rows, kept on the device to be gone through by :meth:`parts` again and again."""
-        return self._load(rows)
+        held = torch.empty(len(rows), *self.layout.sample_shape, dtype=self._dtype, device=self.device)
+        done = 0
+        for part in rows.split(self._pool_rows(1)):
+            held[done : done + len(part)] = self._load(part)
+            done += len(part)
+        return held
 
     def parts(self, held: Tensor, size: int):
         """Yield so many at a time of the samples that are held."""

@@ -4,6 +4,7 @@ import contextlib
 import warnings
 
 import torch
+from torch import nn
 
 
 def resolve_device(device: str, local_rank: int = 0) -> torch.device:
@@ -33,6 +34,26 @@ def resolve_device(device: str, local_rank: int = 0) -> torch.device:
     return resolved
 
 
+def place(networks: nn.ModuleList, device: torch.device) -> nn.ModuleList:
+    """Networks on a device; on CUDA with the channels of convolutions last, as its matrix units want them."""
+    networks.to(device)
+    if device.type == "cuda":
+        for layer in networks.modules():
+            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+                layer.to(memory_format=torch.channels_last)
+            elif isinstance(layer, nn.Conv3d | nn.ConvTranspose3d):
+                layer.to(memory_format=torch.channels_last_3d)
+    return networks
+
+
+def scoring_precision(device: torch.device):
+    """A context for scores: float32 through and through, where CUDA's convolutions would round their factors to ten bits."""
+    if device.type != "cuda":
+        return contextlib.nullcontext()
+    now = {name: getattr(torch.backends.cudnn, name) for name in ("enabled", "benchmark", "deterministic")}
+    return torch.backends.cudnn.flags(**now, allow_tf32=False)
+
+
 def training_precision(precision: str, device: torch.device):
     """A context for the forward pass in training.
 
@@ -60,6 +81,10 @@ class Pieces:
         self.least = least
         self.may_grow = may_grow
         self.count = 1
+
+    def size(self, batch_size: int) -> int:
+        """Samples of a piece of a batch, for which there is room."""
+        return max(1, batch_size // self.count)
 
     def apply(self, function, x, undo=lambda: None) -> list:
         """What the function gives for each piece of x; ``undo`` takes back what it did before memory ran out.

@@ -1,5 +1,6 @@
 """What samples are compared by: scaling statistics, learned in ``fit`` and applied to every batch."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from skmemae.engine.sources import numbered_blocks
 _BLANK = 0.2  # of the typical deviation of a sample, added to each sample's own
 _EXCESS = 50.0, 10.0  # excess kurtosis from which a tail is heavy, and from which it is where values span two decades
 _UNIT = 0.05  # quantile of the positive values that a logarithm counts in
-_TAIL_ROWS = 100_000  # rows that are enough to see a tail
+_TAIL_ROWS, _TAIL_NUMBERS = 100_000, 2**24  # rows that are enough to see a tail, and how many numbers are looked at at most
 
 
 class Scaling(NamedTuple):
@@ -175,10 +176,14 @@ def _heavy_tails(X, layout: Layout, rows) -> np.ndarray | None:
     The unit is a small one of the values that are not zero, so that amounts are told apart by how many times as large they are.
     """
     kept = np.arange(X.shape[0]) if rows is None else np.flatnonzero(rows)
-    some = np.array(X[kept[:: max(1, len(kept) // _TAIL_ROWS)]], dtype=np.float64).reshape(-1, *layout.sample_shape)
+    enough = max(1, min(_TAIL_ROWS, _TAIL_NUMBERS // math.prod(layout.sample_shape)))
+    some = np.array(X[kept[:: max(1, len(kept) // enough)]], dtype=np.float64).reshape(-1, *layout.sample_shape)
     unit = np.full(some.shape[1], np.inf)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        excess = (((some - some.mean(axis=0)) / some.std(axis=0)) ** 4).mean(axis=0) - 3
+        fourth = some - some.mean(axis=0)
+        fourth /= some.std(axis=0)
+        np.square(np.square(fourth, out=fourth), out=fourth)
+        excess = fourth.mean(axis=0) - 3
     for column in np.flatnonzero((some.min(axis=0) >= 0) & (excess > _EXCESS[1])):
         values = some[some[:, column] > 0, column]
         small = np.quantile(values, _UNIT)

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from skmemae.engine.batches import Batches
 from skmemae.engine.group import Group
-from skmemae.engine.runtime import Pieces
+from skmemae.engine.runtime import Pieces, scoring_precision
 from skmemae.engine.samples import Layout
 from skmemae.engine.scaling import Scaling
 from skmemae.network.memae import MemAE, Output
 
 _ROWS = 1024  # of vectors that are scored together
-_FEW = 16  # samples that are
+_FEW = 8  # samples that are
 _NUMBERS = 2**16  # of images and clips; more of them at once are no faster on a CPU, and cost a single one its padding
 _NUMBERS_ACCELERATED = 2**22
 _TYPICAL_ROWS = 2**14  # that tell a typical distance
@@ -115,11 +115,13 @@ def training_scores(networks, batches: Batches, kind: str, rows: Tensor, group: 
 @torch.inference_mode()
 def _typical_distances(networks, batches: Batches, rows: Tensor) -> tuple[float, ...]:
     """Median of each member's squared distance between query and read-out, over some of the rows that were trained on."""
-    score = Score("combined", ())
-    distances = []
+    score, pieces, distances = Score("combined", ()), Pieces(least=1), []
+
+    def terms(x):
+        return score.terms(x, [network(x) for network in networks], networks, batches.scaling)
+
     for part in rows[:: max(1, len(rows) // _TYPICAL_ROWS)].split(_ROWS):
-        x = batches.take(part)
-        distances.append(score.terms(x, [network(x) for network in networks], networks, batches.scaling)[..., 1].cpu())
+        distances += [found[..., 1].cpu() for found in pieces.apply(terms, batches.take(part))]
     return tuple(float(d) or 1.0 for d in np.median(torch.cat(distances), axis=0))
 
 
@@ -177,10 +179,12 @@ def _collect(networks, batches: Batches, function, start=0, stop=None) -> np.nda
     """
     stop = len(batches) if stop is None else stop
     for network in networks:
-        network.eval()
+        if network.training:
+            network.eval()
     pieces, found, done = Pieces(least=1), None, 0
     for x, count in batches.chunks(_chunk(batches, stop - start), start, stop):
-        parts = pieces.apply(lambda part: function(part, [network(part) for network in networks]), x)
+        with scoring_precision(batches.device):
+            parts = pieces.apply(lambda part: function(part, [network(part) for network in networks]), x)
         part = torch.cat(parts)[:count].cpu().numpy()
         if found is None:
             found = np.empty((stop - start, *part.shape[1:]), dtype=part.dtype)

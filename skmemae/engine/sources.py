@@ -46,11 +46,13 @@ class ChunkedRows(RowSource):
     Raises
     ------
     ValueError
-        If it has no rows, an unknown number of them, or holds no real numbers; when rows are read, if they are not finite.
+        If it has too few axes, an unknown number of rows, or no real numbers; when rows are read, if they are not finite.
     """
 
     def __init__(self, array):
-        if not array.shape or not all(size == int(size) for size in array.shape):  # of a dask array may be NaN
+        if len(array.shape) < 2:
+            raise ValueError(f"Expected 2D array, got {len(array.shape)}D array instead: X has shape {tuple(array.shape)}.")
+        if any(size != size for size in array.shape):  # dask's NaN
             raise ValueError(f"X has shape {tuple(array.shape)}; a known number of rows is needed.")
         self.shape = tuple(int(size) for size in array.shape)
         self.dtype = np.dtype(array.dtype)
@@ -69,9 +71,11 @@ class ChunkedRows(RowSource):
         rows = np.arange(len(self))[key]
         distinct, place = np.unique(rows, return_inverse=True)
         found = np.empty((len(distinct), *self.shape[1:]), dtype=self.dtype)
-        for part in np.split(np.arange(len(distinct)), np.flatnonzero(np.diff(distinct // self.chunk_rows)) + 1):
-            first, last = distinct[part[0]], distinct[part[-1]]
-            found[part] = self._read(first, last + 1)[distinct[part] - first]
+        ends = np.r_[np.flatnonzero(np.diff(distinct // self.chunk_rows)) + 1, len(distinct)]
+        for start, stop in zip(np.r_[0, ends], ends, strict=False):
+            if start < stop:
+                part = distinct[start:stop]
+                found[start:stop] = self._read(part[0], part[-1] + 1)[part - part[0]]
         return found[place.reshape(rows.shape)]
 
     def _read(self, start, stop, step=1):

@@ -108,7 +108,7 @@ def train(network: MemAE, batches: Batches, settings: Settings, generator, rows=
         if epoch in (0, epochs_alone):
             step = group.wrap(model)
         if epoch == epochs_alone and network.memory is not None:
-            fill_memory(network, batches, rows, s.batch_size, generator, group)
+            fill_memory(network, batches, rows, pieces.size(s.batch_size), generator, group)
         loss, mass = _train_epoch(step, batches, rows, s, optimiser, epoch, generator, group, pieces)
         loss_curve.append(loss)
         if not math.isfinite(loss):
@@ -118,9 +118,9 @@ def train(network: MemAE, batches: Batches, settings: Settings, generator, rows=
             )
         revive = model.memory is not None and epoch < epochs_of_care
         if revive:
-            revive_items(network, mass, batches, rows, s.batch_size, optimiser, generator, group)
+            revive_items(network, mass, batches, rows, pieces.size(s.batch_size), optimiser, generator, group)
         if held is not None:
-            validation_curve.append(held_out_error(model, batches, held, s.batch_size, group) / len(held_out))
+            validation_curve.append(held_out_error(model, batches, held, pieces.size(s.batch_size), group) / len(held_out))
         progress.epoch(loss, validation_curve)
         if held is not None and model is network and not revive:
             if validation_curve[-1] < best * (1 - s.tol):

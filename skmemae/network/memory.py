@@ -6,8 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from skmemae.network import fused
+
 _TINY = 1e-12
 _JUST_BELOW = 1 - 1e-6
+_MANY_NUMBERS = 2**26  # weights that a GPU had better not write to its memory
 _NUMBERS = 2**18  # weights that a cache of the CPU holds with what is made of them
 
 
@@ -28,6 +31,7 @@ def shrunk_softmax(logits: Tensor, threshold: float, keep_best: bool) -> tuple[T
     Parameters
     ----------
     logits : Tensor of shape (..., N)
+        Overwritten by their differences from the best of their row, for which all that follows is the same.
     threshold : float
         Lambda: the weight that an item must exceed to be kept.
     keep_best : bool
@@ -37,10 +41,9 @@ def shrunk_softmax(logits: Tensor, threshold: float, keep_best: bool) -> tuple[T
     -------
     weights : Tensor of shape (..., N)
     log_sum : Tensor of shape (...,)
-        Logarithm of the sum of the kept logits' exponentials; -inf for a row of zeros.
+        Logarithm of the sum of the kept differences' exponentials; -inf for a row of zeros.
     """
-    best = logits.amax(dim=-1, keepdim=True)
-    weights = (logits - best).exp_()
+    weights = logits.sub_(logits.amax(dim=-1, keepdim=True)).exp()
     total = weights.sum(dim=-1, keepdim=True)
     scale = 1.0
     if threshold > _TINY:
@@ -52,7 +55,7 @@ def shrunk_softmax(logits: Tensor, threshold: float, keep_best: bool) -> tuple[T
         nn.functional.threshold(weights, 1.0, 0.0, inplace=True)
         total = weights.sum(dim=-1, keepdim=True)
     weights /= total.clamp_min(_TINY)
-    return weights, (best + torch.log(total * scale)).squeeze(-1)
+    return weights, torch.log(total * scale).squeeze(-1)
 
 
 class Retrieve(torch.autograd.Function):
@@ -238,8 +241,9 @@ class Memory(nn.Module):
         query = query.movedim(1, -1)
         with torch.autocast(query.device.type, enabled=False):
             keys, items = self.keys(query)
-            found = Retrieve.apply(keys, items, self.parts(self.items), self.threshold, self.keep_best, self.training)
-        read_out, entropy, mass = found
+            given = keys, items, self.parts(self.items), self.threshold, self.keep_best, self.training
+            many = self.training and keys[..., 0].numel() * len(self.items) >= _MANY_NUMBERS and fused.available(keys)
+            read_out, entropy, mass = fused.retrieve(*given) if many else Retrieve.apply(*given)
         read_out = read_out.transpose(0, 1).reshape(query.shape).movedim(-1, 1)
         return Retrieval(read_out, None if entropy is None else entropy.mean(dim=0).unflatten(0, query.shape[:-1]), mass)
 

@@ -1,4 +1,4 @@
-"""What ``python -m skmemae.benchmark speed`` measures, a function for each figure; each gives rows as :func:`row` makes them."""
+"""What ``python -m skmemae.benchmark speed`` measures: a function for each figure, which gives rows that :func:`row` makes."""
 
 from statistics import median
 from time import perf_counter

@@ -1,7 +1,10 @@
 """What ``fit`` costs beside the shortest loop, a step beside the paper's equations as printed, and the memory's share of it."""
 
+from itertools import pairwise
+
 import numpy as np
 import torch
+from sklearn.base import clone
 from torch import nn
 
 from skmemae import MemAEDetector, presets
@@ -34,7 +37,7 @@ def overhead(args):
         X = _noise(shape)
         detector = MemAEDetector(**params, validation_fraction=0.0, random_state=0, device=args.device)
         network = _network(detector, X)
-        there = torch.from_numpy(X.reshape(-1, *detector.sample_shape_)).to(args.device)
+        there = _tensor(X, args.device)
         settings = detector.get_params()
 
         def loop(network=network, there=there, s=settings):
@@ -93,26 +96,37 @@ def transcription(args):
 
 
 class Transcription(nn.Module):
-    """Equations 3 to 7 as printed, with tanh as in section 4.3."""
+    """The network of section 4.3 for KDDCUP99, with tanh."""
 
     def __init__(self, sizes=(120, 60, 30, 10, 3), n_items=50):
         super().__init__()
 
         def stack(sizes):
-            layers = [layer for pair in zip(sizes, sizes[1:], strict=False) for layer in (nn.Linear(*pair), nn.Tanh())]
-            return layers
+            return [layer for pair in pairwise(sizes) for layer in (nn.Linear(*pair), nn.Tanh())]
 
         self.encoder = nn.Sequential(*stack(sizes))
         self.decoder = nn.Sequential(*stack(sizes[::-1])[:-1])
-        self.items = nn.Parameter(torch.randn(n_items, sizes[-1]))
+        self.memory = PrintedMemory(nn.Parameter(torch.randn(n_items, sizes[-1])))
 
     def forward(self, x):
-        query = nn.functional.normalize(self.encoder(x), dim=1)
+        read_out, weights = self.memory(self.encoder(x))
+        return self.decoder(read_out), weights
+
+
+class PrintedMemory(nn.Module):
+    """Equations 3 to 7 as printed, lambda at 1/N."""
+
+    def __init__(self, items):
+        super().__init__()
+        self.items = items
+
+    def forward(self, query):
+        query = nn.functional.normalize(query, dim=1)
         weights = torch.softmax(query @ nn.functional.normalize(self.items, dim=1).T, dim=1)
         threshold = 1 / len(self.items)
         shrunk = torch.relu(weights - threshold) * weights / ((weights - threshold).abs() + 1e-12)
         weights = nn.functional.normalize(shrunk, p=1, dim=1)
-        return self.decoder(weights @ self.items), weights
+        return weights @ self.items, weights
 
 
 def memory_share(args):
@@ -123,7 +137,7 @@ def memory_share(args):
         detector = MemAEDetector(**{"ensemble_size": 1, **params, "memory_size": _size(params)}, device=args.device)
         network = _network(detector, np.concatenate([X] * 2)).train()
         optimiser = Adam(network)
-        x = torch.from_numpy(X.reshape(-1, *detector.sample_shape_)).to(args.device)
+        x = _tensor(X, args.device)
         query = network.queries(network.encoder(x)).detach().requires_grad_()
         grad = torch.randn_like(query)
 
@@ -151,7 +165,11 @@ def _noise(shape):
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
+def _tensor(X, device):
+    """X as the network sees it, with an axis for the channels of images."""
+    return torch.from_numpy(X[:, None] if X.ndim == 3 else X).to(device)
+
+
 def _network(detector, X):
     """A network as the detector makes it for X."""
-    detector.set_params(max_epochs=1).fit(X[: min(len(X), 2048)])
-    return detector.model_[0]
+    return clone(detector).set_params(max_epochs=1).fit(X[:2048]).model_[0]

@@ -1,0 +1,153 @@
+"""What a GPU brings: the fused addressing, training of a table and of video, and whether scores are those of the CPU.
+
+On the CPU everything runs at a small size, so that the commands can be tried; the goals are those of a GPU.
+"""
+
+import numpy as np
+import torch
+from sklearn.base import clone
+
+from skmemae import MemAEDetector, presets
+from skmemae.benchmark.figures import in_turns, row, seconds
+from skmemae.benchmark.figures.training import ALPHA, PrintedMemory
+from skmemae.engine.optimiser import Adam
+from skmemae.engine.runtime import training_precision
+from skmemae.engine.training import objective
+from skmemae.network import fused
+from skmemae.network.memory import Retrieve
+
+
+def addressing(args):
+    """Forward and backward of 10^6 queries of width 256 to 2,000 items, fused and plain; both against float64."""
+    large = _is_gpu(args.device)
+    queries, n_items, width = (10**6, 2000, 256) if large else (500, 130, 32)
+    generator = torch.Generator(args.device).manual_seed(0)
+    keys, values = (torch.randn(1, n_items, width, device=args.device, generator=generator) for _ in range(2))
+    keys = torch.nn.functional.normalize(keys, dim=-1)
+    query = (
+        torch.nn.functional.normalize(torch.randn(1, queries, width, device=args.device, generator=generator), dim=-1) / 0.05
+    )
+    ways = {"plain": Retrieve.apply}
+    if fused.available(query):
+        ways["fused"] = fused.retrieve
+    size = f"addressing, {queries:,} queries of width {width}, {n_items:,} items"
+
+    def work(way, n=queries, dtype=torch.float32):
+        given = [x.to(dtype).detach().requires_grad_() for x in (query[:, :n], keys, values)]
+        read_out, entropy, _ = way(*given, 1 / n_items, True, True)
+        (read_out.square().sum() + entropy.sum()).backward()
+        _synchronise(args.device)
+        return [read_out, entropy, *[x.grad for x in given]]
+
+    took = dict(zip(ways, in_turns(args.repeats, *[lambda way=way: work(way) for way in ways.values()]), strict=True))
+    exact = work(Retrieve.apply, min(queries, 20_000), torch.float64)
+    rows = []
+    for name, way in ways.items():
+        pairs = zip(work(way, min(queries, 20_000)), exact, strict=True)
+        error = max(float((found - right).abs().max() / right.abs().max()) for found, right in pairs)
+        rows.append(row(f"{size}: {name}", 1000 * took[name], "ms", "", seconds=took[name]))
+        rows.append(row(f"{size}: {name}, largest error beside float64", error, "of the largest value", "< 1e-4"))
+    if "fused" in ways:
+        plain = took["plain"]
+        rows.append(
+            row(f"{size}: plain over fused", plain / took["fused"], "times", ">= 3", seconds=took["fused"], reference=plain)
+        )
+    if len(ways) == 2 and large:
+        peaks = {name: _peak_bytes(lambda way=way: work(way)) for name, way in ways.items()}
+        rows.append(row(f"{size}: memory of fused over plain", peaks["fused"] / peaks["plain"], "times", "<= 0.1"))
+    return rows
+
+
+def training_table(args):
+    """Rows of KDDCUP99's shape that a fit trains on in a second, and whether the device is waited for within an epoch."""
+    n, epochs = (2 * 10**6, 10) if _is_gpu(args.device) else (20_000, 2)
+    X = np.random.default_rng(0).normal(size=(n, 120)).astype(np.float32)
+    detector = MemAEDetector(**presets.paper("kddcup99"), validation_fraction=0.0, random_state=0, device=args.device)
+    detector.set_params(batch_size=1024, max_epochs=1).fit(X)
+    one = seconds(lambda: detector.fit(X))
+    many = seconds(lambda: detector.set_params(max_epochs=1 + epochs).fit(X))
+    return [
+        row("rows trained, 120-60-30-10-3, batch 1024", n * epochs / (many - one), "a second", ">= 1e7", seconds=many - one)
+    ]
+
+
+def training_video(args):
+    """Steps and scores of the paper's video preset beside the printed equations in float32."""
+    large = _is_gpu(args.device)
+    shape = (1, 16, 256, 256) if large else (1, 16, 32, 32)
+    batch, n = (14, 112) if large else (2, 4)
+    clips = np.random.default_rng(0).normal(size=(n, *shape)).astype(np.float32)
+    parameters = {**presets.paper("video"), "max_epochs": 1, "validation_fraction": 0.0, "random_state": 0}
+    detector = MemAEDetector(**parameters, device=args.device).set_params(batch_size=batch).fit(clips[:batch])
+    fast = detector.model_[0]
+    plain = clone(detector).fit(clips[:batch]).model_[0].to(memory_format=torch.contiguous_format)
+    plain.memory = PrintedMemory(plain.memory.items)
+    x = torch.from_numpy(clips[:batch]).to(args.device)
+    optimiser, plain_optimiser = Adam(fast), torch.optim.Adam(plain.parameters())
+
+    def ours():
+        with training_precision("auto", x.device):
+            output = fast.train()(x)
+        objective(output, x, ALPHA, 0.0).backward()
+        optimiser.step(1e-4)
+        _synchronise(args.device)
+
+    def theirs():
+        plain.train()
+        query = plain.encoder(x).movedim(1, -1)
+        read_out, weights = plain.memory(query.reshape(-1, query.shape[-1]))
+        reconstruction = plain.decoder(read_out.reshape(query.shape).movedim(-1, 1))
+        entropy = (-weights * torch.log(weights + 1e-12)).sum(dim=1)
+        loss = ((x - reconstruction) ** 2).sum() / len(x) + ALPHA * entropy.mean()
+        plain_optimiser.zero_grad()
+        loss.backward()
+        plain_optimiser.step()
+        _synchronise(args.device)
+
+    mine, printed = in_turns(args.repeats * 3, ours, theirs)
+    score = min(seconds(lambda: detector.decision_function(clips)) for _ in range(args.repeats + 1))
+    what = "video, " + " x ".join(map(str, shape[1:]))
+    return [
+        row(
+            f"{what}: training steps over the printed equations'",
+            printed / mine,
+            "times",
+            ">= 5",
+            seconds=mine,
+            reference=printed,
+        ),
+        row(f"{what}: frames scored", n * shape[1] / score, "a second", ">= 2000", seconds=score),
+    ]
+
+
+def agreement(args):
+    """Largest relative difference between scores of the device and of the CPU, of one detector."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for what, X in {"table": rng.normal(size=(2000, 30)), "images": rng.normal(size=(500, 28, 28))}.items():
+        detector = MemAEDetector(max_epochs=5, random_state=0, device=args.device).fit(X)
+        there = detector.decision_function(X)
+        detector.model_.to("cpu")
+        detector.device_ = "cpu"
+        here = detector.decision_function(X)
+        rows.append(
+            row(f"scores of {what}: largest relative difference from the CPU's", np.abs(there / here - 1).max(), "", "< 1e-4")
+        )
+    return rows
+
+
+def _is_gpu(device):
+    return torch.device(device).type != "cpu"
+
+
+def _synchronise(device):
+    if _is_gpu(device):
+        torch.accelerator.synchronize()
+
+
+def _peak_bytes(work):
+    """The most memory of the GPU that the work takes beside what is there before."""
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    work()
+    return torch.cuda.max_memory_allocated() - before

@@ -1,0 +1,82 @@
+"""A table on the disk that is larger than main memory may be: throughput beside one in memory, and the memory it takes."""
+
+import tempfile
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from time import sleep
+
+import numpy as np
+
+from skmemae import MemAEDetector
+from skmemae.benchmark.figures import row, seconds
+
+COLUMNS = 1024
+_GIB = 2**30
+_IN_MEMORY_GIB = 1.5  # less than what is copied to the device at once
+
+
+def streaming(args):
+    """Fit for one epoch and score a float32 memory map of ``--gib`` GiB, and a table in memory of a size that fits there."""
+    detector = MemAEDetector(max_epochs=1, ensemble_size=1, widths=(64, 32), random_state=0, device=args.device)
+    Path(args.out).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=args.out) as folder:
+        file = Path(folder) / "table.npy"
+        _write(file, args.gib)
+        X = np.load(file, mmap_mode="r")
+        with anonymous_memory() as held:
+            fit, score = _rates(detector, X)
+        few = np.array(X[: int(min(_IN_MEMORY_GIB, args.gib) * _GIB / (4 * COLUMNS))])
+    fit_in_memory, score_in_memory = _rates(detector, few)
+    size = f"table of {args.gib:g} GiB on the disk"
+    return [
+        row(f"{size}: peak of anonymous memory", max(held) / _GIB, "GiB", "< 1"),
+        row(f"{size}: rows fitted", fit, "a second", ""),
+        row(f"{size}: rows scored", score, "a second", ""),
+        row(f"{size}: rows fitted over those of a table in memory", fit / fit_in_memory, "times", ">= 0.8"),
+        row(f"{size}: rows scored over those of a table in memory", score / score_in_memory, "times", ">= 0.8"),
+    ]
+
+
+def _rates(detector, X):
+    """Rows a second of a fit and of the scores."""
+    return [len(X) / seconds(lambda work=work: work(X)) for work in (detector.fit, detector.decision_function)]
+
+
+def _write(file, gib):
+    """Rows of noise with some structure, block by block."""
+    rng = np.random.default_rng(0)
+    n, block = int(gib * _GIB / (4 * COLUMNS)), 16_384
+    X = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=(n, COLUMNS))
+    mixing = rng.normal(size=(16, COLUMNS)).astype(np.float32)
+    for start in range(0, n, block):
+        rows = min(block, n - start)
+        X[start : start + rows] = rng.standard_normal((rows, 16), dtype=np.float32) @ mixing
+    X.flush()
+
+
+@contextmanager
+def anonymous_memory():
+    """Bytes that the process holds for itself, pages of files left out, a hundred times a second; NaN where not known."""
+    held, done = [], threading.Event()
+
+    def watch():
+        while not done.is_set():
+            held.append(_anonymous_bytes())
+            sleep(0.01)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield held
+    finally:
+        done.set()
+        watcher.join()
+
+
+def _anonymous_bytes():
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return float("nan")
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon")), float("nan"))
