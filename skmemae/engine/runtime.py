@@ -6,6 +6,8 @@ import warnings
 import torch
 from torch import nn
 
+_MANY_STEPS = 50_000
+
 
 def resolve_device(device: str, local_rank: int = 0) -> torch.device:
     """The device to run on; "auto" takes the accelerator if there is one.
@@ -64,6 +66,29 @@ def training_precision(precision: str, device: torch.device):
     if precision == "float32":
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def compiled(network: nn.Module, x: torch.Tensor, steps: int) -> nn.Module:
+    """The network as torch compiles it, where so many steps make up for the half minute that this takes.
+
+    That is for vectors on CUDA, where a small layer takes longer to launch than to run. On the CPU it does not pay: with tanh a
+    step takes four fifths of the time, with LeakyReLU more than it did.
+    """
+    pays = x.device.type == "cuda" and x.ndim == 2 and steps >= _MANY_STEPS
+    return _try_to_compile(network, x) if pays else network
+
+
+def _try_to_compile(network, x):
+    """The compiled network, or the network itself, with a warning, where a step with it fails."""
+    try:
+        found = torch.compile(network, dynamic=False)
+        found(x).reconstruction.sum().backward()
+    except Exception as error:
+        warnings.warn(f"Training goes on without torch.compile, which failed: {error}", UserWarning, stacklevel=2)
+        return network
+    finally:
+        network.zero_grad()
+    return found
 
 
 class Pieces:

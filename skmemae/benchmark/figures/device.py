@@ -37,7 +37,7 @@ def addressing(args):
         read_out, entropy, _ = way(*given, 1 / n_items, True, True)
         (read_out.square().sum() + entropy.sum()).backward()
         _synchronise(args.device)
-        return [read_out, entropy, *[x.grad for x in given]]
+        return [read_out.detach(), entropy.detach(), *[x.grad for x in given]]
 
     took = dict(zip(ways, in_turns(args.repeats, *[lambda way=way: work(way) for way in ways.values()]), strict=True))
     exact = work(Retrieve.apply, min(queries, 20_000), torch.float64)
