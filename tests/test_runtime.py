@@ -2,15 +2,13 @@
 
 import warnings
 from functools import partial
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from skmemae import MemAEDetector
-from skmemae.engine import runtime
-from skmemae.engine.runtime import Pieces, compiled, resolve_device, training_precision
+from skmemae.engine.runtime import Pieces, compiled, compiling_pays, resolve_device, training_precision
 from skmemae.engine.training import _backward
 from skmemae.network import MemAE, build_network
 from tests.test_training import SETTINGS
@@ -116,13 +114,12 @@ def test_each_process_of_a_machine_takes_its_own_accelerator(monkeypatch):
     assert str(resolve_device("cuda:0", 1)) == "cuda:0" and str(resolve_device("cpu", 1)) == "cpu"
 
 
-def test_networks_are_compiled_where_it_pays_alone(monkeypatch):
-    network, there = build_network((4,), "fc", (6, 2), memory_size=3), SimpleNamespace(device=torch.device("cuda"), ndim=2)
-    monkeypatch.setattr(runtime, "_try_to_compile", lambda network, x: "compiled")
-    assert compiled(network, there, 10**5) == "compiled"
-    assert compiled(network, there, 1000) is network
-    assert compiled(network, torch.zeros(5, 4), 10**5) is network
-    assert compiled(network, SimpleNamespace(device=torch.device("cuda"), ndim=4), 10**5) is network
+@pytest.mark.parametrize(
+    "device, family, steps, pays",
+    [("cuda", "fc", 10**5, 1), ("cuda", "fc", 999, 0), ("cpu", "fc", 10**5, 0), ("cuda", "conv2d", 10**5, 0)],
+)
+def test_networks_are_compiled_where_it_pays_alone(device, family, steps, pays):
+    assert compiling_pays(torch.device(device), family, steps) == pays
 
 
 def test_where_nothing_can_be_compiled_training_goes_on(monkeypatch):
@@ -133,14 +130,14 @@ def test_where_nothing_can_be_compiled_training_goes_on(monkeypatch):
 
     monkeypatch.setattr(torch, "compile", fail)
     with pytest.warns(UserWarning, match="goes on without torch.compile, which failed: no compiler"):
-        assert runtime._try_to_compile(network, torch.zeros(5, 4)) is network
+        assert compiled(network, torch.zeros(5, 4)) is network
 
 
 @pytest.mark.slow
 def test_a_compiled_network_has_the_same_gradients():
     network = build_network((4,), "fc", (6, 2), memory_size=3).train()
     x = torch.randn(10, 4, generator=torch.Generator().manual_seed(0))
-    found = runtime._try_to_compile(network, x)
+    found = compiled(network, x)
     assert found is not network and all(p.grad is None for p in network.parameters())
     gradients = []
     for model in (network, found):

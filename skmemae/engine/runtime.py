@@ -68,17 +68,16 @@ def training_precision(precision: str, device: torch.device):
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
-def compiled(network: nn.Module, x: torch.Tensor, steps: int) -> nn.Module:
-    """The network as torch compiles it, where so many steps make up for the half minute that this takes.
+def compiling_pays(device: torch.device, family: str, steps: int) -> bool:
+    """Whether so many steps make up for the half minute that torch takes to compile a network.
 
     That is for vectors on CUDA, where a small layer takes longer to launch than to run. On the CPU it does not pay: with tanh a
     step takes four fifths of the time, with LeakyReLU more than it did.
     """
-    pays = x.device.type == "cuda" and x.ndim == 2 and steps >= _MANY_STEPS
-    return _try_to_compile(network, x) if pays else network
+    return device.type == "cuda" and family == "fc" and steps >= _MANY_STEPS
 
 
-def _try_to_compile(network, x):
+def compiled(network: nn.Module, x: torch.Tensor) -> nn.Module:
     """The compiled network, or the network itself, with a warning, where a step with it fails."""
     try:
         found = torch.compile(network, dynamic=False)

@@ -16,7 +16,7 @@ from skmemae.engine.batches import Batches
 from skmemae.engine.care import fill_memory, revive_items
 from skmemae.engine.group import Group
 from skmemae.engine.optimiser import Adam, schedule
-from skmemae.engine.runtime import Pieces, compiled, training_precision
+from skmemae.engine.runtime import Pieces, compiled, compiling_pays, training_precision
 from skmemae.network.memae import MemAE
 
 _WARM_UP = 0.1  # share of the epochs before the memory comes in
@@ -106,7 +106,7 @@ def train(network: MemAE, batches: Batches, settings: Settings, generator, rows=
         group.meet()
         model = MemAE(network.encoder, network.decoder) if epoch < epochs_alone else network
         if epoch in (0, epochs_alone):
-            step = group.wrap(model) if group.size > 1 else _compiled(model, batches, rows, s)
+            step = group.wrap(_compiled(model, batches, rows, s, group))
         if epoch == epochs_alone and network.memory is not None:
             fill_memory(network, batches, rows, pieces.size(s.batch_size), generator, group)
         loss, mass = _train_epoch(step, batches, rows, s, optimiser, epoch, generator, group, pieces)
@@ -136,10 +136,13 @@ def train(network: MemAE, batches: Batches, settings: Settings, generator, rows=
     return History(loss_curve, validation_curve)
 
 
-def _compiled(model, batches, rows, s: Settings):
+def _compiled(model, batches, rows, s: Settings, group):
+    """The model, compiled where that pays."""
     steps = s.max_epochs * len(rows) // s.batch_size
+    if group.size > 1 or not compiling_pays(batches.device, batches.layout.family, steps):
+        return model
     with training_precision(s.precision, batches.device):
-        return compiled(model, batches.take(rows[: s.batch_size]), steps)
+        return compiled(model, batches.take(rows[: s.batch_size]))
 
 
 def objective(output, x: Tensor, entropy_weight: float, latent_l1: float) -> Tensor:
