@@ -93,13 +93,15 @@ class MemAEDetector(DualContractDetector):
     max_epochs : "auto" or int, default="auto"
         "auto" makes for some 2000 steps, 1000 for images, between 20 and 200 epochs.
     validation_fraction : float in [0, 1), default=0.1
-        Share of X held out to stop early; the parameters with the smallest held-out error are kept. 0 = no early stopping.
+        Share of X held out to stop early, 256 MiB at most; the parameters with the smallest held-out error are kept. 0 = no
+        early stopping.
     n_iter_no_change : int, default=20
         Epochs without an improvement of the held-out error after which training stops.
     tol : float, default=1e-4
         Relative decrease of the held-out error that counts as an improvement.
     device : str, default="auto"
-        "auto" takes the accelerator if there is one. Also "cpu", "cuda", "cuda:1", "mps", ...
+        "auto" takes the accelerator if there is one. Also "cpu", "cuda", "cuda:1", "mps", ... In a process that ``torchrun``
+        has started, "auto" and "cuda" are the GPU with its number, and all processes train together.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Of training alone; scores are always computed in float32. "auto" is bfloat16 on CUDA devices that have it.
     random_state : int, RandomState instance or None, default=None
@@ -230,7 +232,8 @@ class MemAEDetector(DualContractDetector):
         Parameters
         ----------
         X : array-like of shape (n_samples, d), (n_samples, H, W), (n_samples, C, H, W), (n_samples, C, T, H, W), ...
-            Any real dtype; images and clips also with the channels last.
+            Any real dtype; images and clips also with the channels last. Memory maps and arrays of zarr, h5py and dask are read
+            by blocks.
         y : Ignored
             Not used, present for API consistency.
 

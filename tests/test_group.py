@@ -123,6 +123,37 @@ def test_the_error_of_one_reaches_the_others_even_if_it_lives_on(tmp_path):
     assert "process 0: no such backbone ['Raised in process 1 of 2.']" in done.stdout
 
 
+def test_a_process_group_of_the_caller_is_used_and_left_alone(tmp_path):
+    script = f"""
+        import sys
+        import numpy as np
+        import torch
+        import torch.distributed as dist
+        from skmemae import MemAEDetector
+
+        def work(rank):
+            torch.set_num_threads(1)
+            dist.init_process_group("gloo", init_method="file://{tmp_path}/store", rank=rank, world_size=2)
+            X = np.random.default_rng(0).normal(size=(200, 3))
+            detectors = [MemAEDetector(max_epochs=2, ensemble_size=1, verbose=2).fit(X) for _ in range(2)]
+            assert dist.is_initialized() and dist.get_world_size() == 2
+            np.save(f"{tmp_path}/scores{{rank}}.npy", [detector.decision_scores_ for detector in detectors])
+            dist.destroy_process_group()
+
+        if __name__ == "__main__":
+            torch.multiprocessing.spawn(work, nprocs=2)
+    """
+    path = tmp_path / "script.py"
+    path.write_text(textwrap.dedent(script))
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    done = subprocess.run([sys.executable, str(path)], env=environment, timeout=60, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    first, second = (np.load(tmp_path / f"scores{rank}.npy") for rank in (0, 1))
+    assert np.array_equal(first, second)  # the first process's seed is everybody's, and so are the bits
+    assert not np.array_equal(first[0], first[1])
+    assert done.stdout.count("epoch 1/2") == 2  # one process speaks for all
+
+
 def test_one_process_alone_is_a_group_for_which_nothing_is_to_do():
     alone, tensor = Group(), torch.arange(5)
     alone.meet()

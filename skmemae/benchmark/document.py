@@ -1,10 +1,11 @@
 """Write the page of results from stored rows, with the paper's numbers beside them."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 
-from skmemae.benchmark import ablation, cells, choices, kddcup99, odds, one_class, report, video
+from skmemae.benchmark import ablation, cells, choices, kddcup99, odds, one_class, report, speed, video
 from skmemae.benchmark.detectors import DEEP, OURS
 
 # Tables 1 to 3 of the paper, with the names that the rows have. The paper's AE and MemAE are other networks than ours.
@@ -47,6 +48,9 @@ def run(args):
         rows = cells.read(Path(args.rows) / f"{name}.jsonl")
         if rows:
             sections.append(section(name, protocol, command, rows))
+    stored = Path(args.rows) / "speed.json"
+    if stored.exists():
+        sections.append(speed_section(json.loads(stored.read_text())))
     Path(args.page).write_text("\n".join(sections))
     print(f"{args.page} written")
 
@@ -66,6 +70,15 @@ def section(name, protocol, command, rows):
         parts += [f"{value} by data set:\n", report.markdown(report.pivot(rows, "data", "detector", value)), ""]
         parts += [wins(rows, value), ""]
     return "\n".join([*parts, made_with(rows), ""])
+
+
+def speed_section(stored):
+    """Heading, what the protocol is, the command, its table and its picture."""
+    made = ", ".join(f"{what} {number}" for what, number in stored["made_with"].items())
+    table = report.markdown(speed.lines(stored["rows"]))
+    command = "```console\npython -m skmemae.benchmark speed\n```\n"
+    picture = "![Seconds by the number of rows, both on logarithmic axes](images/growth.png)\n"
+    return "\n".join(["## speed\n", speed.__doc__, command, table, "", picture, made, ""])
 
 
 def with_paper(data, lines):

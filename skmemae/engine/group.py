@@ -39,6 +39,7 @@ class Group:
         self.local_rank = local_rank
         self.processes = processes
         self.store = store
+        self.raised = None  # the error of another process, once it is known
         self._meetings = itertools.count()
 
     def meet(self) -> None:
@@ -130,14 +131,22 @@ class Group:
             told = pickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
         self.store.compare_set("error", "", f"{self.rank}:{told.hex()}")
 
+    def told(self) -> BaseException | None:
+        """The error that another process has left."""
+        if not self.store.check(["error"]):
+            return None
+        rank, told = self.store.get("error").decode().split(":")
+        if int(rank) == self.rank:
+            return None
+        error = pickle.loads(bytes.fromhex(told))
+        error.add_note(f"Raised in process {rank} of {self.size}.")
+        return error
+
     def raise_told(self) -> None:
         """Raise the error that another process has left."""
-        if not self.store.check(["error"]):
-            return
-        rank, told = self.store.get("error").decode().split(":")
-        if int(rank) != self.rank:
-            error = pickle.loads(bytes.fromhex(told))
-            error.add_note(f"Raised in process {rank} of {self.size}.")
+        error = self.told()
+        if error is not None:
+            self.raised = error
             raise error
 
 
@@ -196,11 +205,15 @@ def joined():
 
     Inside a worker of joblib a fit is always alone: other processes know nothing of it.
     """
-    if not dist.is_available() or get_active_backend()[0].nesting_level or multiprocessing.parent_process() is not None:
-        started = False
+    if not dist.is_available() or get_active_backend()[0].nesting_level:
+        several = False
+    elif dist.is_initialized():
+        several = dist.get_world_size() > 1
     else:
-        started = dist.is_initialized() or (dist.is_torchelastic_launched() and int(os.environ["WORLD_SIZE"]) > 1)
-    if not started or (dist.is_initialized() and dist.get_world_size() == 1):
+        # Workers of other kinds inherit torchrun's variables from their parent.
+        ours = dist.is_torchelastic_launched() and multiprocessing.parent_process() is None
+        several = ours and int(os.environ["WORLD_SIZE"]) > 1
+    if not several:
         yield Group()
         return
     with _processes() as group:
@@ -208,8 +221,15 @@ def joined():
             yield group
             group.meet()  # nobody leaves while others still ask for something
         except BaseException as error:
-            group.raise_told()
-            group.tell(error)
+            if error is group.raised:
+                raise
+            told = None
+            with contextlib.suppress(dist.DistError):  # the store may be gone with the process that kept it
+                told = group.told()
+                if told is None:
+                    group.tell(error)
+            if told is not None:
+                raise told from error
             raise
 
 
