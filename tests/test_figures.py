@@ -25,10 +25,27 @@ def values(rows):
 
 def test_speed_runs_figures_in_processes_of_their_own_and_leaves_the_threads_alone(tmp_path, capsys):
     before = torch.get_num_threads()
+    other = {
+        "figure": "import",
+        "threads": 1,
+        "device": "cpu",
+        "what": "an older one",
+        "value": 1.0,
+        "unit": "times",
+        "goal": "",
+    }
+    stale = {**other, "figure": "one-row"}
+    (tmp_path / "speed.json").write_text(
+        json.dumps({"rows": [{**row, "seconds": 0, "reference_seconds": 0} for row in (other, stale)]})
+    )
     main(["speed", "--figures", "one-row", "--out", str(tmp_path)])
     assert torch.get_num_threads() == before
     rows = json.loads((tmp_path / "speed.json").read_text())["rows"]
-    assert [(row["figure"], row["threads"], row["device"]) for row in rows] == [("one-row", 1, "cpu")] * 2
+    assert [(row["figure"], row["threads"], row["device"]) for row in rows] == [
+        ("one-row", 1, "cpu"),
+        ("one-row", 1, "cpu"),
+        ("import", 1, "cpu"),
+    ]
     shown = capsys.readouterr().out
     assert "decision_function of one row of 30, defaults" in shown and "< 1" in shown
 

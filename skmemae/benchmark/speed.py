@@ -54,16 +54,20 @@ def add_arguments(parser):
 
 
 def run(args):
-    """Measure each figure, print a table, write JSON."""
+    """Measure each figure, print a table, write JSON; rows of other figures that are there already stay."""
     figures = {**FIGURES, **ON_A_GPU}
     if args.here:
         rows = [row for name in args.figures for row in figures[name][0](args)]
         Path(args.here).write_text(json.dumps(rows))
         return
-    rows = []
+    stored = Path(args.out) / "speed.json"
+    rows = json.loads(stored.read_text())["rows"] if stored.exists() else []
     for name in args.figures or (FIGURES if args.device == "cpu" else ON_A_GPU):
         for threads in figures[name][1]:
-            rows += [{"figure": name, "threads": threads, "device": args.device, **row} for row in _apart(name, threads, args)]
+            here = {"figure": name, "threads": threads, "device": args.device}
+            rows = [row for row in rows if any(row[key] != value for key, value in here.items())]
+            rows += [{**here, **row} for row in _apart(name, threads, args)]
+            rows.sort(key=lambda row: list(figures).index(row["figure"]))
             report.save(rows, args.out, "speed")
     print(report.align(lines(rows)))
 

@@ -238,17 +238,20 @@ def _processes():
     """A process group for one fit, beside the caller's or in place of none."""
     prefix = f"skmemae/{next(_fits)}"
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
-    if dist.is_initialized():
-        store = dist.distributed_c10d._get_default_store()
-        processes = dist.new_group(backend=backend, timeout=_PATIENCE)
-    else:
+    ours = not dist.is_initialized()
+    if ours:
         store, rank, size = next(iter(dist.rendezvous("env://")))
+    else:
+        store, rank, size = dist.distributed_c10d._get_default_store(), dist.get_rank(), dist.get_world_size()
+    group = Group(rank, size, int(os.environ.get("LOCAL_RANK", rank)), store=dist.PrefixStore(prefix + "/fit", store))
+    group.meet()  # some may have taken minutes to come here
+    if ours:
         options = {"store": dist.PrefixStore(prefix, store), "rank": rank, "world_size": size}
         dist.init_process_group(backend, timeout=_PATIENCE, **options)
-        processes = dist.group.WORLD
-    rank, size = dist.get_rank(processes), dist.get_world_size(processes)
-    local_rank = int(os.environ.get("LOCAL_RANK", rank))
+        group.processes = dist.group.WORLD
+    else:
+        group.processes = dist.new_group(backend=backend, timeout=_PATIENCE)
     try:
-        yield Group(rank, size, local_rank, processes, dist.PrefixStore(prefix + "/fit", store))
+        yield group
     finally:
-        dist.destroy_process_group(processes)
+        dist.destroy_process_group(group.processes)

@@ -62,12 +62,9 @@ class ChunkedRows(RowSource):
         self.chunk_rows = _chunk_rows(array.chunks)
 
     def __getitem__(self, key):
-        if isinstance(key, slice):
-            return (
-                self._read(*key.indices(len(self)))
-                if len(range(len(self))[key])
-                else np.empty((0, *self.shape[1:]), self.dtype)
-            )
+        if isinstance(key, slice) and (key.step or 1) > 0:
+            start, stop, step = key.indices(len(self))
+            return self._read(start, max(start, stop), step)
         rows = np.arange(len(self))[key]
         distinct, place = np.unique(rows, return_inverse=True)
         found = np.empty((len(distinct), *self.shape[1:]), dtype=self.dtype)
