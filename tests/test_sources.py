@@ -9,6 +9,7 @@ import zarr
 from skmemae import MemAEDetector
 from skmemae.engine.sources import ChunkedRows, RowSource, as_source, block_rows, numbered_blocks
 
+KEYS = [slice(None), slice(3, 20, 2), slice(5, 2), slice(9, 2, -3), 4, [30, 2, 2, 29], np.array([], dtype=int), "mask"]
 KINDS = ["zarr", "h5py", "h5py, contiguous", "dask"]
 
 
@@ -24,7 +25,7 @@ def elsewhere(kind, X, folder, rows=7):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("key", [slice(None), slice(3, 20, 2), slice(5, 2), slice(9, 2, -3), 4, [30, 2, 2, 29], np.array([], dtype=int), "mask"])
+@pytest.mark.parametrize("key", KEYS)
 def test_rows_are_those_of_the_array(rng, tmp_path, kind, key):
     X = rng.normal(size=(31, 4, 3)).astype(np.float32)
     key = rng.uniform(size=31) > 0.5 if isinstance(key, str) else key
