@@ -10,7 +10,7 @@ import torch
 from skmemae import MemAEDetector
 from skmemae.engine.runtime import Pieces, compiled, compiling_pays, resolve_device, training_precision
 from skmemae.engine.training import _backward
-from skmemae.network import MemAE, build_network
+from skmemae.network import MemAE, Memory, build_network
 from tests.test_training import SETTINGS
 
 
@@ -145,3 +145,23 @@ def test_a_compiled_network_has_the_same_gradients():
         gradients.append([p.grad.clone() for p in network.parameters()])
         network.zero_grad()
     torch.testing.assert_close(*gradients)
+
+
+def test_a_chunk_that_is_cut_is_counted_once(table, monkeypatch):
+    X, _ = table
+    whole, cut = (MemAEDetector(max_epochs=3, ensemble_size=2, random_state=0) for _ in range(2))
+    whole.fit(X)
+    weights, second = Memory.weights, []
+
+    def cramped(self, query):
+        second.append(len(query))
+        if len(query) > 300 and len(second) % 2 == 0:  # when the first member has been looked at
+            raise torch.OutOfMemoryError("out of memory")
+        return weights(self, query)
+
+    monkeypatch.setattr(Memory, "weights", cramped)
+    with pytest.warns(UserWarning, match="no room for 1024 samples"):
+        cut.fit(X)
+    np.testing.assert_allclose(cut.memory_usage_, whole.memory_usage_, rtol=1e-6)
+    assert cut.zero_row_fraction_ == pytest.approx(whole.zero_row_fraction_, rel=1e-6)
+    np.testing.assert_allclose(cut.decision_scores_, whole.decision_scores_, rtol=1e-5)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from skmemae.engine.samples import Layout
 from skmemae.engine.scaling import Scaling
-from skmemae.engine.sources import RowSource, block_rows, numbered_blocks
+from skmemae.engine.sources import RowSource, block_rows, chunk_rows, numbered_blocks
 
 _RESIDENT_BYTES = 2 * 2**30
 _POOL_BYTES = 64 * 2**20  # of samples that are read together to draw batches from
@@ -89,7 +89,7 @@ class Batches:
         if self._resident is not None or len(rows) <= pool:
             return rows[torch.randperm(len(rows), generator=generator)]
         rows = rows.sort().values
-        chunk = getattr(self.X, "chunk_rows", 1)
+        chunk = chunk_rows(self.X)
         run = max(1, pool // _RUNS // chunk) * chunk
         runs = rows.split(torch.unique_consecutive(rows // run, return_counts=True)[1].tolist())
         mixed = torch.cat([runs[i] for i in torch.randperm(len(runs), generator=generator)])
@@ -129,7 +129,7 @@ class Batches:
 
     def _blocks(self, size, start, stop):
         """Slices of rows that are read together, of whole chunks but for the last."""
-        n_bytes = _CHUNK_BYTES if getattr(self.X, "chunk_rows", 1) == 1 else _POOL_BYTES
+        n_bytes = _CHUNK_BYTES if chunk_rows(self.X) == 1 else _POOL_BYTES
         rows = size * max(1, block_rows(self.X, n_bytes) // size)
         return (slice(first, min(first + rows, stop)) for first in range(start, stop, rows))
 

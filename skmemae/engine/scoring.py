@@ -82,34 +82,41 @@ def training_scores(networks, batches: Batches, kind: str, rows: Tensor, group: 
     score = Score(
         kind, group.once(_typical_distances, networks, batches, rows) if kind == "combined" else (1.0,) * len(networks)
     )
-    n_items = 0 if networks[0].memory is None else len(networks[0].memory.items)
-    usage = torch.zeros(len(networks), n_items, dtype=torch.float64)
-    counts = torch.zeros(3, dtype=torch.float64)  # queries that missed the threshold in a head, those of all heads, queries
-
     start, stop = group.span(len(batches))
-    left = stop - start
+    terms, done = np.empty((stop - start, len(networks), 2)), 0
+    n_items = 0 if networks[0].memory is None else len(networks[0].memory.items)
+    usage, missed = (torch.zeros(len(networks), *shape, dtype=torch.float64) for shape in [(n_items,), ()])
 
-    def watch(x, outputs):
-        nonlocal left
-        real = min(len(x), left)
-        left -= real
-        for member, (network, output) in enumerate(zip(networks, outputs, strict=True)):
-            if network.memory is not None:
-                query = network.queries(output.encoding[:real])
-                best = network.memory.best_weights(query)
-                missed = (best < network.memory.threshold * (1 - 1e-4)).sum()  # equal weights are 1/N but for rounding
-                used = network.memory.weights(query).reshape(-1, n_items) > 0
-                usage[member] += used.sum(dim=0).cpu()
-                counts.add_(torch.tensor([float(missed), best.numel(), len(used)]))
-        return score.terms(x, outputs, networks, batches.scaling)
+    def look(x, outputs):
+        states = [_memory_state(*pair) for pair in zip(networks, outputs, strict=True)]
+        return score.terms(x, outputs, networks, batches.scaling), *(
+            torch.stack(column, dim=1) for column in zip(*states, strict=True)
+        )
 
+    for count, parts in _passes(networks, batches, look, start, stop):
+        found, used, missing = (torch.cat(column)[:count].cpu() for column in zip(*parts, strict=True))
+        terms[done : done + count] = found.numpy()
+        usage += used.sum(dim=0, dtype=torch.float64)
+        missed += missing.sum(dim=0, dtype=torch.float64)
+        done += count
     scores = np.zeros(len(batches))
-    scores[start:stop] = score.combine(_collect(networks, batches, watch, start, stop))
+    scores[start:stop] = score.combine(terms)
     group.meet()
-    for found in (scores, usage, counts):
+    for found in (scores, usage, missed):
         group.sum(found)
-    missed, answered, asked = counts.tolist()
-    return TrainingScores(score, scores, usage.numpy() * len(networks) / max(asked, 1), missed / max(answered, 1))
+    return TrainingScores(score, scores, usage.numpy() / len(batches), float(missed.mean()) / len(batches))
+
+
+def _memory_state(network: MemAE, output: Output) -> tuple[Tensor, Tensor]:
+    """Of each sample the share of its queries that used each item, (batch, N), and the share that missed the threshold."""
+    n = len(output.encoding)
+    if network.memory is None:
+        return output.encoding.new_zeros(n, 0), output.encoding.new_zeros(n)
+    query = network.queries(output.encoding)
+    used = network.memory.weights(query).reshape(n, -1, len(network.memory.items)) > 0
+    best = network.memory.best_weights(query).unflatten(1, (n, -1))
+    missed = best < network.memory.threshold * (1 - 1e-4)  # equal weights are 1/N but for rounding
+    return used.float().mean(dim=1), missed.float().mean(dim=(0, 2))
 
 
 @torch.inference_mode()
@@ -121,7 +128,8 @@ def _typical_distances(networks, batches: Batches, rows: Tensor) -> tuple[float,
         return score.terms(x, [network(x) for network in networks], networks, batches.scaling)
 
     for part in rows[:: max(1, len(rows) // _TYPICAL_ROWS)].split(_ROWS):
-        distances += [found[..., 1].cpu() for found in pieces.apply(terms, batches.take(part))]
+        with scoring_precision(batches.device):
+            distances += [found[..., 1].cpu() for found in pieces.apply(terms, batches.take(part))]
     return tuple(float(d) or 1.0 for d in np.median(torch.cat(distances), axis=0))
 
 
@@ -171,23 +179,33 @@ def decoded_items(networks, layout: Layout, scaling: Scaling, device) -> np.ndar
     return layout.from_network(scaling.undo(torch.cat(decoded))).cpu().numpy()
 
 
-@torch.inference_mode()
-def _collect(networks, batches: Batches, function, start=0, stop=None) -> np.ndarray:
-    """Apply a function of (samples, output of each member) to chunks of the rows from start to stop, and drop the padding.
+def _passes(networks, batches: Batches, function, start, stop):
+    """Yield (number of samples, what the function of (samples, output of each member) gives for the pieces of a chunk).
 
-    Small results that are kept between large ones that come and go would tear holes into the heap, which then grows.
+    Pieces may come again if memory runs out, so the function changes nothing. The last chunk is padded. The caller switches
+    gradients off: a generator that is left half-way, as by Ctrl-C, would leave them off for ever.
     """
-    stop = len(batches) if stop is None else stop
     for network in networks:
         if network.training:
             network.eval()
-    pieces, found, done = Pieces(least=1), None, 0
+    pieces = Pieces(least=1)
     for x, count in batches.chunks(_chunk(batches, stop - start), start, stop):
         with scoring_precision(batches.device):
-            parts = pieces.apply(lambda part: function(part, [network(part) for network in networks]), x)
+            found = pieces.apply(lambda part: function(part, [network(part) for network in networks]), x)
+        yield count, found
+
+
+@torch.inference_mode()
+def _collect(networks, batches: Batches, function) -> np.ndarray:
+    """What the function gives for all samples.
+
+    Small results that are kept between large ones that come and go would tear holes into the heap, which then grows.
+    """
+    found, done = None, 0
+    for count, parts in _passes(networks, batches, function, 0, len(batches)):
         part = torch.cat(parts)[:count].cpu().numpy()
         if found is None:
-            found = np.empty((stop - start, *part.shape[1:]), dtype=part.dtype)
+            found = np.empty((len(batches), *part.shape[1:]), dtype=part.dtype)
         found[done : done + count] = part
         done += count
     return found

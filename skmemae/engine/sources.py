@@ -59,7 +59,7 @@ class ChunkedRows(RowSource):
         if self.dtype.kind not in "buif":
             raise ValueError(f"dtype='numeric' is not compatible with X of dtype {self.dtype}; real numbers are needed.")
         self.array = array
-        self.chunk_rows = _chunk_rows(array.chunks)
+        self.chunk_rows = _largest_chunk(array.chunks)
 
     def __getitem__(self, key):
         if isinstance(key, slice) and (key.step or 1) > 0:
@@ -81,7 +81,7 @@ class ChunkedRows(RowSource):
         return block
 
 
-def _chunk_rows(chunks) -> int:
+def _largest_chunk(chunks) -> int:
     """Rows of a chunk: of dask the largest, of h5py's contiguous arrays one."""
     if not chunks:
         return 1
@@ -101,8 +101,13 @@ def numbered_blocks(X):
         yield start, X[start : start + rows]
 
 
+def chunk_rows(X) -> int:
+    """Neighbouring rows of X that are best asked for together; one of an array in memory."""
+    return getattr(X, "chunk_rows", 1)
+
+
 def block_rows(X, n_bytes) -> int:
     """Rows of X that take so many bytes as float64, at least one; of an array in chunks whole chunks."""
     rows = max(1, n_bytes // (8 * math.prod(X.shape[1:])))
-    chunk = getattr(X, "chunk_rows", 1)
+    chunk = chunk_rows(X)
     return max(1, rows // chunk) * chunk
