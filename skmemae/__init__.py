@@ -1,7 +1,8 @@
 """Memory-augmented autoencoders as outlier detectors for scikit-learn and PyOD."""
 
-from skmemae.detector import MemAEDetector
-from skmemae.health import MemoryCollapseWarning
+from skmemae._detector import MemAEDetector
+from skmemae._train.distributed import single_process
+from skmemae._warnings import MemoryCollapseWarning
 
-__all__ = ["MemAEDetector", "MemoryCollapseWarning"]
+__all__ = ["MemAEDetector", "MemoryCollapseWarning", "single_process"]
 __version__ = "0.1.0"

@@ -3,9 +3,6 @@
 from itertools import zip_longest
 
 import numpy as np
-import torch
-
-from skmemae.engine.samples import Layout
 
 
 class _GridDisplay:
@@ -38,7 +35,7 @@ class _GridDisplay:
 
 
 class ReconstructionDisplay(_GridDisplay):
-    """Samples, what the memory makes of them, and where they differ (figures 4 and 6 of the paper).
+    """Samples, their reconstructions, and the squared error of each pixel (figures 4 and 6 of the paper).
 
     Parameters
     ----------
@@ -127,8 +124,8 @@ class MemoryDisplay(_GridDisplay):
         detector : MemAEDetector
         n_items : int, default=30
         """
-        order = np.argsort(-detector.memory_usage_)[:n_items]
-        return cls(as_images(detector.decode_memory()[order], detector), detector.memory_usage_[order])
+        most_used = np.argsort(-detector.memory_usage_)[:n_items]
+        return cls(as_images(detector.decode_memory(most_used), detector), detector.memory_usage_[most_used])
 
     def plot(self, figure=None, n_columns=10):
         """Draw the items in rows.
@@ -147,9 +144,9 @@ class MemoryDisplay(_GridDisplay):
 
 
 class AnomalyMapDisplay(ReconstructionDisplay):
-    """Frames, what the memory makes of them, and the error laid over the frame (figure 6 of the paper).
+    """Frames, their reconstructions, and the error laid over the frame (figure 6 of the paper).
 
-    Made like :class:`ReconstructionDisplay`; of a clip the middle frame is shown.
+    Constructed like :class:`ReconstructionDisplay`; of a clip the middle frame is shown.
     """
 
     def plot(self, figure=None, error_limit=None):
@@ -244,7 +241,7 @@ def as_images(X, detector):
     """
     if len(detector.sample_shape_) == 1:
         raise ValueError(f"Only images and clips can be shown; {type(detector).__name__} was fitted on vectors.")
-    images = Layout(*detector._layout).to_network(torch.from_numpy(np.array(X))).numpy()
+    images = detector.channels_first(X)
     if images.ndim == 5:
         images = images[:, :, images.shape[2] // 2]
     return np.moveaxis(images, 1, -1) if images.shape[1] == 3 else images.mean(axis=1)

@@ -1,6 +1,7 @@
 """Plain torch: the network and its memory, usable without the rest of the package."""
 
-from skmemae.network.memae import MemAE, Output, build_members, build_network
-from skmemae.network.memory import Memory, Retrieval
+from skmemae.network.memae import MemAE, Output, build_network, restore_network
+from skmemae.network.memory import Answer, Memory
+from skmemae.network.randomness import RandomStream
 
-__all__ = ["MemAE", "Memory", "Output", "Retrieval", "build_members", "build_network"]
+__all__ = ["Answer", "MemAE", "Memory", "Output", "RandomStream", "build_network", "restore_network"]

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from skmemae.network.backbones import Backbone, convolutional, fully_connected, initialise
 from skmemae.network.memory import Memory
+from skmemae.network.randomness import RandomStream
 
 
 class Output(NamedTuple):
@@ -59,15 +60,19 @@ class MemAE(nn.Module):
         read_out, entropy, mass = self.memory(self.queries(encoding))
         return Output(self.decoder(read_out.reshape(encoding.shape)), encoding, read_out, entropy, mass)
 
-    def decode_items(self, encoding_shape: tuple[int, ...]) -> Tensor:
-        """What each memory item decodes to when it answers alone: (N, \\*sample_shape) (figure 3 of the paper).
+    def decode_items(self, items: Tensor, encoding_shape: tuple[int, ...]) -> Tensor:
+        """Decode memory items as if each answered alone (figure 3 of the paper).
 
         Parameters
         ----------
+        items : Tensor of shape (n, C)
         encoding_shape : tuple of int
             Shape of one encoding, (C,) or (C, \\*positions).
+
+        Returns
+        -------
+        samples : Tensor of shape (n, \\*sample_shape)
         """
-        items = self.memory.items
         if self.memory_unit == "location":
             items = items.reshape(*items.shape, *[1] * (len(encoding_shape) - 1))
             return self.decoder(items.expand(-1, *encoding_shape))
@@ -76,7 +81,7 @@ class MemAE(nn.Module):
 
 def build_network(
     sample_shape,
-    family,
+    backbone,
     widths,
     *,
     memory_size,
@@ -87,15 +92,16 @@ def build_network(
     memory_heads=1,
     generator=None,
 ) -> MemAE:
-    """A network with fresh parameters, drawn from ``generator`` alone.
+    """Build a network with fresh parameters, drawn from ``generator`` alone.
 
     Parameters
     ----------
     sample_shape : tuple of int
         (d,), (C, H, W) or (C, T, H, W).
-    family : {"fc", "conv2d", "conv3d"} or callable
+    backbone : {"fc", "conv2d", "conv3d"} or callable
         A callable takes the sample shape and returns an encoder and a decoder.
     widths : tuple of int
+        Ignored by a callable.
     memory_size : int
         0 leaves the memory out.
     memory_unit : {"sample", "location"}, default="sample"
@@ -104,68 +110,124 @@ def build_network(
     generator : torch.Generator or None, default=None
         None draws from a generator of seed 0.
 
+    Returns
+    -------
+    network : MemAE
+        On the CPU, in evaluation mode.
+
     Raises
     ------
+    TypeError
+        If a callable backbone does not return two modules.
     ValueError
-        If a backbone's decoder does not give the sample's shape back, or the heads do not divide the width of an item.
+        If its decoder does not give the sample's shape back, or the heads do not divide the width of an item.
     """
     if generator is None:
         generator = torch.Generator().manual_seed(0)
-    if callable(family):
-        encoder, decoder = _call_backbone(family, sample_shape, generator)
+    if callable(backbone):
+        stream = RandomStream(int(torch.randint(2**31, (), generator=generator)))
+        encoder, decoder = _call_backbone(backbone, sample_shape, stream)
+        with stream.active():
+            shape = _encoding_shape(encoder, decoder, sample_shape)
     else:
-        # Made without numbers first: a layer's own initialisation would draw from the global generator.
+        encoder, decoder = _meta_backbone(backbone, sample_shape, widths, memory_unit)
+        for module in (encoder, decoder):
+            module.to_empty(device="cpu")
+            initialise(module, generator)
+        shape = _encoding_shape(encoder, decoder, sample_shape)
+    memory = None
+    if memory_size:
+        width = shape.numel() if memory_unit == "sample" else shape[0]
+        memory = Memory(
+            memory_size,
+            width,
+            similarity=similarity,
+            temperature=temperature,
+            shrink_threshold=shrink_threshold,
+            heads=memory_heads,
+        )
+        nn.init.uniform_(memory.items, -(width**-0.5), width**-0.5, generator=generator)
+    return MemAE(encoder, decoder, memory, memory_unit).eval()
+
+
+def restore_network(
+    parameters,
+    sample_shape,
+    backbone,
+    widths,
+    *,
+    memory_size,
+    memory_unit,
+    similarity,
+    temperature,
+    shrink_threshold,
+    memory_heads,
+) -> MemAE:
+    """Build a network around parameters that are there already; runs no computation, so that no thread of torch starts.
+
+    Parameters
+    ----------
+    parameters : dict of str to Tensor
+        The ``state_dict`` of the network.
+    sample_shape, backbone, widths, memory_size, memory_unit, similarity, temperature, shrink_threshold, memory_heads
+        Those of :func:`build_network`.
+
+    Raises
+    ------
+    RuntimeError
+        If the parameters are not those of such a network.
+    """
+    if callable(backbone):
+        encoder, decoder = _call_backbone(backbone, sample_shape, RandomStream(0))
+    else:
+        encoder, decoder = _meta_backbone(backbone, sample_shape, widths, memory_unit)
+    memory = None
+    if memory_size:
+        width = parameters["memory.items"].shape[1]
         with torch.device("meta"):
-            encoder, decoder = _known_backbone(family, sample_shape, widths, memory_unit)
-        encoder.to_empty(device="cpu")
-        decoder.to_empty(device="cpu")
-        initialise(encoder, generator)
-        initialise(decoder, generator)
-    shape = _check_shapes(encoder, decoder, sample_shape)
-    if memory_size == 0:
-        return MemAE(encoder, decoder, None, memory_unit)
-    width = shape.numel() if memory_unit == "sample" else shape[0]
-    memory = Memory(
-        memory_size,
-        width,
-        similarity=similarity,
-        temperature=temperature,
-        shrink_threshold=shrink_threshold,
-        heads=memory_heads,
-    )
-    nn.init.uniform_(memory.items, -(width**-0.5), width**-0.5, generator=generator)
-    return MemAE(encoder, decoder, memory, memory_unit)
+            memory = Memory(
+                memory_size,
+                width,
+                similarity=similarity,
+                temperature=temperature,
+                shrink_threshold=shrink_threshold,
+                heads=memory_heads,
+            )
+    network = MemAE(encoder, decoder, memory, memory_unit).eval()
+    network.load_state_dict(parameters, assign=True)
+    return network
 
 
-def build_members(count, **spec) -> nn.ModuleList:
-    """Networks of one shape with parameters of their own; ``spec`` as for :func:`build_network`."""
-    return nn.ModuleList(build_network(**spec) for _ in range(count))
+def _meta_backbone(family, sample_shape, widths, memory_unit) -> Backbone:
+    """A backbone of a known family without numbers: the initialisation of torch's layers draws from the global generator."""
+    with torch.device("meta"):
+        if family == "fc":
+            return fully_connected(sample_shape, widths)
+        return convolutional(sample_shape, widths, bottleneck=memory_unit == "sample")
 
 
-def _known_backbone(family, sample_shape, widths, memory_unit) -> Backbone:
-    if family == "fc":
-        return fully_connected(sample_shape, widths)
-    return convolutional(sample_shape, widths, bottleneck=memory_unit == "sample")
+def _call_backbone(backbone, sample_shape, stream: RandomStream) -> Backbone:
+    """The user's modules, which initialise themselves from the stream."""
+    with stream.active():
+        pair = backbone(tuple(sample_shape))
+    if not (isinstance(pair, tuple | list) and len(pair) == 2 and all(isinstance(module, nn.Module) for module in pair)):
+        raise TypeError(
+            "The 'backbone' parameter must return a pair of torch.nn.Module, the encoder and the decoder. "
+            f"Got {pair!r} instead."
+        )
+    return Backbone(*(module.float() for module in pair))
 
 
-def _call_backbone(factory, sample_shape, generator):
-    """The user's modules, initialised by themselves from a seed of ours; the global generator is put back."""
-    seed = int(torch.randint(2**31, (), generator=generator))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return factory(tuple(sample_shape))
-
-
-def _check_shapes(encoder, decoder, sample_shape) -> torch.Size:
+@torch.no_grad()  # in inference mode a lazy module would get parameters that cannot be trained
+def _encoding_shape(encoder, decoder, sample_shape) -> torch.Size:
     """Shape of one encoding, from a pass of two blank samples."""
     encoder.eval()
     decoder.eval()
-    with torch.inference_mode():
-        encoding = encoder(torch.zeros(2, *sample_shape))
-        reconstruction = decoder(encoding)
+    encoding = encoder(torch.zeros(2, *sample_shape))
+    reconstruction = decoder(encoding)
     if tuple(reconstruction.shape[1:]) != tuple(sample_shape):
         raise ValueError(
-            f"backbone's decoder gives samples of shape {tuple(reconstruction.shape[1:])}, "
+            f"The 'backbone' parameter returns a decoder that gives samples of shape {tuple(reconstruction.shape[1:])}, "
             f"but samples have shape {tuple(sample_shape)}."
         )
     return encoding.shape[1:]

@@ -6,16 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from skmemae.network import fused
-
 _TINY = 1e-12
 _JUST_BELOW = 1 - 1e-6
-_MANY_NUMBERS = 2**26  # weights that a GPU had better not write to its memory
 _NARROW = 16
-_NUMBERS = 2**18  # weights that a cache of the CPU holds with what is made of them
+_BLOCK_WEIGHTS = {"cpu": 2**18, "other": 2**24}  # weights of a block: what a CPU's cache holds, or keeps a GPU busy
+_KEPT_WEIGHTS = 2**24  # above this the backward pass computes the weights again instead of keeping them
 
 
-class Retrieval(NamedTuple):
+class Answer(NamedTuple):
     """What the memory answers to a query."""
 
     read_out: Tensor  # (batch, C, *positions), like the query
@@ -32,7 +30,7 @@ def shrunk_softmax(logits: Tensor, threshold: float, keep_best: bool) -> tuple[T
     Parameters
     ----------
     logits : Tensor of shape (..., N)
-        Overwritten by their differences from the best of their row, for which all that follows is the same.
+        Overwritten by their differences from the largest of their row, which have the same softmax.
     threshold : float
         Lambda: the weight that an item must exceed to be kept.
     keep_best : bool
@@ -46,7 +44,7 @@ def shrunk_softmax(logits: Tensor, threshold: float, keep_best: bool) -> tuple[T
     """
     weights = logits.sub_(logits.amax(dim=-1, keepdim=True)).exp()
     total = weights.sum(dim=-1, keepdim=True)
-    scale = 1.0
+    scale: float | Tensor = 1.0
     if threshold > _TINY:
         # The best weight is one here. In units of the cut all rows have one threshold, for which torch has a fast function.
         scale = total * threshold
@@ -59,12 +57,13 @@ def shrunk_softmax(logits: Tensor, threshold: float, keep_best: bool) -> tuple[T
     return weights, torch.log(total * scale).squeeze(-1)
 
 
-class Retrieve(torch.autograd.Function):
-    """Address and read out in one step, with the gradients in closed form.
+class AddressAndReadOut(torch.autograd.Function):
+    """Addressing and read-out with the gradients in closed form, block by block over the queries.
 
     With ``g`` the gradient of the weights, that of the logits is ``w * (g - <g, w>)``, and that of the entropy
-    ``-w * (logit - <logit, w>)``. Queries go through block by block: all of them at once would take memory that is slower than
-    the arithmetic.
+    ``-w * (logit - <logit, w>)``. A block's weights are kept for the backward pass if all blocks together are small, and
+    computed again there if not, so memory grows with the queries and not with queries times items.
+    ``benchmarks/speed.py --figures addressing`` measures both against the same equations in plain torch.
     """
 
     @staticmethod
@@ -77,25 +76,27 @@ class Retrieve(torch.autograd.Function):
         entropy : Tensor of shape (heads, rows), or None outside training
         mass : Tensor of shape (N,), without gradient, or None outside training
         """
-        needs_grad, mass = any(ctx.needs_input_grad), 0.0
-        read_outs, entropies, ctx.addressed = [], [], []
-        for part in _blocks(query, keys):
-            logits = part @ keys.mT
+        needs_grad = any(ctx.needs_input_grad)
+        keep = needs_grad and query[..., 0].numel() * keys.shape[1] <= _KEPT_WEIGHTS
+        ctx.threshold, ctx.keep_best, ctx.kept = threshold, keep_best, []
+        read_outs, entropies, mass = [], [], 0.0
+        for block in _blocks(query, keys):
+            logits = block @ keys.mT
             weights, log_sum = shrunk_softmax(logits, threshold, keep_best)
             read_outs.append(_product(weights, values))
             if training:
                 # A row of zeros has the entropy 0.
                 entropies.append((log_sum - torch.linalg.vecdot(weights, logits)).clamp_min_(0))
                 mass = mass + weights.sum(dim=1)
-            if needs_grad:
-                ctx.addressed.append((logits, weights))
+            if keep:
+                ctx.kept.append((logits, weights))
         if needs_grad:
             ctx.save_for_backward(query, keys, values)
         if not training:
-            return _joined(read_outs), None, None
+            return _concatenate(read_outs), None, None
         mass = mass.mean(dim=0)
         ctx.mark_non_differentiable(mass)
-        return _joined(read_outs), _joined(entropies), mass
+        return _concatenate(read_outs), _concatenate(entropies), mass
 
     @staticmethod
     @once_differentiable
@@ -103,25 +104,31 @@ class Retrieve(torch.autograd.Function):
         """Gradients of queries, keys and values."""
         query, keys, values = ctx.saved_tensors
         query_grads, keys_grad, values_grad, start = [], 0.0, 0.0, 0
-        for logits, weights in ctx.addressed:
-            block = slice(start, start + logits.shape[1])
-            start = block.stop
-            grad = read_out_grad[:, block] @ values.mT
+        for number, block in enumerate(_blocks(query, keys)):
+            rows = slice(start, start + block.shape[1])
+            start = rows.stop
+            if ctx.kept:
+                logits, weights = ctx.kept[number]
+            else:
+                logits = block @ keys.mT
+                weights, _ = shrunk_softmax(logits, ctx.threshold, ctx.keep_best)
+            grad = read_out_grad[:, rows] @ values.mT
             if entropy_grad is not None:
-                grad.addcmul_(logits, entropy_grad[:, block].unsqueeze(-1), value=-1)
+                grad.addcmul_(logits, entropy_grad[:, rows].unsqueeze(-1), value=-1)
             grad.mul_(weights)
             grad.addcmul_(weights, grad.sum(dim=-1, keepdim=True), value=-1)
             query_grads.append(_product(grad, keys))
-            keys_grad = keys_grad + _product(grad.mT, query[:, block])
-            values_grad = values_grad + _product(weights.mT, read_out_grad[:, block])
-        return _joined(query_grads), keys_grad, values_grad, None, None, None
+            keys_grad = keys_grad + _product(grad.mT, block)
+            values_grad = values_grad + _product(weights.mT, read_out_grad[:, rows])
+        return _concatenate(query_grads), keys_grad, values_grad, None, None, None
 
 
-def _blocks(query, keys):
-    """Queries whose weights stay in a cache; on other devices than the CPU all at once."""
-    if torch.compiler.is_compiling() or query.device.type != "cpu":
+def _blocks(query: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
+    """The queries in blocks; while torch traces the network for export, all of them in one."""
+    if torch.compiler.is_compiling():
         return (query,)
-    return query.split(max(1, _NUMBERS // (len(keys) * keys.shape[1])), dim=1)
+    weights = _BLOCK_WEIGHTS.get(query.device.type, _BLOCK_WEIGHTS["other"])
+    return query.split(max(1, weights // (len(keys) * keys.shape[1])), dim=1)
 
 
 def _product(left, right):
@@ -129,29 +136,13 @@ def _product(left, right):
     return left @ right if right.shape[-1] > _NARROW else (right.mT @ left.mT).mT
 
 
-def _joined(blocks):
+def _concatenate(blocks):
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
 
 
-class Direction(torch.autograd.Function):
-    """Vectors scaled to one length; a zero vector stays zero, with a finite gradient."""
-
-    @staticmethod
-    def forward(ctx, vectors, length):
-        """(..., C) vectors."""
-        factor = (vectors.square().sum(dim=-1, keepdim=True) + _TINY).rsqrt_().mul_(length)
-        scaled = vectors * factor
-        ctx.length = length
-        ctx.save_for_backward(scaled, factor)
-        return scaled
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        """Gradient of the vectors: what is left of it across their direction."""
-        scaled, factor = ctx.saved_tensors
-        along = torch.linalg.vecdot(grad, scaled).unsqueeze(-1) / ctx.length**2
-        return (grad - scaled * along).mul_(factor), None
+def _direction(vectors: Tensor) -> Tensor:
+    """Vectors scaled to length 1; a zero vector stays zero, with a finite gradient."""
+    return vectors * (vectors.square().sum(dim=-1, keepdim=True) + _TINY).rsqrt()
 
 
 class Memory(nn.Module):
@@ -211,26 +202,26 @@ class Memory(nn.Module):
         """Lambda: the weight that an item must exceed to be kept."""
         return self.shrink_threshold / len(self.items)
 
-    def parts(self, vectors: Tensor) -> Tensor:
+    def split_heads(self, vectors: Tensor) -> Tensor:
         """What each head sees: (\\*rows, C) -> (heads, rows, C / heads), with all rows in one axis."""
         return vectors.reshape(-1, self.heads, vectors.shape[-1] // self.heads).transpose(0, 1)
 
-    def keys(self, query: Tensor) -> tuple[Tensor, Tensor]:
-        """What is multiplied to compare queries and items (equation 5): (\\*rows, C) -> (heads, rows, c) and (heads, N, c).
+    def factors(self, query: Tensor) -> tuple[Tensor, Tensor]:
+        """Factors of the logits (equation 5): (\\*rows, C) -> (heads, rows, c) queries over temperature, (heads, N, c) keys.
 
         In float32 at least: in half precision the weights near the threshold cannot be told apart.
         """
         dtype = torch.promote_types(query.dtype, torch.float32)
-        query, items = self.parts(query.to(dtype)), self.parts(self.items.to(dtype))
+        query, keys = self.split_heads(query.to(dtype)), self.split_heads(self.items.to(dtype))
         if self.similarity == "cosine":
-            return Direction.apply(query, 1 / self.temperature), Direction.apply(items, 1.0)
-        return query / self.temperature, items
+            query, keys = _direction(query), _direction(keys)
+        return query / self.temperature, keys
 
     def logits(self, query: Tensor) -> Tensor:
         """Similarities over temperature: (\\*rows, C) -> (heads, rows, N)."""
         with torch.autocast(query.device.type, enabled=False):
-            query, items = self.keys(query)
-            return query @ items.mT
+            query, keys = self.factors(query)
+            return query @ keys.mT
 
     def weights(self, query: Tensor) -> Tensor:
         """The mean over the heads, every row sums to 1: (batch, C, \\*positions) -> (batch, \\*positions, N)."""
@@ -238,20 +229,38 @@ class Memory(nn.Module):
         weights, _ = shrunk_softmax(self.logits(query), self.threshold, self.keep_best)
         return weights.mean(dim=0).unflatten(0, query.shape[:-1])
 
-    def best_weights(self, query: Tensor) -> Tensor:
-        """The largest of each query and head before shrinkage: (batch, C, \\*positions) -> (heads, batch * positions)."""
-        logits = self.logits(query.movedim(1, -1))
-        return torch.exp(logits.amax(dim=-1) - logits.logsumexp(dim=-1))
+    def use(self, query: Tensor) -> tuple[Tensor, Tensor]:
+        """Which items a batch of queries uses.
 
-    def forward(self, query: Tensor) -> Retrieval:  # (batch, C, *positions)
+        Parameters
+        ----------
+        query : Tensor of shape (batch, C, \\*positions)
+
+        Returns
+        -------
+        used : Tensor of shape (batch, N)
+            Share of each sample's queries that use each item, in any head.
+        missed : Tensor of shape (batch,)
+            Share of each sample's queries and heads whose weights all miss the threshold.
+        """
+        n = len(query)
+        logits = self.logits(query.movedim(1, -1))
+        best = torch.exp(logits.amax(dim=-1) - logits.logsumexp(dim=-1)).unflatten(1, (n, -1))
+        weights, _ = shrunk_softmax(logits, self.threshold, self.keep_best)
+        used = (weights > 0).any(dim=0).unflatten(0, (n, -1))
+        missed = best < self.threshold * (1 - 1e-4)  # equal weights are 1/N but for rounding
+        return used.float().mean(dim=1), missed.float().mean(dim=(0, 2))
+
+    def forward(self, query: Tensor) -> Answer:  # (batch, C, *positions)
         query = query.movedim(1, -1)
         with torch.autocast(query.device.type, enabled=False):
-            keys, items = self.keys(query)
-            given = keys, items, self.parts(self.items), self.threshold, self.keep_best, self.training
-            many = self.training and keys[..., 0].numel() * len(self.items) >= _MANY_NUMBERS and fused.available(keys)
-            read_out, entropy, mass = fused.retrieve(*given) if many else Retrieve.apply(*given)
+            keyed, keys = self.factors(query)
+            values = self.split_heads(self.items.to(keys.dtype))
+            read_out, entropy, mass = AddressAndReadOut.apply(
+                keyed, keys, values, self.threshold, self.keep_best, self.training
+            )
         read_out = read_out.transpose(0, 1).reshape(query.shape).movedim(-1, 1)
-        return Retrieval(read_out, None if entropy is None else entropy.mean(dim=0).unflatten(0, query.shape[:-1]), mass)
+        return Answer(read_out, None if entropy is None else entropy.mean(dim=0).unflatten(0, query.shape[:-1]), mass)
 
     def extra_repr(self) -> str:
         return (

@@ -10,7 +10,7 @@ from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
-from skmemae.engine.sources import RowSource
+from skmemae._data.sources import RowSource
 from skmemae.video.reading import read_video
 
 

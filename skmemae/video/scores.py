@@ -162,13 +162,16 @@ class OnlineNormality:
         Raises
         ------
         ValueError
-            If the frame has another shape than those of training.
+            If the frame has another shape than those of training, or holds other than finite real numbers. It is then not
+            taken.
         """
-        frame = np.asarray(frame)
+        frame = np.array(frame)  # a copy: capture devices fill one buffer again and again
         if frame.shape != self.windows.frame_shape_:
             raise ValueError(
                 f"The frame has shape {frame.shape}, but OnlineNormality is expecting {self.windows.frame_shape_}."
             )
+        if frame.dtype.kind not in "uif" or not np.isfinite(frame).all():
+            raise ValueError(f"The frame must hold finite real numbers; got dtype {frame.dtype}.")
         self._frames.append(frame)
         if len(self._frames) < self._frames.maxlen:
             return float("nan")

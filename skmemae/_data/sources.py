@@ -1,23 +1,22 @@
-"""Where samples come from when X is more than an array in memory: rows made when they are asked for, and reading by blocks."""
+"""X in blocks of rows: arrays in memory, memory maps, arrays in chunks elsewhere, and rows that are made on request."""
 
 import math
 
 import numpy as np
-from sklearn.utils import assert_all_finite
 
 _BLOCK_BYTES = 64 * 2**20
 
 
 class RowSource:
-    """Base of what stands in for an array of samples but makes rows when they are asked for.
+    """Base class of array-likes that make their rows on request.
 
-    A subclass has ``shape``, ``dtype`` and ``__getitem__`` for an int, a slice, indices or a mask, which gives a new array of
+    A subclass has ``shape``, ``dtype`` and ``__getitem__`` for an int, a slice, indices or a mask; it returns a new array of
     finite numbers.
 
     Attributes
     ----------
     chunk_rows : int
-        Neighbouring rows that are best asked for together.
+        Neighbouring rows that are read together.
     """
 
     shape: tuple[int, ...]
@@ -66,18 +65,19 @@ class ChunkedRows(RowSource):
             start, stop, step = key.indices(len(self))
             return self._read(start, max(start, stop), step)
         rows = np.arange(len(self))[key]
-        distinct, place = np.unique(rows, return_inverse=True)
-        found = np.empty((len(distinct), *self.shape[1:]), dtype=self.dtype)
+        distinct, position = np.unique(rows, return_inverse=True)
+        samples = np.empty((len(distinct), *self.shape[1:]), dtype=self.dtype)
         ends = np.r_[np.flatnonzero(np.diff(distinct // self.chunk_rows)) + 1, len(distinct)]
         for start, stop in zip(np.r_[0, ends], ends, strict=False):
             if start < stop:
                 part = distinct[start:stop]
-                found[start:stop] = self._read(part[0], part[-1] + 1)[part - part[0]]
-        return found[place.reshape(rows.shape)]
+                samples[start:stop] = self._read(part[0], part[-1] + 1)[part - part[0]]
+        return samples[position.reshape(rows.shape)]
 
     def _read(self, start, stop, step=1):
         block = np.asarray(self.array[int(start) : int(stop) : int(step)])
-        assert_all_finite(block, input_name="X")
+        if block.dtype.kind == "f" and not np.isfinite(block).all():
+            raise ValueError(f"Input X contains {'NaN' if np.isnan(block).any() else 'infinity'}.")
         return block
 
 
@@ -89,24 +89,24 @@ def _largest_chunk(chunks) -> int:
 
 
 def as_source(X):
-    """X itself, or wrapped if it lies in chunks elsewhere."""
+    """X itself, or :class:`ChunkedRows` around an array that lies in chunks elsewhere."""
     in_chunks = all(hasattr(X, name) for name in ("shape", "dtype", "chunks"))
     return ChunkedRows(X) if in_chunks and not isinstance(X, RowSource) else X
 
 
-def numbered_blocks(X):
+def row_blocks(X):
     """Yield (number of the first row, block of rows)."""
-    rows = block_rows(X, _BLOCK_BYTES)
+    rows = rows_per_block(X, _BLOCK_BYTES)
     for start in range(0, X.shape[0], rows):
         yield start, X[start : start + rows]
 
 
 def chunk_rows(X) -> int:
-    """Neighbouring rows of X that are best asked for together; one of an array in memory."""
+    """Neighbouring rows of X that are read together; one of an array in memory."""
     return getattr(X, "chunk_rows", 1)
 
 
-def block_rows(X, n_bytes) -> int:
+def rows_per_block(X, n_bytes) -> int:
     """Rows of X that take so many bytes as float64, at least one; of an array in chunks whole chunks."""
     rows = max(1, n_bytes // (8 * math.prod(X.shape[1:])))
     chunk = chunk_rows(X)

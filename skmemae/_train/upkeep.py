@@ -1,4 +1,4 @@
-"""Care of the memory: where its items start, and what becomes of those that nobody uses."""
+"""Upkeep of the memory: where its items start, and what becomes of items that no query uses."""
 
 import torch
 from torch import Tensor
@@ -7,38 +7,39 @@ _FAIR_SHARE = 0.05  # items that carry less than this part of 1/N are revived
 
 
 @torch.no_grad()
-def fill_memory(network, batches, rows, batch_size, generator, group) -> None:
+def fill_memory(network, loader, rows, batch_size, generator, processes) -> None:
     """Start the items at encodings of random samples."""
     items = network.memory.items
-    items.copy_(_random_queries(network, batches, rows, batch_size, len(items), generator))
-    group.same(items)
+    items.copy_(_random_queries(network, loader, rows, batch_size, len(items), generator))
+    processes.broadcast(items)
 
 
 @torch.no_grad()
-def revive_items(network, mass, batches, rows, batch_size, optimiser, generator, group) -> None:
-    """Put items that hardly anybody uses at queries of random samples.
+def revive_items(network, mass, loader, rows, batch_size, optimiser, generator, processes) -> None:
+    """Move items that hardly any query uses to the queries of random samples.
 
     Random, not badly reconstructed ones: where the training data holds outliers, those would fill the memory.
     """
     idle = torch.nonzero(mass < _FAIR_SHARE * mass.sum() / len(mass)).flatten()
     if len(idle) == 0:
         return
-    network.memory.items[idle] = _random_queries(network, batches, rows, batch_size, len(idle), generator)
-    group.same(network.memory.items)
-    optimiser.forget(network.memory.items, idle)
+    items = network.memory.items
+    items[idle] = _random_queries(network, loader, rows, batch_size, len(idle), generator)
+    processes.broadcast(items)
+    optimiser.forget(items, idle)
 
 
-def _random_queries(network, batches, rows, batch_size, count, generator) -> Tensor:
+def _random_queries(network, loader, rows, batch_size, count, generator) -> Tensor:
     """Queries of random samples at random locations, (count, C), slightly moved; several of a sample only where it must be."""
     network.eval()
     rows = rows[torch.randperm(len(rows), generator=generator)[:count]]
-    of_each = -(-count // len(rows))
+    per_sample = -(-count // len(rows))
     queries = []
     for batch in rows.split(batch_size):
-        found = network.queries(network.encoder(batches.take(batch))).movedim(1, -1)
-        found = found.reshape(len(batch), -1, found.shape[-1]).float()  # (b, locations, C)
-        at = torch.randint(found.shape[1], (len(batch), of_each), generator=generator).to(found.device)
-        queries.append(found.take_along_dim(at.unsqueeze(-1), dim=1))
+        query = network.queries(network.encoder(loader.samples(batch))).movedim(1, -1)
+        query = query.reshape(len(batch), -1, query.shape[-1]).float()  # (b, locations, C)
+        location = torch.randint(query.shape[1], (len(batch), per_sample), generator=generator).to(query.device)
+        queries.append(query.take_along_dim(location.unsqueeze(-1), dim=1))
     queries = torch.cat(queries).transpose(0, 1).flatten(0, 1)  # one of each sample before a second of any
     return _jitter(queries[:count], generator)
 

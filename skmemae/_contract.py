@@ -11,6 +11,10 @@ from scipy.stats import binom
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from skmemae._warnings import warn_caller
+
+_ABOVE = 1 + 1e-5  # more than scores of equal rows differ by, which are rounded otherwise in a batch than alone
+
 
 @contextlib.contextmanager
 def unchanged_on_error(estimator):
@@ -28,7 +32,7 @@ class DualContractDetector(BaseDetector):
     """What follows from ``_anomaly_scores`` under each convention.
 
     A subclass has the parameters ``contamination`` and ``convention``, implements ``fit`` and ``_anomaly_scores(X)``
-    (validated X to float64 scores, higher = more abnormal), and calls ``_learn_threshold`` with its training scores.
+    (X to float64 scores, higher = more abnormal), and calls ``_set_training_scores`` with those of the training samples.
     """
 
     # PyOD carries old copies of these; scikit-learn's know about nested estimators, the HTML repr and changed parameters.
@@ -37,30 +41,17 @@ class DualContractDetector(BaseDetector):
     set_params = BaseEstimator.set_params
     __repr__ = BaseEstimator.__repr__
 
-    def _learn_threshold(self, scores) -> None:
+    def _set_training_scores(self, scores) -> None:
         """Set what PyOD's and scikit-learn's contracts derive from the training scores."""
         self.decision_scores_ = scores
         self._classes = 2
         self._mu, self._sigma = float(np.mean(scores)), float(np.std(scores))
-        self._apply_contamination(self.contamination)
+        self._set_threshold(contamination_threshold(self.contamination, scores), self.contamination)
 
-    def _apply_contamination(self, contamination) -> None:
-        if isinstance(contamination, Real):
-            self._set_threshold_value(float(np.percentile(self.decision_scores_, 100 * (1 - contamination))))
-            self._outlier_share = float(contamination)
-            return
-        self.thresholder_ = copy.deepcopy(contamination)  # a parameter is never changed by fit
-        self.thresholder_.fit(self.decision_scores_)
-        self.labels_ = np.asarray(self.thresholder_.labels_).astype(int).ravel()
-        threshold = getattr(self.thresholder_, "thresh_", None)
-        self.threshold_ = float(self.labels_.mean() if threshold is None else threshold)
-        self._outlier_share = float(self.labels_.mean())
-
-    def _set_threshold_value(self, threshold: float) -> None:
-        self.thresholder_ = None
+    def _set_threshold(self, threshold: float, contamination=None) -> None:
         self.threshold_ = threshold
         self.labels_ = (self.decision_scores_ > threshold).astype(int)
-        self._outlier_share = float(self.labels_.mean())
+        self._outlier_share = float(contamination if isinstance(contamination, Real) else self.labels_.mean())
 
     @property
     def offset_(self):
@@ -85,24 +76,28 @@ class DualContractDetector(BaseDetector):
         Raises
         ------
         ValueError
-            If both or none are given, or contamination is out of range.
+            If both or none are given, or one is out of range. The detector is then as it was.
         """
         check_is_fitted(self, "decision_scores_")
         if (contamination is None) == (threshold is None):
             raise ValueError("set_threshold needs either contamination or threshold, not both and not neither.")
         if threshold is not None:
-            if not isinstance(threshold, Real) or not np.isfinite(threshold):
+            if not isinstance(threshold, Real) or isinstance(threshold, bool) or not np.isfinite(threshold):
                 raise ValueError(
                     f"The 'threshold' parameter of set_threshold must be a finite number. Got {threshold!r} instead."
                 )
-            self._set_threshold_value(float(threshold))
+            self._set_threshold(float(threshold))
             return self
-        if isinstance(contamination, Real) and not 0 < contamination <= 0.5:
+        if isinstance(contamination, Real):
+            accepted = 0 < contamination <= 0.5 and not isinstance(contamination, bool)
+        else:
+            accepted = hasattr(contamination, "fit")
+        if not accepted:
             raise ValueError(
-                "The 'contamination' parameter of set_threshold must be a float in the range (0.0, 0.5]. "
-                f"Got {contamination!r} instead."
+                "The 'contamination' parameter of set_threshold must be a float in the range (0.0, 0.5] or an object with a "
+                f"method fit. Got {contamination!r} instead."
             )
-        self._apply_contamination(contamination)
+        self._set_threshold(contamination_threshold(contamination, self.decision_scores_), contamination)
         return self
 
     def score_samples(self, X):
@@ -132,8 +127,7 @@ class DualContractDetector(BaseDetector):
             ``convention="pyod"``: the anomaly score, higher = more abnormal.
             ``convention="sklearn"``: ``score_samples(X) - offset_``, negative = outlier.
         """
-        scores = self._anomaly_scores(X)
-        return -scores - self.offset_ if self.convention == "sklearn" else scores
+        return self._decide(self.score_samples(X))
 
     def predict(self, X, return_confidence=False):
         """Tell outliers from inliers.
@@ -151,9 +145,9 @@ class DualContractDetector(BaseDetector):
         confidence : ndarray of shape (n_samples,)
             Only with ``return_confidence``.
         """
-        scores = self._anomaly_scores(X)
-        labels = self._code(self._outliers(scores))
-        return (labels, self._confidence(scores)) if return_confidence else labels
+        normality = self.score_samples(X)
+        labels = self._label(self._decide(normality))
+        return (labels, self._confidence(-normality)) if return_confidence else labels
 
     def fit_predict(self, X, y=None):
         """Fit and return the labels of the training samples, coded as in :meth:`predict`.
@@ -167,7 +161,7 @@ class DualContractDetector(BaseDetector):
         -------
         labels : ndarray of shape (n_samples,), int
         """
-        return self._code(self.fit(X).labels_)
+        return self._label(self._decide(-self.fit(X).decision_scores_))
 
     def predict_proba(self, X, method="linear", return_confidence=False):
         """Probability of being an outlier; the same under both conventions.
@@ -234,7 +228,7 @@ class DualContractDetector(BaseDetector):
             Only with ``return_stats``.
         """
         scores = self._anomaly_scores(X)
-        labels = self._outliers(scores)
+        labels = (scores > self.threshold_).astype(int)
         labels[2 * np.abs(self._confidence(scores) - 0.5) <= 1 - 2 * np.exp(-T)] = -2
         if not return_stats:
             return labels
@@ -246,24 +240,60 @@ class DualContractDetector(BaseDetector):
         ranks = np.searchsorted(np.sort(self.decision_scores_), scores)
         return ranks / max(ranks.max(), 1) if normalized else ranks
 
-    def _outliers(self, scores):
-        """1 where the anomaly score says outlier, else 0."""
-        if self.thresholder_ is not None:
-            return np.asarray(self.thresholder_.predict(scores)).astype(int).ravel()
-        return (scores > self.threshold_).astype(int)
+    def _decide(self, normality):
+        """``decision_function`` of what ``score_samples`` returns."""
+        return normality - self.offset_ if self.convention == "sklearn" else -normality
 
-    def _code(self, outliers):
-        """Labels in the coding of ``convention``."""
-        return 1 - 2 * outliers if self.convention == "sklearn" else outliers
+    def _label(self, decision):
+        """Labels of what ``decision_function`` returns, in the coding of ``convention``."""
+        if self.convention == "sklearn":
+            return np.where(decision < 0, -1, 1)
+        return (decision > self.threshold_).astype(int)
 
     def _confidence(self, scores):
         n = len(self.decision_scores_)
         not_above = np.searchsorted(np.sort(self.decision_scores_), scores, side="right")
         confidence = 1 - binom.cdf(n - int(n * self._outlier_share), n, (1 + not_above) / (2 + n))
-        return np.where(self._outliers(scores) == 1, confidence, 1 - confidence)
+        return np.where(scores > self.threshold_, confidence, 1 - confidence)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.estimator_type = "outlier_detector"
         tags.input_tags.three_d_array = True
         return tags
+
+
+def contamination_threshold(contamination, scores) -> float:
+    """The anomaly score above which a sample is an outlier.
+
+    Parameters
+    ----------
+    contamination : float or PyThresh-like object
+        A float takes that quantile of the scores, raised by a hundred-thousandth: rows that share the score at the quantile
+        stay on one side, however their scores round. An object is fitted on a copy of itself, and the threshold lies halfway
+        between the scores that it labels 0 and those that it labels 1.
+    scores : ndarray of shape (n_samples,)
+        Of the training samples.
+
+    Returns
+    -------
+    threshold : float
+    """
+    if isinstance(contamination, Real):
+        return float(np.percentile(scores, 100 * (1 - contamination))) * _ABOVE
+    thresholder = copy.deepcopy(contamination)  # a parameter is never changed by fit
+    thresholder.fit(scores.copy())
+    labels = thresholder.labels_ if hasattr(thresholder, "labels_") else thresholder.predict(scores.copy())
+    outlier = np.asarray(labels).ravel() == 1
+    ascending, n_inliers = np.sort(scores), np.count_nonzero(~outlier)
+    if 0 < n_inliers < len(scores) and scores[~outlier].max() >= scores[outlier].min():
+        warn_caller(
+            f"The labels of {type(thresholder).__name__} do not follow the order of the scores; the threshold is set to "
+            f"label as many samples, the {len(scores) - n_inliers} with the largest scores, as outliers."
+        )
+    if n_inliers == 0:
+        return float(ascending[0]) / _ABOVE
+    if n_inliers == len(scores):
+        return float(ascending[-1]) * _ABOVE
+    below, above = float(ascending[n_inliers - 1]), float(ascending[n_inliers])
+    return min(below + (above - below) / 2, np.nextafter(above, -np.inf))

@@ -8,7 +8,7 @@ from torch.optim.adam import adam
 
 
 def schedule(progress: float) -> float:
-    """Factor of the learning rate: a short linear rise, then a cosine down to zero."""
+    """Factor of the learning rate at a share of training in [0, 1]: a short linear rise, then a cosine down to zero."""
     rise = 0.1
     if progress < rise:
         return progress / rise
@@ -18,7 +18,7 @@ def schedule(progress: float) -> float:
 class Adam:
     """Adam over a network's parameters, from torch's functional form.
 
-    ``torch.optim.Adam`` imports torch's compiler at its first use, which takes longer than most fits.
+    The first step of ``torch.optim.Adam`` imports torch's compiler, which takes longer than most fits.
     """
 
     def __init__(self, network):

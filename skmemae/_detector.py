@@ -2,22 +2,34 @@
 
 import numpy as np
 import torch
-from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_n_features, check_is_fitted, validate_data
 
-from skmemae import defaults
-from skmemae.contracts import DualContractDetector, unchanged_on_error
-from skmemae.engine import scoring
-from skmemae.engine.batches import Batches
-from skmemae.engine.group import fingerprint, joined
-from skmemae.engine.runtime import place, resolve_device
-from skmemae.engine.samples import Layout, plan_layout, thin_repeats
-from skmemae.engine.scaling import Scaling, learn_scaling
-from skmemae.engine.sources import RowSource, as_source
-from skmemae.engine.training import Settings, train_members
-from skmemae.health import warn_of_collapse
-from skmemae.network import build_members
+from skmemae._contract import DualContractDetector, unchanged_on_error
+from skmemae._data.layout import choose_layout
+from skmemae._data.loader import Loader
+from skmemae._data.repeats import thin_repeats
+from skmemae._data.sources import RowSource, as_source
+from skmemae._data.statistics import learn_scaling
+from skmemae._model import FittedModel
+from skmemae._resolve import CONSTRAINTS, check_numbers, resolve
+from skmemae._runtime import is_out_of_memory, isolated, move_to_device, resolve_device
+from skmemae._score import Score
+from skmemae._train.distributed import fingerprint, processes_of_fit
+from skmemae._train.loop import Settings, train_members
+from skmemae._warnings import warn_of_collapse
+from skmemae.network import RandomStream, build_network
+
+_NETWORK_PARAMETERS = (
+    "backbone",
+    "widths",
+    "memory_size",
+    "memory_unit",
+    "memory_heads",
+    "similarity",
+    "temperature",
+    "shrink_threshold",
+)
 
 
 class MemAEDetector(DualContractDetector):
@@ -165,7 +177,7 @@ class MemAEDetector(DualContractDetector):
     array([ 1, -1])
     """
 
-    _parameter_constraints = defaults.CONSTRAINTS
+    _parameter_constraints = CONSTRAINTS
 
     def __init__(
         self,
@@ -187,6 +199,7 @@ class MemAEDetector(DualContractDetector):
         ensemble_size="auto",
         anomaly_score="auto",
         scaling="auto",
+        thin_repeats=True,
         learning_rate=2e-3,
         batch_size="auto",
         max_epochs="auto",
@@ -215,6 +228,7 @@ class MemAEDetector(DualContractDetector):
         self.ensemble_size = ensemble_size
         self.anomaly_score = anomaly_score
         self.scaling = scaling
+        self.thin_repeats = thin_repeats
         self.learning_rate = learning_rate
         self.batch_size = batch_size
         self.max_epochs = max_epochs
@@ -241,51 +255,101 @@ class MemAEDetector(DualContractDetector):
         -------
         self : object
             Fitted. If anything goes wrong, an interruption included, the detector is left as it was before the call.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or X is not accepted, or training diverges.
+        MemoryError
+            If the networks or two samples do not fit into memory.
+        RuntimeError
+            If another process of a distributed fit fails, or does not enter it.
         """
         with unchanged_on_error(self):
-            return self._fit(X)
+            return isolated(self._fit, X)
 
-    @_fit_context(prefer_skip_nested_validation=True)
     def _fit(self, X):
+        with processes_of_fit() as processes:
+            X, layout, params = processes.checked(self._check_fit, X)
+            device = resolve_device(self.device, processes.local_rank)
+            processes.check_equal(X=fingerprint(X), parameters=self._plain_parameters())
+            seed = processes.compute_on_first(int, check_random_state(self.random_state).randint(2**31 - 1))
+            generator = torch.Generator().manual_seed(seed)
+            thin = self.thin_repeats and layout.family == "fc"
+            training_mask = processes.compute_on_first(thin_repeats, X) if thin else None
+            rows = torch.arange(len(X)) if training_mask is None else torch.from_numpy(np.flatnonzero(training_mask))
+            params = resolve(self.get_params(deep=False), layout, len(rows))
+            scaling = processes.compute_on_first(learn_scaling, X, layout, params["scaling"], training_mask)
+            spec = {"sample_shape": layout.sample_shape, **{name: params[name] for name in _NETWORK_PARAMETERS}}
+            networks = move_to_device(_build_networks(params["ensemble_size"], spec, generator), device)
+            stream = RandomStream(seed, device) if callable(self.backbone) else None
+            loader = Loader(X, layout, scaling, device)
+            settings = Settings(**{name: params[name] for name in Settings._fields})
+            history = train_members(networks, loader, settings, generator, rows, processes, stream)
+            score = Score(params["anomaly_score"], (1.0,) * len(networks))
+            model = FittedModel(layout, scaling, score, spec, networks)
+            result = model.score_training(loader, rows, processes)
+        return self._set_fitted(model, params, history, result)
+
+    def _check_fit(self, X):
+        """X as a checked array, its layout, and parameters as far as they can be resolved before X is read."""
+        params = self.get_params(deep=False)
+        self._validate_params()
+        check_numbers(params)
         X = self._check_samples(X, reset=True)
-        layout = plan_layout(X.shape[1:], self.backbone, self.sample_shape, self.channel_axis)
-        kind = defaults.anomaly_score(self.anomaly_score, layout)
-        with joined() as group:
-            return self._fit_in(group, X, layout, kind)
+        layout = choose_layout(X.shape[1:], self.backbone, self.sample_shape, self.channel_axis)
+        return X, layout, resolve(params, layout, len(X))
 
-    def _fit_in(self, group, X, layout, kind):
-        """Fit as one of a group of processes that all come here with the same X."""
-        device = resolve_device(self.device, group.local_rank)
-        group.check_same(X=fingerprint(X), parameters=self._plain_parameters())
-        seed = group.once(int, check_random_state(self.random_state).randint(2**31 - 1))
-        generator = torch.Generator().manual_seed(seed)
-        chosen = group.once(thin_repeats, X) if layout.family == "fc" else None
-        rows = torch.arange(len(X)) if chosen is None else torch.from_numpy(np.flatnonzero(chosen))
-        scaling = group.once(learn_scaling, X, layout, defaults.scaling(self.scaling, layout), chosen)
-        spec = defaults.network_spec(self.get_params(deep=False), layout, len(rows))
-        members = defaults.ensemble_size(self.ensemble_size, layout)
-        networks = place(build_members(members, **spec, generator=generator), device)
-        batches = Batches(X, layout, scaling, device)
-        history = train_members(networks, batches, self._settings(len(rows), layout), generator, rows, group)
-        found = scoring.training_scores(networks, batches, kind, rows, group)
-
-        self._layout, self._scaling, self._network, self._score = tuple(layout), tuple(scaling), spec, tuple(found.score)
-        self.model_ = networks
-        self.memory_ = (
-            np.zeros((0, 0)) if self._without_memory() else torch.cat([m.memory.items for m in networks]).numpy(force=True)
-        )
-        self.memory_usage_, self.zero_row_fraction_ = found.usage.ravel(), found.zero_row_fraction
+    def _set_fitted(self, model, params, history, result):
+        self._model = model
+        self.resolved_params_ = params
+        self.backbone_ = params["backbone"]
+        self.sample_shape_ = model.layout.sample_shape
+        self.memory_usage_, self.zero_row_fraction_ = result.usage.ravel(), result.zero_row_fraction
         self.loss_curve_, self.validation_curve_ = history.loss_curve, history.validation_curve
         self.n_iter_ = len(history.loss_curve)
-        self.backbone_ = spec["family"]
-        self.sample_shape_ = layout.sample_shape
-        self.device_ = str(device)
-        self._learn_threshold(found.scores)
-        warn_of_collapse(found.usage, self.zero_row_fraction_, self.shrink_threshold)
+        self._set_training_scores(result.scores)
+        warn_of_collapse(result.usage, self.zero_row_fraction_, self.shrink_threshold)
+        return self
+
+    @property
+    def model_(self):
+        """The trained networks."""
+        return self._fitted_model().networks
+
+    @property
+    def memory_(self):
+        """The memory items of all networks."""
+        return self._fitted_model().items()
+
+    @property
+    def device_(self):
+        """Where scoring runs."""
+        return str(self._fitted_model().device)
+
+    def to(self, device):
+        """Move the fitted detector to another device, where it scores from then on.
+
+        Parameters
+        ----------
+        device : str
+            "auto", "cpu", "cuda", "cuda:1", "mps", ...
+
+        Returns
+        -------
+        self : object
+            The ``device`` parameter, which is for ``fit``, stays as it was.
+
+        Raises
+        ------
+        ValueError
+            If the device cannot be used here. The detector is then as it was.
+        """
+        self._fitted_model().to(device)
         return self
 
     def reconstruct(self, X):
-        """What the memory makes of each sample.
+        """Reconstruct samples from the memory.
 
         Parameters
         ----------
@@ -293,11 +357,10 @@ class MemAEDetector(DualContractDetector):
 
         Returns
         -------
-        reconstruction : ndarray of X's shape, float32
-            In the units of X.
+        reconstruction : ndarray of X's shape
+            In the units of X, the mean over the networks; float64 for float64 X, else float32.
         """
-        batches = self._batches(X)
-        return scoring.reconstructions(self.model_, batches)
+        return self._fitted_model().reconstruct(self._check_scoring(X))
 
     def anomaly_map(self, X):
         """Squared residual of every number of each sample.
@@ -309,10 +372,10 @@ class MemAEDetector(DualContractDetector):
         Returns
         -------
         map : ndarray of X's shape, float32
-            In scaled units, not negative; the sum over a sample is its squared error (``anomaly_score="reconstruction"``).
+            In scaled units, not negative, higher = more abnormal, the mean over the networks. The sum over a sample is its
+            squared error, which is the anomaly score of ``anomaly_score="reconstruction"`` with one network.
         """
-        batches = self._batches(X)
-        return scoring.squared_residuals(self.model_, batches)
+        return self._fitted_model().residuals(self._check_scoring(X))
 
     def addressing_weights(self, X):
         """Weights with which the memory items answer each sample (equation 7, renormalised).
@@ -323,97 +386,127 @@ class MemAEDetector(DualContractDetector):
 
         Returns
         -------
-        weights : ndarray of shape (n_samples, N) or (n_samples, \\*positions, N)
-            Not negative; each row sums to 1. The second shape comes with ``memory_unit="location"``.
+        weights : ndarray of shape (n_samples, ensemble_size * N) or (n_samples, \\*positions, ensemble_size * N), float32
+            Not negative; each row sums to 1. Columns are those of :attr:`memory_`; each network's sum to 1 over
+            ``ensemble_size``. The second shape comes with ``memory_unit="location"``.
 
         Raises
         ------
         ValueError
             If there is no memory (``memory_size=0``).
         """
-        batches = self._batches(X)
-        self._check_memory("addressing_weights")
-        return scoring.addressing_weights(self.model_, batches)
+        return self._with_memory("addressing_weights").weights(self._check_scoring(X))
 
-    def decode_memory(self):
-        """What each memory item decodes to when it answers alone (figure 3 of the paper).
+    def decode_memory(self, items=None):
+        """Decode memory items as if each answered alone (figure 3 of the paper).
+
+        Parameters
+        ----------
+        items : array-like of int or None, default=None
+            Rows of :attr:`memory_` to decode, all for None.
 
         Returns
         -------
-        samples : ndarray of shape (N, \\*shape of a sample of X), float32
-            In the units of X.
+        samples : ndarray of shape (n_items, \\*shape of a sample of X), float32
+            In the units of X. For None ``n_items`` is ``ensemble_size * N``.
 
         Raises
         ------
         ValueError
-            If there is no memory (``memory_size=0``).
+            If there is no memory (``memory_size=0``), or an item is none of it.
         """
-        check_is_fitted(self)
-        self._check_memory("decode_memory")
-        return scoring.decoded_items(self.model_, Layout(*self._layout), Scaling(*self._scaling), torch.device(self.device_))
+        model = self._with_memory("decode_memory")
+        n_items = self.memory_usage_.size
+        numbers = np.arange(n_items) if items is None else np.asarray(items)
+        if numbers.ndim != 1 or numbers.dtype.kind not in "iu" or (numbers.size and not 0 <= numbers.min() <= numbers.max() < n_items):
+            raise ValueError(
+                f"The 'items' parameter of decode_memory must be None or a list of int from 0 to {n_items - 1}. Got {items!r} instead."
+            )
+        return model.decode_items(numbers)
+
+    def channels_first(self, X):
+        """Lay samples out as the network does, with values and dtype as they are.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Samples of the shape that ``fit`` saw, or what :meth:`reconstruct`, :meth:`anomaly_map` or :meth:`decode_memory`
+            make of them.
+
+        Returns
+        -------
+        samples : ndarray of shape (n_samples, \\*sample_shape_)
+        """
+        return self._fitted_model().layout.to_network(torch.from_numpy(np.array(X))).numpy()
 
     def _anomaly_scores(self, X):
-        batches = self._batches(X)
-        return scoring.anomaly_scores(self.model_, batches, scoring.Score(*self._score))
+        return self._fitted_model().scores(self._check_scoring(X))
+
+    def _fitted_model(self) -> FittedModel:
+        check_is_fitted(self, "_model")
+        return self._model
+
+    def _with_memory(self, method) -> FittedModel:
+        model = self._fitted_model()
+        if not model.has_memory:
+            raise ValueError(f"{method} needs a memory, but this {type(self).__name__} was fitted with memory_size=0.")
+        return model
 
     def _check_samples(self, X, reset):
-        """X as an array of finite numbers; what makes its rows when they are asked for has checked them."""
+        """X as an array of finite numbers. Sources that make their rows on request have checked them, or do when they are read."""
         least = 2 if reset else 1
         X = as_source(X)
+        if isinstance(X, torch.Tensor):
+            X = X.detach().cpu()
+            X = (X.float() if X.dtype == torch.bfloat16 else X).numpy()
         if not isinstance(X, RowSource):
             return validate_data(self, X, dtype="numeric", allow_nd=True, ensure_min_samples=least, reset=reset)
         if len(X) < least:
             raise ValueError(f"Found array with {len(X)} sample(s) (shape={X.shape}) while a minimum of {least} is required.")
+        if reset:
+            vars(self).pop("feature_names_in_", None)  # of an earlier fit on a DataFrame
         _check_n_features(self, X, reset=reset)
         return X
 
-    def _batches(self, X):
-        """X checked against the training data, ready for the network."""
-        check_is_fitted(self)
+    def _check_scoring(self, X):
+        """X checked against the training data."""
+        expected = self._fitted_model().layout.array_shape
+        if len(expected) > 1 and tuple(getattr(X, "shape", ())) == expected:
+            raise ValueError(f"X has shape {expected}, which is one sample; {type(self).__name__} takes many: give X[None].")
         X = self._check_samples(X, reset=False)
-        layout = Layout(*self._layout)
-        if X.shape[1:] != layout.array_shape:
+        if X.shape[1:] != expected:
             raise ValueError(
                 f"X has samples of shape {X.shape[1:]}, but {type(self).__name__} is expecting samples of shape "
-                f"{layout.array_shape} as input."
+                f"{expected} as input."
             )
-        return Batches(X, layout, Scaling(*self._scaling), torch.device(self.device_), resident=False)
-
-    def _settings(self, n_samples, layout):
-        """The parameters that the training loop has under the same names, with "auto" resolved."""
-        given = Settings(**{name: getattr(self, name) for name in Settings._fields})
-        batch_size = defaults.batch_size(self.batch_size, n_samples, layout)
-        max_epochs = defaults.max_epochs(self.max_epochs, n_samples, batch_size, layout)
-        return given._replace(batch_size=batch_size, max_epochs=max_epochs)
+        return X
 
     def _plain_parameters(self):
-        """Those that can be compared between processes, as text."""
+        """Parameters that can be compared between processes, as text."""
         plain = (str, int, float, tuple, type(None))
         return str({name: value for name, value in self.get_params(deep=False).items() if isinstance(value, plain)})
 
-    def _without_memory(self):
-        return self.model_[0].memory is None
-
-    def _check_memory(self, method):
-        if self._without_memory():
-            raise ValueError(f"{method} needs a memory, but this {type(self).__name__} was fitted with memory_size=0.")
-
     def __getstate__(self):
-        """Numpy arrays and plain values only: loads on machines without the training device."""
+        """Numpy arrays and plain values only, with a format version: loads on machines without the training device."""
         state = super().__getstate__().copy()
-        if "model_" in state:
-            state["model_"] = {name: value.cpu().numpy() for name, value in state["model_"].state_dict().items()}
+        if "_model" in state:
+            state["_model"] = state["_model"].state()
         return state
 
     def __setstate__(self, state):
         super().__setstate__(state)
-        if "model_" not in state:
-            return
-        try:
-            device = resolve_device(self.device_)
-        except ValueError:
-            device = torch.device("cpu")
-        networks = build_members(len(self._score[1]), **self._network)
-        networks.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in state["model_"].items()})
-        self.model_ = place(networks, device).eval()
-        self.device_ = str(device)
+        if "decision_scores_" in state:
+            self._model = FittedModel.from_state(state.get("_model", {}))
+
+
+def _build_networks(count, spec, generator) -> torch.nn.ModuleList:
+    """The networks of an ensemble, with parameters of their own."""
+    try:
+        return torch.nn.ModuleList(build_network(**spec, generator=generator) for _ in range(count))
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MemoryError(
+            f"There is no room for {count} network(s) of widths {spec['widths']} with {spec['memory_size']} memory items: lower "
+            f"widths, memory_size or ensemble_size. torch says: {str(error).splitlines()[0]}"
+        ) from error

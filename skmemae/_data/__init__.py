@@ -1,0 +1,1 @@
+"""From X to batches: sources, layout, scaling, repeats and the loader."""

@@ -1,0 +1,173 @@
+"""The crossing from numpy to torch: batches on the device, chunks of one fixed shape."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import chain
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skmemae._data.layout import Layout
+from skmemae._data.scaling import FAR_LIMIT, Scaling
+from skmemae._data.sources import RowSource, chunk_rows, row_blocks, rows_per_block
+
+_RESIDENT_BYTES = 2 * 2**30
+_POOL_BYTES = 64 * 2**20  # of samples that are read together to draw batches from
+_RUNS = 64  # parts of X that a pool is made of
+_HELD_OUT_BYTES = 256 * 2**20
+_CHUNK_BYTES = 2**18  # of rows that are read together to be scored
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Loader:
+    """Samples of X as scaled float32 tensors on a device.
+
+    What fits is copied to the device once, bytes of images and clips as they are. Otherwise rows are read on request, and a
+    thread reads ahead while the network is busy.
+
+    Parameters
+    ----------
+    X : ndarray or RowSource of shape (n_samples, \\*array_shape)
+        Never written to.
+    layout : Layout
+    scaling : Scaling
+    device : torch.device
+    resident : bool or None, default=None
+        Hold the samples on the device. None decides by size, and against it where rows are made on request.
+    """
+
+    def __init__(self, X, layout: Layout, scaling: Scaling, device: torch.device, resident: bool | None = None):
+        self.X = X
+        self.layout = layout
+        self.scaling = scaling
+        self.device = device
+        # Bytes of tables could exceed the limit there, and looking would make the device wait in every batch.
+        self._as_bytes = X.dtype == np.uint8 and scaling.limit >= FAR_LIMIT
+        self._exact = torch.float32 if device.type == "mps" else torch.float64
+        # Scaled bytes stay below the limit of images and clips.
+        self._device_scaling = replace(scaling, limit=math.inf).to(device, self._exact) if self._as_bytes else None
+        self._dtype = torch.uint8 if self._as_bytes else torch.float32
+        self._sample_bytes = self._dtype.itemsize * math.prod(X.shape[1:])
+        self._resident = None
+        if resident is None:
+            resident = not isinstance(X, RowSource) and self._sample_bytes * X.shape[0] <= _RESIDENT_BYTES
+        if resident:
+            self._resident = torch.empty(X.shape[0], *layout.sample_shape, dtype=self._dtype, device=device)
+            for start, block in row_blocks(X):
+                self._resident[start : start + len(block)] = self._to_tensor(block)
+
+    def __len__(self) -> int:
+        return self.X.shape[0]
+
+    @property
+    def max_held_out(self) -> int:
+        """How many samples :meth:`hold_out` may be asked for."""
+        return max(1, _HELD_OUT_BYTES // self._sample_bytes)
+
+    def samples(self, rows: Tensor) -> Tensor:
+        """The scaled samples of the given rows."""
+        return self._scale_on_device(self._load(rows))
+
+    def hold_out(self, rows: Tensor) -> Tensor:
+        """The samples of the given rows, kept on the device for :meth:`minibatches`."""
+        held_out = torch.empty(len(rows), *self.layout.sample_shape, dtype=self._dtype, device=self.device)
+        done = 0
+        for part in rows.split(self._pool_rows(1)):
+            held_out[done : done + len(part)] = self._load(part)
+            done += len(part)
+        return held_out
+
+    def minibatches(self, held_out: Tensor, size: int) -> Iterator[Tensor]:
+        """Yield ``size`` scaled samples of those held out at a time."""
+        return map(self._scale_on_device, held_out.split(size))
+
+    def shuffle(self, rows: Tensor, batch_size: int, generator: torch.Generator) -> Tensor:
+        """The rows in random order.
+
+        Where X is read in training, the order is one that it can be read in: random runs of neighbours, as many as a pool of
+        samples has room for, in random order within the pool. Fewer rows than a pool has are in the order they have in memory.
+        """
+        pool = self._pool_rows(batch_size)
+        if self._resident is not None or len(rows) <= pool:
+            return rows[torch.randperm(len(rows), generator=generator)]
+        rows = rows.sort().values
+        chunk = chunk_rows(self.X)
+        run = max(1, pool // _RUNS // chunk) * chunk
+        runs = rows.split(torch.unique_consecutive(rows // run, return_counts=True)[1].tolist())
+        mixed = torch.cat([runs[i] for i in torch.randperm(len(runs), generator=generator)])
+        return torch.cat([part[torch.randperm(len(part), generator=generator)] for part in mixed.split(pool)])
+
+    def stream(self, batches: list[Tensor]) -> Iterator[Tensor]:
+        """Yield the scaled samples of each batch of rows."""
+        sizes = [len(rows) for rows in batches]
+        if self._resident is not None:
+            for rows in torch.cat(batches).to(self.device).split(sizes):
+                yield self._scale_on_device(self._resident.index_select(0, rows))
+            return
+        count = max(1, self._pool_rows(max(sizes)) // max(sizes))
+        pools = [batches[i : i + count] for i in range(0, len(batches), count)]
+        loaded = _read_ahead(lambda pool: self._load(torch.cat(pool)), pools)
+        for pool, samples in zip(pools, loaded, strict=True):
+            yield from map(self._scale_on_device, samples.split([len(rows) for rows in pool]))
+
+    def chunks(self, size: int, start: int = 0, stop: int | None = None) -> Iterator[tuple[Tensor, int]]:
+        """Yield the scaled samples from start to stop as (chunk, count): chunks of one fixed shape, the last padded with zeros.
+
+        One shape for all makes a sample's result independent of its neighbours: matrix products round differently for
+        different heights.
+        """
+        for rows in self._slices(size, start, len(self) if stop is None else stop):
+            block = self._to_tensor(self.X[rows]) if self._resident is None else self._resident[rows]
+            for chunk in self._scale_on_device(block).split(size):
+                count = len(chunk)
+                if count < size:
+                    chunk = torch.cat([chunk, chunk.new_zeros(size - count, *chunk.shape[1:])])
+                yield chunk, count
+
+    def unscaled_blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        """Yield (slice of rows, their float64 samples in the units of X)."""
+        for rows in self._slices(1, 0, len(self)):
+            yield rows, self.layout.to_network(torch.from_numpy(np.array(self.X[rows], dtype=np.float64)))
+
+    def _slices(self, size, start, stop):
+        """Slices of rows that are read together, of whole chunks but for the last."""
+        n_bytes = _CHUNK_BYTES if chunk_rows(self.X) == 1 else _POOL_BYTES
+        rows = size * max(1, rows_per_block(self.X, n_bytes) // size)
+        return (slice(first, min(first + rows, stop)) for first in range(start, stop, rows))
+
+    def _pool_rows(self, batch_size):
+        """How many rows are read together to draw batches from: whole batches."""
+        return batch_size * max(1, _POOL_BYTES // self._sample_bytes // batch_size)
+
+    def _load(self, rows: Tensor) -> Tensor:
+        """Samples on the device, bytes not yet scaled; X is read in ascending order, which is kinder to disks."""
+        if self._resident is not None:
+            return self._resident.index_select(0, rows.to(self.device))
+        ascending, back = torch.sort(rows)
+        return self._to_tensor(self.X[ascending.numpy()]).to(self.device)[back.argsort().to(self.device)]
+
+    def _to_tensor(self, block) -> Tensor:
+        """A copy of a block as bytes, or scaled to float32 on the CPU, where float64 always works."""
+        if self._as_bytes:
+            return self.layout.to_network(torch.from_numpy(np.array(block, dtype=np.uint8)))
+        return self.scaling.apply(self.layout.to_network(torch.from_numpy(np.array(block, dtype=np.float64))))
+
+    def _scale_on_device(self, samples: Tensor) -> Tensor:
+        samples = samples.to(self.device)
+        return samples if self._device_scaling is None else self._device_scaling.apply(samples.to(self._exact))
+
+
+def _read_ahead(function: Callable[[Item], Result], items: list[Item]) -> Iterable[Result]:
+    """Like ``map``, but a thread computes the next result while the caller uses the last one."""
+    with ThreadPoolExecutor(1) as thread:
+        ahead = thread.submit(function, items[0])
+        for item in chain(items[1:], [None]):
+            result = ahead.result()
+            if item is not None:
+                ahead = thread.submit(function, item)
+            yield result

@@ -1,0 +1,147 @@
+"""Scaling learned from X, in one or two passes over its blocks."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import torch
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
+
+from skmemae._data.layout import Layout
+from skmemae._data.scaling import FAR_LIMIT, TABLE_LIMIT, Scaling
+from skmemae._data.sources import row_blocks
+
+_EXCESS = 50.0, 10.0  # excess kurtosis from which a tail is heavy, and from which it is where values span two decades
+_UNIT = 0.05  # quantile of the positive values that a logarithm counts in
+_TAIL_ROWS, _TAIL_NUMBERS = 100_000, 2**24  # rows that show a tail, and numbers that are looked at for it at most
+_REFERENCE_ROWS = 1000
+_LARGEST, _SMALLEST = np.finfo(np.float64).max, np.finfo(np.float64).tiny
+
+
+def learn_scaling(X, layout: Layout, kind: str | None, training_mask=None) -> Scaling:
+    """Learn a scaling per column for vectors, per channel for images and clips, or sample by sample.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, \\*array_shape)
+        Read in blocks of rows.
+    layout : Layout
+    kind : {"contrast", "log", "standard", "minmax"} or None
+        "contrast": each sample's own mean and deviation, with the mean sample subtracted; "log": logarithms of the columns or
+        channels with a heavy tail, and then "standard"; "standard": mean and standard deviation; "minmax": minimum and range;
+        None: nothing. Constant columns keep their units. Where no sample varies within itself, "contrast" is "standard".
+    training_mask : ndarray of bool or None, default=None
+        Which samples to learn from, all for None.
+
+    Returns
+    -------
+    scaling : Scaling
+    """
+    table = layout.family == "fc"
+    limit = TABLE_LIMIT if table and kind in ("log", "standard") else FAR_LIMIT
+    shape = layout.sample_shape if table else (layout.sample_shape[0], *[1] * (len(layout.sample_shape) - 1))
+    scaling = Scaling(np.zeros(shape), np.ones(shape), limit)
+    if kind is None:
+        return scaling
+    if kind == "contrast":
+        return _learn_contrast(X, layout, training_mask)
+    if kind == "log":
+        scaling = replace(scaling, log_unit=_heavy_tails(X, layout, shape, training_mask))
+
+    def blocks():
+        for samples in _sample_blocks(X, layout, training_mask):
+            samples = scaling.log(samples)
+            yield samples.movedim(1, -1).reshape(-1, samples.shape[1]).numpy()
+
+    if kind == "minmax":
+        least, greatest = _extremes(blocks())
+        with np.errstate(over="ignore"):
+            center, spread = least, np.minimum(greatest - least, _LARGEST)
+    else:
+        center, spread = _moments(blocks())
+    return replace(scaling, center=center.reshape(shape), scale=np.where(spread > 0, spread, 1.0).reshape(shape))
+
+
+def _extremes(blocks):
+    scaler = MinMaxScaler()
+    with np.errstate(all="ignore"):
+        for columns in blocks:
+            scaler.partial_fit(columns)
+    return scaler.data_min_, scaler.data_max_
+
+
+def _moments(blocks):
+    """Mean and standard deviation of columns, which are 0 for a constant column to the bit.
+
+    Numbers are counted from a typical one, in units of a large one, so that an offset costs no digits and no square leaves the
+    range of float64.
+    """
+    scaler, unit, shift = StandardScaler(copy=False), None, None
+    for columns in blocks:
+        if unit is None:
+            unit = _power_of_two(np.abs(columns).max(axis=0))
+            shift = np.median(columns[:: max(1, len(columns) // _REFERENCE_ROWS)] / unit, axis=0)
+        with np.errstate(over="ignore"):
+            scaler.partial_fit(np.clip(columns / unit - shift, -1e100, 1e100))
+    with np.errstate(over="ignore"):
+        return np.clip((scaler.mean_ + shift) * unit, -_LARGEST, _LARGEST), np.minimum(np.sqrt(scaler.var_) * unit, _LARGEST)
+
+
+def _power_of_two(values):
+    """The largest power of two that is not above each value, by which dividing is exact; 1 for 0."""
+    _, exponents = np.frexp(values)
+    return np.where(values > 0, np.ldexp(1.0, exponents - 1), 1.0)
+
+
+def _learn_contrast(X, layout: Layout, training_mask) -> Scaling:
+    unit, mean, deviation, count = None, 0.0, 0.0, 0
+    for samples in _sample_blocks(X, layout, training_mask):
+        if unit is None:
+            unit = float(_power_of_two(samples.abs().max().numpy()))
+        deviations, means = torch.std_mean((samples / unit).clamp_(-1e100, 1e100).flatten(1), dim=1, correction=0)
+        mean, deviation, count = mean + float(means.sum()), deviation + float(deviations.sum()), count + len(samples)
+    if unit is None or deviation == 0:
+        return learn_scaling(X, layout, "standard", training_mask)
+    typical = [np.full((1,) * len(layout.sample_shape), float(min(value / count * unit, _LARGEST))) for value in (mean, deviation)]
+    scaling = Scaling(*typical, mean_sample=np.zeros(layout.sample_shape))
+    total = np.zeros(layout.sample_shape)
+    for samples in _sample_blocks(X, layout, training_mask):
+        total = total + scaling.apply(samples).double().sum(dim=0).numpy()
+    return replace(scaling, mean_sample=total / count)
+
+
+def _heavy_tails(X, layout: Layout, shape, training_mask) -> np.ndarray | None:
+    """Units of the columns that are never negative and have a heavy tail, infinite for the others; None if there are none.
+
+    The unit is a small one of the values that are not zero, so that amounts are told apart by how many times as large they are.
+    """
+    kept = np.arange(X.shape[0]) if training_mask is None else np.flatnonzero(training_mask)
+    enough = max(1, min(_TAIL_ROWS, _TAIL_NUMBERS // math.prod(layout.sample_shape)))
+    samples = layout.to_network(_float64(X[kept[:: max(1, len(kept) // enough)]]))
+    columns = samples.movedim(1, -1).reshape(-1, samples.shape[1]).numpy()
+    unit = _power_of_two(np.abs(columns).max(axis=0))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        fourth = columns / unit
+        fourth -= fourth.mean(axis=0)
+        fourth /= fourth.std(axis=0)
+        np.square(np.square(fourth, out=fourth), out=fourth)
+        excess = fourth.mean(axis=0) - 3
+    log_unit = np.full(columns.shape[1], np.inf)
+    for column in np.flatnonzero((columns.min(axis=0) >= 0) & (excess > _EXCESS[1])):
+        values = columns[columns[:, column] > 0, column]
+        small = max(np.quantile(values, _UNIT), _SMALLEST)
+        if excess[column] > _EXCESS[0] or values.max() / 100 > small:
+            log_unit[column] = small
+    return log_unit.reshape(shape) if np.isfinite(log_unit).any() else None
+
+
+def _sample_blocks(X, layout: Layout, training_mask):
+    for start, block in row_blocks(X):
+        if training_mask is not None:
+            block = block[training_mask[start : start + len(block)]]
+        if len(block):
+            yield layout.to_network(_float64(block))
+
+
+def _float64(block):
+    return torch.from_numpy(np.array(block, dtype=np.float64))

@@ -1,0 +1,297 @@
+"""What a fitted detector is: layout, scaling, networks and score, from samples to numbers."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from skmemae._data.layout import Layout
+from skmemae._data.loader import Loader
+from skmemae._data.scaling import Scaling
+from skmemae._runtime import MicroBatches, isolated, move_to_device, resolve_device, scoring_precision
+from skmemae._score import Score
+from skmemae.network import MemAE, Output, restore_network
+
+FORMAT = 1  # of the state; raised when an older state can no longer be read as it is
+_HEIGHTS = (8, 32, 128, 512, 1024)  # samples that are scored together, so that a few do not cost the padding of many
+_CHUNK_NUMBERS = {"cpu": 2**16, "other": 2**22}  # of images and clips; more at once are no faster
+_TABLE_NUMBERS = 2**20
+_DECODED_NUMBERS = 2**24  # of decoded memory items at a time
+_TYPICAL_ROWS, _TYPICAL_NUMBERS = 2**14, 2**26  # samples that tell a typical distance
+_ROUNDING = 1e-8  # of a query's squared norm: a distance below it is rounding
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What one pass over the training samples finds out."""
+
+    scores: np.ndarray  # (n_samples,) anomaly scores, float64
+    usage: np.ndarray  # (ensemble_size, N) share of the queries that used each item
+    zero_row_fraction: float  # share of the queries whose weights all missed the threshold
+
+
+@dataclass
+class FittedModel:
+    """A trained detector without threshold: it turns samples into scores and all else that can be seen of them.
+
+    Attributes
+    ----------
+    layout : Layout
+    scaling : Scaling
+    score : Score
+    network_spec : dict
+        Arguments of :func:`skmemae.network.build_network`, plain values but for a callable backbone.
+    networks : torch.nn.ModuleList of MemAE
+    """
+
+    layout: Layout
+    scaling: Scaling
+    score: Score
+    network_spec: dict[str, Any]
+    networks: nn.ModuleList
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return next(self.networks.parameters()).device
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether the networks have a memory."""
+        return self.networks[0].memory is not None
+
+    def to(self, device: str) -> "FittedModel":
+        """Move the networks to a device, in place; if that fails, back to where they were."""
+        before = self.device
+        try:
+            isolated(move_to_device, self.networks, resolve_device(device))
+        except BaseException:
+            self.networks.to(before)
+            raise
+        return self
+
+    def scores(self, X) -> np.ndarray:
+        """Anomaly scores, higher = more abnormal: (n_samples,), float64, finite."""
+        return self.score.combine(self._map(X, self._terms))
+
+    def reconstruct(self, X) -> np.ndarray:
+        """Reconstructions in the units and the shape of X, the mean over the networks; float32, for float64 X float64."""
+
+        def mean(_, outputs):
+            return torch.stack([output.reconstruction for output in outputs]).mean(dim=0)
+
+        scaled = self._map(X, mean)
+        exact = X.dtype == np.float64
+        reconstructions = np.empty((len(scaled), *self.layout.array_shape), dtype=np.float64 if exact else np.float32)
+        largest = np.finfo(reconstructions.dtype).max
+        for rows, samples in self._loader(X).unscaled_blocks():
+            inverse = self.scaling.inverse(torch.from_numpy(scaled[rows]).double(), samples)
+            reconstructions[rows] = self.layout.from_network(inverse).clamp(-float(largest), float(largest)).numpy()
+        return reconstructions
+
+    def residuals(self, X) -> np.ndarray:
+        """Squared residuals in scaled units and the shape of X, the mean over the networks: float32."""
+
+        def squares(x, outputs):
+            residuals = torch.stack([(output.reconstruction - x).square() for output in outputs])
+            return self.layout.from_network(residuals.mean(dim=0))
+
+        return self._map(X, squares)
+
+    def weights(self, X) -> np.ndarray:
+        """Addressing weights of all networks side by side: (n_samples, [\\*positions,] ensemble_size * N)."""
+
+        def weights(_, outputs):
+            pairs = zip(self.networks, outputs, strict=True)
+            found = [network.memory.weights(network.queries(output.encoding)) for network, output in pairs]
+            return torch.cat(found, dim=-1) / len(found)
+
+        return self._map(X, weights)
+
+    def items(self) -> np.ndarray:
+        """The memory items of all networks: (ensemble_size * N, C)."""
+        if not self.has_memory:
+            return np.zeros((0, 0), dtype=np.float32)
+        return np.concatenate([network.memory.items.numpy(force=True) for network in self.networks])
+
+    def decode_items(self, numbers: np.ndarray) -> np.ndarray:
+        """What single memory items decode to, in the units and the shape of X: (len(numbers), \\*array_shape), float32."""
+        return isolated(self._decode_items, numbers)
+
+    @torch.no_grad()
+    def _decode_items(self, numbers):
+        decoded = np.empty((len(numbers), *self.layout.array_shape), dtype=np.float32)
+        size = max(1, _DECODED_NUMBERS // math.prod(self.layout.sample_shape))
+        blank = torch.zeros(1, *self.layout.sample_shape, device=self.device)
+        n_items = len(self.networks[0].memory.items)
+        largest = float(np.finfo(np.float32).max)
+        for i, network in enumerate(self.networks):
+            encoding_shape = network.encoder(blank).shape[1:]
+            for places in np.array_split(np.flatnonzero(numbers // n_items == i), -(-len(numbers) // size) or 1):
+                items = network.memory.items[torch.from_numpy(numbers[places] % n_items).to(self.device)]
+                scaled = network.decode_items(items, encoding_shape).cpu().double()
+                decoded[places] = self.layout.from_network(self.scaling.inverse(scaled)).clamp(-largest, largest).numpy()
+        return decoded
+
+    def state(self) -> dict[str, Any]:
+        """Plain values and numpy arrays from which :meth:`from_state` makes the model again."""
+        parameters = {name: value.numpy(force=True).copy() for name, value in self.networks.state_dict().items()}
+        return {
+            "format": FORMAT,
+            "layout": asdict(self.layout),
+            "scaling": asdict(self.scaling),
+            "score": asdict(self.score),
+            "network_spec": self.network_spec,
+            "ensemble_size": len(self.networks),
+            "parameters": parameters,
+            "device": str(self.device),
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> "FittedModel":
+        """The model of a state; on the CPU where its device is absent. Runs no network, so that no thread of torch starts.
+
+        Raises
+        ------
+        ValueError
+            If the state has another format.
+        """
+        if state.get("format") != FORMAT:
+            raise ValueError(
+                f"This detector was saved in format {state.get('format')}; this version of skmemae reads format {FORMAT}. "
+                "Load it with the version that saved it, or fit it again."
+            )
+        return isolated(cls._from_state, state)
+
+    @classmethod
+    def _from_state(cls, state):
+        networks = nn.ModuleList()
+        for i in range(state["ensemble_size"]):
+            prefix = f"{i}."
+            parameters = {
+                name.removeprefix(prefix): torch.from_numpy(np.array(value))
+                for name, value in state["parameters"].items()
+                if name.startswith(prefix)
+            }
+            networks.append(restore_network(parameters, **state["network_spec"]))
+        try:
+            device = resolve_device(state["device"])
+        except ValueError:
+            device = torch.device("cpu")
+        layout = Layout(**{name: tuple(v) if isinstance(v, list) else v for name, v in state["layout"].items()})
+        score = Score(state["score"]["kind"], tuple(state["score"]["typical_distances"]))
+        return cls(layout, Scaling(**state["scaling"]), score, state["network_spec"], move_to_device(networks, device).eval())
+
+    def score_training(self, loader: Loader, rows: Tensor, processes) -> TrainingResult:
+        """Learn typical distances and score the training samples; each process scores its part.
+
+        Parameters
+        ----------
+        loader : Loader
+            Of all training samples.
+        rows : Tensor of int
+            Those that were trained on.
+        processes : SingleProcess or Processes
+
+        Raises
+        ------
+        ValueError
+            If a score is not finite.
+        """
+        if self.score.needs_distances and self.has_memory:
+            distances = processes.compute_on_first(self._typical_distances, loader, rows)
+            self.score = replace(self.score, typical_distances=distances)
+        start, stop = processes.contiguous_shard(len(loader))
+        n, members = stop - start, len(self.networks)
+        n_items = len(self.networks[0].memory.items) if self.has_memory else 0
+        terms, done = np.empty((n, members, 2)), 0
+        usage, missed = np.zeros((members, n_items)), np.zeros(members)
+        for count, parts in self._passes(loader, self._terms_and_use, start, stop):
+            part, used, missing = (torch.cat(column)[:count].numpy(force=True) for column in zip(*parts, strict=True))
+            terms[done : done + count] = part
+            usage += used.sum(axis=0, dtype=np.float64)
+            missed += missing.sum(axis=0, dtype=np.float64)
+            done += count
+        if not np.isfinite(terms).all():
+            raise ValueError("Training ended with scores that are not finite: lower learning_rate, or check backbone and temperature.")
+        scores = np.zeros(len(loader))
+        scores[start:stop] = self.score.combine(terms)
+        for values in (scores, usage, missed):
+            processes.all_reduce(values)
+        return TrainingResult(scores, usage / len(loader), float(missed.mean()) / len(loader))
+
+    @torch.no_grad()
+    def _typical_distances(self, loader: Loader, rows: Tensor) -> tuple[float, ...]:
+        """Median over some training samples of each network's squared distance between query and read-out."""
+        n = max(1, min(_TYPICAL_ROWS, _TYPICAL_NUMBERS // math.prod(self.layout.sample_shape)))
+        micro, found = MicroBatches(least=1), []
+
+        def distances(x):
+            outputs = self._outputs(x)
+            norms = [output.encoding.flatten(1).square().sum(dim=1, dtype=torch.float32) for output in outputs]
+            distance = self._terms(x, outputs)[..., 1]
+            return torch.stack([distance, torch.stack(norms, dim=1).to(distance)])
+
+        for part in rows[:: max(1, len(rows) // n)].split(self._height(len(rows))):
+            with scoring_precision(loader.device):
+                found += [values.cpu() for values in micro.map(distances, loader.samples(part))]
+        distance, norm = np.median(torch.cat(found, dim=1).numpy(), axis=1)
+        return tuple(float(d) or 1.0 for d in np.maximum(distance, _ROUNDING * norm))
+
+    def _terms(self, x: Tensor, outputs: list[Output]) -> Tensor:
+        return self.score.terms(x, outputs, list(self.networks), self.scaling)
+
+    def _terms_and_use(self, x: Tensor, outputs: list[Output]) -> tuple[Tensor, Tensor, Tensor]:
+        """Terms of the score, and which items each sample used: (batch, ensemble_size, N) and (batch, ensemble_size)."""
+        uses = [self._use(network, output) for network, output in zip(self.networks, outputs, strict=True)]
+        used, missed = (torch.stack(column, dim=1) for column in zip(*uses, strict=True))
+        return self._terms(x, outputs), used, missed
+
+    @staticmethod
+    def _use(network: MemAE, output: Output) -> tuple[Tensor, Tensor]:
+        if network.memory is None:
+            return output.encoding.new_zeros(len(output.encoding), 0), output.encoding.new_zeros(len(output.encoding))
+        return network.memory.use(network.queries(output.encoding))
+
+    def _map(self, X, function: Callable[[Tensor, list[Output]], Tensor]) -> np.ndarray:
+        """What the function of (scaled samples, output of each network) gives for all samples of X."""
+        return isolated(self._collect, X, function)
+
+    @torch.no_grad()
+    def _collect(self, X, function):
+        # Small results that are kept between large ones that come and go would tear holes into the heap, which then grows.
+        loader, results, done = self._loader(X), None, 0
+        for count, parts in self._passes(loader, function, 0, len(loader)):
+            part = torch.cat(parts)[:count].numpy(force=True)
+            if results is None:
+                results = np.empty((len(loader), *part.shape[1:]), dtype=part.dtype)
+            results[done : done + count] = part
+            done += count
+        return results
+
+    def _passes(self, loader: Loader, function, start: int, stop: int) -> Iterator[tuple[int, list]]:
+        """Yield (number of samples, results of the function for the parts of a chunk), of which the last is padded.
+
+        Parts may come again if memory runs out, so the function changes nothing.
+        """
+        micro = MicroBatches(least=1)
+        for x, count in loader.chunks(self._height(stop - start), start, stop):
+            with scoring_precision(loader.device):
+                yield count, micro.map(lambda part: function(part, self._outputs(part)), x)
+
+    def _outputs(self, x: Tensor) -> list[Output]:
+        return [network(x) for network in self.networks]
+
+    def _height(self, n: int) -> int:
+        """Samples of a chunk: the fewest of a few heights that hold n samples, as far as their numbers allow."""
+        numbers = _CHUNK_NUMBERS.get(self.device.type, _CHUNK_NUMBERS["other"])
+        most = (_TABLE_NUMBERS if self.layout.family == "fc" else numbers) // math.prod(self.layout.sample_shape)
+        enough = next((height for height in _HEIGHTS if height >= n), _HEIGHTS[-1])
+        return max(1, min(enough, most) if self.layout.family == "fc" or enough == _HEIGHTS[0] else most)
+
+    def _loader(self, X) -> Loader:
+        return Loader(X, self.layout, self.scaling, self.device, resident=False)

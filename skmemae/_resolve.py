@@ -1,0 +1,237 @@
+"""What MemAEDetector's parameters accept, and what their ``None`` and "auto" come to, all in one place."""
+
+import math
+from numbers import Integral, Real
+from typing import Any
+
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+
+from skmemae._data.layout import Layout
+
+_MOST_NETWORKS = 10_000
+_MOST_ITEMS = 2**27
+
+# What each parameter accepts.
+CONSTRAINTS: dict[str, list] = {
+    "contamination": [Interval(Real, 0, 0.5, closed="right"), HasMethods(["fit"])],
+    "convention": [StrOptions({"pyod", "sklearn"})],
+    "backbone": [StrOptions({"auto", "fc", "conv2d", "conv3d"}), callable],
+    "widths": [tuple, list, None],
+    "sample_shape": [tuple, list, None],
+    "channel_axis": [StrOptions({"auto"}), Integral, None],
+    "memory_size": [StrOptions({"auto"}), Interval(Integral, 0, _MOST_ITEMS, closed="both")],
+    "memory_unit": [StrOptions({"auto", "sample", "location"})],
+    "memory_heads": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+    "similarity": [StrOptions({"cosine", "dot"})],
+    "temperature": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+    "shrink_threshold": [Interval(Real, 0, None, closed="left")],
+    "entropy_weight": [Interval(Real, 0, None, closed="left")],
+    "latent_l1": [Interval(Real, 0, None, closed="left")],
+    "ensemble_size": [StrOptions({"auto"}), Interval(Integral, 1, _MOST_NETWORKS, closed="both")],
+    "anomaly_score": [StrOptions({"auto", "reconstruction", "smooth", "local", "relative", "combined"})],
+    "scaling": [StrOptions({"auto", "contrast", "log", "standard", "minmax"}), None],
+    "thin_repeats": ["boolean"],
+    "learning_rate": [Interval(Real, 0, None, closed="neither")],
+    "batch_size": [StrOptions({"auto"}), Interval(Integral, 2, None, closed="left")],
+    "max_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+    "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+    "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+    "tol": [Interval(Real, 0, None, closed="left")],
+    "device": [str],
+    "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+    "random_state": ["random_state"],
+    "verbose": [Interval(Integral, 0, 2, closed="both"), "boolean"],
+}
+
+# Optimiser steps that "auto" epochs aim at. With time a decoder of images learns to reconstruct outliers from mixtures of items.
+STEPS = {"fc": 2000, "conv2d": 1000, "conv3d": 2000}
+_LEAST_PIXELS = 16
+_MANY_ROWS = 10_000
+_BATCH_NUMBERS = 2**20
+
+
+def check_numbers(params: dict[str, Any], accepts_bool=("thin_repeats", "verbose", "random_state")) -> None:
+    """Raise where a bool stands for a number, which scikit-learn's intervals accept, or a number does not fit into a float.
+
+    Raises
+    ------
+    ValueError
+    """
+    for name, value in params.items():
+        if isinstance(value, bool) and name not in accepts_bool:
+            raise ValueError(f"The {name!r} parameter must not be a bool. Got {value!r} instead.")
+        if isinstance(value, Real) and not isinstance(value, bool):
+            try:
+                finite = math.isfinite(float(value))
+            except OverflowError:
+                finite = False
+            if not finite:
+                raise ValueError(f"The {name!r} parameter must be a finite number. Got {value!r} instead.")
+
+
+def resolve(params: dict[str, Any], layout: Layout, n_samples: int) -> dict[str, Any]:
+    """The parameters with every None and "auto" resolved that depends on the data.
+
+    Parameters
+    ----------
+    params : dict
+        Of :class:`MemAEDetector`.
+    layout : Layout
+    n_samples : int
+        Samples to train on.
+
+    Returns
+    -------
+    resolved : dict
+        With the same keys; what does not depend on the data as it came.
+
+    Raises
+    ------
+    ValueError
+        If values do not fit each other or the data.
+    """
+    custom = callable(params["backbone"])
+    unit = memory_unit(params["memory_unit"], layout.family)
+    if layout.family == "fc" and unit == "location" and not custom:
+        raise ValueError("memory_unit='location' needs a feature map; got vectors, for which 'sample' is accepted.")
+    layers = widths(params["widths"], layout, unit)
+    size = batch_size(params["batch_size"], n_samples, layout)
+    return {
+        **params,
+        "backbone": params["backbone"] if custom else layout.family,
+        "widths": layers,
+        "memory_size": memory_size(params["memory_size"], n_samples, layout, unit, layers),
+        "memory_unit": unit,
+        "memory_heads": memory_heads(params["memory_heads"], n_samples, layout, None if custom else layers),
+        "temperature": temperature(params["temperature"], layout),
+        "shrink_threshold": float(params["shrink_threshold"]),
+        "entropy_weight": float(params["entropy_weight"]),
+        "latent_l1": float(params["latent_l1"]),
+        "ensemble_size": ensemble_size(params["ensemble_size"], layout),
+        "anomaly_score": anomaly_score(params["anomaly_score"], layout),
+        "scaling": scaling(params["scaling"], layout),
+        "batch_size": size,
+        "max_epochs": max_epochs(params["max_epochs"], n_samples, size, layout),
+    }
+
+
+def scaling(given, layout):
+    """Resolve ``scaling``: columns in units of their spread, images by what they show whatever the light.
+
+    Images too small to show anything but their level are scaled as a whole, and so are clips.
+    """
+    if given != "auto":
+        return given
+    if layout.family == "fc":
+        return "log"
+    return "contrast" if layout.family == "conv2d" and math.prod(layout.sample_shape[1:]) >= _LEAST_PIXELS else "standard"
+
+
+def anomaly_score(given, layout):
+    """Resolve ``anomaly_score``.
+
+    In images an edge beside its place is no anomaly, so the residual is smoothed. A clip with more to see has a larger error,
+    so the error is divided by its norm. In standardised columns squares let single columns drown the rest, and the query's
+    distance finds rows that are far out along directions the decoder knows.
+
+    Raises
+    ------
+    ValueError
+        If a score of images is asked for vectors.
+    """
+    if given in ("smooth", "local") and layout.family == "fc":
+        raise ValueError(f"anomaly_score={given!r} needs images or clips; got vectors, for which 'combined' is the default.")
+    if given == "auto":
+        return {"fc": "combined", "conv2d": "smooth", "conv3d": "relative"}[layout.family]
+    return given
+
+
+def memory_unit(given, family):
+    """Resolve ``memory_unit``: clips get a query per location, as in section 4.2 of the paper."""
+    if given == "auto":
+        return "location" if family == "conv3d" else "sample"
+    return given
+
+
+def widths(given, layout, unit):
+    """Resolve ``widths``.
+
+    Raises
+    ------
+    ValueError
+        If the given widths are not positive integers, or too few for a bottleneck.
+    """
+    least = 2 if layout.family != "fc" and unit == "sample" else 1
+    if given is not None:
+        if len(given) < least or not all(isinstance(w, Integral) and not isinstance(w, bool) and w > 0 for w in given):
+            raise ValueError(
+                f"The 'widths' parameter of MemAEDetector must be None or a tuple of at least {least} positive int. "
+                f"Got {given!r} instead."
+            )
+        return tuple(int(w) for w in given)
+    # Half as wide as a sample: an encoder that need not choose what to keep reconstructs outliers like the rest. Never one
+    # number alone, of which a cosine knows the sign and nothing else.
+    code = min(32, max(2, math.prod(layout.sample_shape) // 2))
+    if layout.family == "fc":
+        return (64, code)
+    levels = min(4, max(1, round(math.log2(max(layout.sample_shape[1:]) / 4))))
+    channels = (16, 32, 64, 64)[:levels]
+    return (*channels, code) if unit == "sample" else channels
+
+
+def memory_size(given, n_samples, layout, unit, widths):
+    """Resolve ``memory_size``: a hundred items, more for images and locations, or a quarter of the queries if that is less.
+
+    Items are prototypes, not copies of the training set; images and locations vary more than rows of a table.
+    """
+    if given != "auto":
+        return int(given)
+    queries, most = n_samples, 100
+    if unit == "location":
+        queries *= math.prod(-(-size // 2 ** len(widths)) for size in layout.sample_shape[1:])
+        most = 1000
+    elif layout.family == "conv2d":
+        most = min(500, max(100, n_samples // 10))
+    return min(most, max(2, queries // 4))
+
+
+def memory_heads(given, n_samples, layout, widths):
+    """Resolve ``memory_heads``: one; for a large table one for every eight numbers of the code, four at most.
+
+    Many rows are of many kinds, and whole prototypes reconstruct the rare ones badly. ``widths`` is None for a callable
+    backbone.
+    """
+    if given != "auto":
+        return int(given)
+    if layout.family != "fc" or widths is None or n_samples < _MANY_ROWS:
+        return 1
+    return next(heads for heads in range(max(1, min(4, widths[-1] // 8)), 0, -1) if widths[-1] % heads == 0)
+
+
+def temperature(given, layout):
+    """Resolve ``temperature``: sharp enough that a read-out is made of few items, for images sharper than for the rest."""
+    if given != "auto":
+        return float(given)
+    return 0.01 if layout.family == "conv2d" else 0.05
+
+
+def ensemble_size(given, layout):
+    """Resolve ``ensemble_size``: four networks for a table, where they are small and differ the most; else one."""
+    if given != "auto":
+        return int(given)
+    return 4 if layout.family == "fc" else 1
+
+
+def batch_size(given, n_samples, layout):
+    """Resolve ``batch_size``: about a twentieth of the samples; fewer images or clips, of which a few have many positions."""
+    if given != "auto":
+        return min(int(given), max(2, n_samples))
+    most = 1024 if layout.family == "fc" else min(128, max(8, _BATCH_NUMBERS // math.prod(layout.sample_shape)))
+    return min(most, max(32, 2 ** round(math.log2(n_samples / 20))))
+
+
+def max_epochs(given, n_samples, batch_size, layout):
+    """Resolve ``max_epochs``: enough for about ``STEPS`` optimiser steps."""
+    if given != "auto":
+        return int(given)
+    return min(200, max(20, round(STEPS[layout.family] * batch_size / n_samples)))

@@ -1,0 +1,108 @@
+"""How a residual becomes an anomaly score."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from skmemae._data.scaling import Scaling
+from skmemae.network import MemAE, Output
+
+_TINY = 1e-300
+_LARGEST = 1e300  # in place of what is not finite, as where a user's module overflows
+
+
+@dataclass(frozen=True)
+class Score:
+    """How a residual becomes an anomaly score, higher = more abnormal.
+
+    Attributes
+    ----------
+    kind : {"reconstruction", "smooth", "local", "relative", "combined"}
+        "reconstruction" is the squared l2 error in scaled units, the paper's criterion. "smooth" is that of the residual after
+        a Gaussian blur in the last two axes, times ``Scaling.distance_from_mean``. "local" is the l4 norm of the mean squares
+        of patches, of a clip the median over its frames. "relative" divides the error by the l2 norm of the sample, with one
+        unit a number added under the root so that blank samples stay finite. "combined" is the l1 error times
+        ``1 + distance / (10 * typical_distance)``, with the squared distance between query and read-out.
+    typical_distances : tuple of float
+        Median of that distance over the training samples, for each network.
+    """
+
+    kind: str
+    typical_distances: tuple[float, ...]
+
+    @property
+    def needs_distances(self) -> bool:
+        """Whether the score has a use for typical distances."""
+        return self.kind == "combined"
+
+    def terms(self, x: Tensor, outputs: Sequence[Output], networks: Sequence[MemAE], scaling: Scaling) -> Tensor:
+        """Error and distance of each sample for each network, (batch, ensemble_size, 2), summed in float64."""
+        pairs = zip(outputs, networks, strict=True)
+        return torch.stack(
+            [torch.stack([self._error(x, out, scaling), self._distance(x, out, net)], dim=1) for out, net in pairs], dim=1
+        )
+
+    def _error(self, x: Tensor, output: Output, scaling: Scaling) -> Tensor:
+        residual = output.reconstruction - x
+        if self.kind == "local":
+            return _local_error(residual)
+        if self.kind == "combined":
+            return _sum(residual.abs())
+        if self.kind == "smooth":
+            error = _sum(_blur(residual).square())
+            return error * scaling.distance_from_mean(x).to(error)
+        error = _sum(residual.square())
+        return error / (_sum(x.square()) + x[0].numel()).sqrt() if self.kind == "relative" else error
+
+    def _distance(self, x: Tensor, output: Output, network: MemAE) -> Tensor:
+        if not self.needs_distances or output.read_out is None:
+            return _sum(x[:, :0])
+        return _sum((network.queries(output.encoding) - output.read_out).square())
+
+    def combine(self, terms: np.ndarray) -> np.ndarray:
+        """Scores from terms: (n_samples, ensemble_size, 2) -> (n_samples,), the geometric mean over the networks, finite."""
+        error, distance = np.moveaxis(terms.astype(np.float64), -1, 0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            scores = error * (1 + 0.1 * distance / self.typical_distances)
+        scores = np.nan_to_num(scores, nan=_LARGEST, posinf=_LARGEST)
+        return scores[:, 0] if scores.shape[1] == 1 else np.exp(np.log(np.maximum(scores, _TINY)).mean(axis=1))
+
+
+def _blur(images: Tensor) -> Tensor:
+    """Gaussian blur of the last two axes, its deviation a 24th of the smaller side and at most 1.5 pixels.
+
+    An edge of a stroke or of an object that comes back a pixel beside its place is no anomaly.
+    """
+    height, width = images.shape[-2:]
+    sigma = min(1.5, min(height, width) / 24)
+    offsets = torch.arange(-4, 5, dtype=torch.float32, device=images.device)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel /= kernel.sum()
+    padded = nn.functional.pad(images.reshape(-1, 1, height, width), (4, 4, 4, 4), mode="replicate")
+    blurred = nn.functional.conv2d(nn.functional.conv2d(padded, kernel.view(1, 1, 9, 1)), kernel.view(1, 1, 1, 9))
+    return blurred.reshape(images.shape)
+
+
+def _local_error(residual: Tensor) -> Tensor:
+    """The l4 norm of the mean squares of patches, a seventh of the smaller side wide and half overlapping.
+
+    What is wrong in one place counts for more than the same amount spread out, which grows with how much there is to see. Of
+    the frames of a clip it is the median: what is abnormal lasts, unlike a frame that was lost or shaken.
+    """
+    if residual.ndim == 4:  # an image is a clip of one frame
+        residual = residual.unsqueeze(2)
+    side = max(1, round(min(residual.shape[-2:]) / 7))
+    patches = nn.functional.avg_pool2d(residual.square().mean(dim=1), side, stride=max(1, side // 2)).flatten(2)
+    worst = patches.amax(dim=2, keepdim=True).clamp_min(torch.finfo(patches.dtype).tiny)  # in its units no power overflows
+    error = (worst.squeeze(2) * torch.linalg.vector_norm(patches / worst, ord=4, dim=2)).quantile(0.5, dim=1)
+    return _sum(error.unsqueeze(1))
+
+
+def _sum(values: Tensor) -> Tensor:
+    """Sum over a sample in float64; on the CPU where the device has no float64."""
+    if values.device.type == "mps":
+        values = values.cpu()
+    return values.flatten(1).sum(dim=1, dtype=torch.float64)

@@ -1,0 +1,307 @@
+"""The training loop: objective, early stopping, progress."""
+
+import math
+import sys
+from contextlib import nullcontext
+from functools import partial
+from itertools import zip_longest
+from statistics import fmean
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from skmemae._data.loader import Loader
+from skmemae._runtime import MicroBatches, training_precision
+from skmemae._train.distributed import SingleProcess
+from skmemae._train.optimiser import Adam, schedule
+from skmemae._train.upkeep import fill_memory, revive_items
+from skmemae.network import MemAE, RandomStream
+
+_WARM_UP = 0.1  # share of the epochs before the memory comes in
+_UPKEEP = 0.6  # share of the epochs after which the items are left alone
+_DIVERGED = 100.0  # times the error of a blank reconstruction
+_OFF_SCALE = 1000.0  # scaled values of this size are to blame, and not the learning rate
+
+
+class Settings(NamedTuple):
+    """What the loop must know; the parameters of the same names of ``MemAEDetector``, with "auto" resolved."""
+
+    learning_rate: float
+    batch_size: int
+    max_epochs: int
+    validation_fraction: float
+    n_iter_no_change: int
+    tol: float
+    entropy_weight: float
+    latent_l1: float
+    precision: str
+    verbose: int
+
+
+class History(NamedTuple):
+    """What training learned besides the network's parameters."""
+
+    loss_curve: list[float]  # objective per training sample, one number per epoch
+    validation_curve: list[float]  # squared error per held-out sample, one number per epoch
+
+
+def train_members(networks, loader: Loader, settings: Settings, generator, rows, processes, stream=None) -> History:
+    """Train the members of an ensemble in place, one after the other, each with rows of its own held out.
+
+    Parameters
+    ----------
+    networks : list of MemAE
+        On the device of the loader.
+    loader : Loader
+    settings : Settings
+    generator : torch.Generator
+        On the CPU; the only source of randomness of the loop.
+    rows : Tensor of int
+        The rows to train on.
+    processes : SingleProcess or Processes
+        Which train together, all with the same arguments.
+    stream : RandomStream or None, default=None
+        What modules of users draw from in a forward pass.
+
+    Returns
+    -------
+    history : History
+        Means over the members that ran so many epochs.
+    """
+    verbose = settings.verbose if processes.rank == 0 else 0
+    histories = []
+    with Progress(len(networks), settings.max_epochs, verbose) as progress:
+        for network in networks:
+            with processes.shared_statistics(network):
+                histories.append(train(network, loader, settings, generator, rows, processes, stream, progress))
+            processes.broadcast(*network.parameters(), *network.buffers())
+            progress.next_network()
+    return History(_mean_curve([h.loss_curve for h in histories]), _mean_curve([h.validation_curve for h in histories]))
+
+
+def _mean_curve(curves) -> list[float]:
+    return [fmean(value for value in epoch if value is not None) for epoch in zip_longest(*curves)]
+
+
+def train(
+    network: MemAE, loader: Loader, settings: Settings, generator, rows, processes=None, stream=None, progress=None
+) -> History:
+    """Train in place: warm up without the memory, fill it with encodings, then train everything together.
+
+    Parameters as those of :func:`train_members`, and ``progress`` to go on with.
+
+    Raises
+    ------
+    ValueError
+        If training diverges: the objective is not finite, or the error ends far above that of a blank reconstruction.
+    MemoryError
+        If the device has no room for two samples.
+    """
+    s = settings
+    processes = processes or SingleProcess()
+    progress = progress or Progress(1, s.max_epochs, s.verbose)
+    rows, held_out_rows = _split_rows(loader, rows, s, generator, processes.size)
+    held_out = loader.hold_out(processes.shard(held_out_rows)) if len(held_out_rows) else None
+    first_with_memory, last_upkeep = _phases(network, s)
+    optimiser, micro = Adam(network), MicroBatches(least=2, may_split=processes.size == 1)
+    loss_curve, validation_curve = [], []
+    stopping = EarlyStopping(network, s)
+    for epoch in range(s.max_epochs):
+        model = MemAE(network.encoder, network.decoder) if epoch < first_with_memory else network
+        if epoch in (0, first_with_memory):
+            step = processes.wrap(model)
+        if epoch == first_with_memory and network.memory is not None:
+            fill_memory(network, loader, rows, micro.size(s.batch_size), generator, processes)
+        means, mass = _train_epoch(step, loader, rows, s, optimiser, epoch, generator, processes, micro, stream)
+        check_divergence(means, math.isfinite(means.loss), loader, s)
+        loss_curve.append(means.loss)
+        upkeep = model.memory is not None and epoch < last_upkeep
+        if upkeep:
+            revive_items(network, mass, loader, rows, micro.size(s.batch_size), optimiser, generator, processes)
+        if held_out is not None:
+            total = held_out_error(model, loader, held_out, micro.size(s.batch_size), processes)
+            validation_curve.append(total / len(held_out_rows))
+        progress.epoch(means.loss, validation_curve)
+        if held_out is not None and model is network and not upkeep and stopping.should_stop(validation_curve[-1]):
+            break
+    kept_error = min(means.error, stopping.best)
+    check_divergence(means, kept_error <= _DIVERGED * max(means.energy, 1.0), loader, s)
+    stopping.restore_best()
+    network.eval()
+    return History(loss_curve, validation_curve)
+
+
+def _split_rows(loader, rows, s: Settings, generator, n_processes) -> tuple[Tensor, Tensor]:
+    """Rows to train on and rows to hold out, no more of these than fit; batch normalisation needs two of the former."""
+    rows = rows[torch.randperm(len(rows), generator=generator)]
+    count = min(int(s.validation_fraction * len(rows)), len(rows) - 2, loader.max_held_out)
+    count = count if count >= n_processes else 0
+    return rows[count:], rows[:count]
+
+
+def _phases(network: MemAE, s: Settings) -> tuple[int, int]:
+    """The first epoch with the memory, and the epoch from which its items are no longer revived."""
+    if network.memory is None:
+        return 0, 0
+    return int(_WARM_UP * s.max_epochs), max(1, int(_UPKEEP * s.max_epochs))
+
+
+class Means(NamedTuple):
+    """Means of an epoch over the training samples."""
+
+    loss: float  # the objective
+    error: float  # squared error
+    energy: float  # squared norm of the scaled sample: the error of a blank reconstruction
+
+
+def _train_epoch(model, loader, rows, s, optimiser, epoch, generator, processes, micro, stream):
+    """One pass over the rows: means over the samples, and the mass that each item carried."""
+    model.train()
+    batches = split_batches(loader.shuffle(rows, s.batch_size, generator), s.batch_size, max(2, processes.size))
+    totals, masses = torch.zeros(3, device=loader.device), None
+    for number, x in enumerate(loader.stream([processes.shard(batch) for batch in batches])):
+        backward = partial(_backward, model, s, processes.size / len(batches[number]), stream)
+        for sums, mass in micro.map(backward, x, optimiser.clear):
+            totals += sums
+            if mass is not None:
+                masses = mass if masses is None else masses.add_(mass)
+        optimiser.step(s.learning_rate * schedule((epoch + (number + 1) / len(batches)) / s.max_epochs))
+    processes.all_reduce(totals)
+    if masses is not None:
+        processes.all_reduce(masses)
+    return Means(*(totals / len(rows)).tolist()), masses  # the one synchronisation of an epoch
+
+
+def _backward(model, s, scale, stream, x):
+    """Leave gradients of the summed objective times ``scale``; sums of objective, error and energy, and the items' mass."""
+    with training_precision(s.precision, x.device), nullcontext() if stream is None else stream.active():
+        output = model(x)
+    loss, error = objective(output, x, s.entropy_weight, s.latent_l1)
+    (loss * (scale * len(x))).backward()
+    flat = x.flatten()
+    return torch.stack([loss.detach() * len(x), error.detach() * len(x), torch.dot(flat, flat)]), output.mass
+
+
+def check_divergence(means: Means, fine: bool, loader: Loader, s: Settings) -> None:
+    """Raise a ValueError that names what is at fault, unless all is fine."""
+    if fine:
+        return
+    cause = f"Lower learning_rate (now {s.learning_rate})."
+    size = math.sqrt(means.energy / math.prod(loader.layout.sample_shape))
+    if size > _OFF_SCALE:
+        cause = f"Scaled values are {size:.3g} in the root mean square: let scaling='auto' bring X to unit scale, or rescale X."
+    raise ValueError(
+        f"Training diverged: the mean loss is {means.loss:.3g} and the squared error {means.error:.3g}, where samples have a "
+        f"squared norm of {means.energy:.3g}. {cause}"
+    )
+
+
+def objective(output, x: Tensor, entropy_weight: float, latent_l1: float) -> tuple[Tensor, Tensor]:
+    """Equation 10 of the paper: squared error of a sample plus alpha times the entropy of its weights, as a mean over samples.
+
+    With one query per location the entropy of a sample is the mean over its locations. ``latent_l1`` adds the l1 norm of
+    the encoding (the AE-l1 ablation).
+
+    Returns
+    -------
+    loss, error : Tensor
+        The objective, and the squared error in it.
+    """
+    error = nn.functional.mse_loss(output.reconstruction.float(), x, reduction="sum") / len(x)
+    loss = error
+    if output.entropy is not None and entropy_weight:
+        loss = loss + entropy_weight * output.entropy.mean()
+    if latent_l1:
+        loss = loss + latent_l1 * output.encoding.float().abs().sum() / len(x)
+    return loss, error
+
+
+def split_batches(order: Tensor, batch_size: int, least: int = 2) -> list[Tensor]:
+    """Batches of rows; nothing is dropped, and a last batch of fewer than ``least`` joins its neighbour."""
+    batches = list(order.split(min(batch_size, len(order))))
+    if len(batches) > 1 and len(batches[-1]) < least:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
+
+
+@torch.no_grad()
+def held_out_error(model: MemAE, loader: Loader, held_out: Tensor, batch_size: int, processes) -> float:
+    """Squared error summed over the samples that the processes hold out."""
+    model.eval()
+    total = torch.zeros((), device=loader.device)
+    for x in loader.minibatches(held_out, batch_size):
+        total += nn.functional.mse_loss(model(x).reconstruction, x, reduction="sum")
+    return float(processes.all_reduce(total))
+
+
+class EarlyStopping:
+    """Keep the parameters with the smallest held-out error, and stop when it no longer falls.
+
+    Parameters
+    ----------
+    network : MemAE
+    settings : Settings
+    """
+
+    def __init__(self, network: MemAE, settings: Settings):
+        self.network = network
+        self.settings = settings
+        self.best = math.inf
+        self.best_state: dict[str, Tensor] | None = None
+        self.waited = 0
+
+    def should_stop(self, error: float) -> bool:
+        """Take note of an epoch's held-out error; whether enough epochs have passed without a smaller one."""
+        if error < self.best * (1 - self.settings.tol):
+            self.best, self.waited = error, 0
+            self.best_state = {name: value.clone() for name, value in self.network.state_dict().items()}
+        else:
+            self.waited += 1
+        return self.waited >= self.settings.n_iter_no_change
+
+    def restore_best(self) -> None:
+        """Put the parameters of the best epoch back, if there is one."""
+        if self.best_state is not None:
+            self.network.load_state_dict(self.best_state)
+
+
+class Progress:
+    """Nothing, a bar (verbose 1) or a line per epoch (verbose 2)."""
+
+    def __init__(self, n_networks: int, n_epochs: int, verbose: int):
+        self.n_networks = n_networks
+        self.n_epochs = n_epochs
+        self.verbose = verbose
+        self.network = 1
+        self.count = 0
+        self.bar = None
+        if verbose == 1:
+            from tqdm.auto import tqdm  # warns where notebooks have no widgets, and starts a thread
+
+            self.bar = tqdm(total=n_networks * n_epochs, desc="MemAE", unit="epoch")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        if self.bar is not None:
+            self.bar.close()
+
+    def next_network(self) -> None:
+        """Count the epochs of the next network."""
+        self.network, self.count = self.network + 1, 0
+
+    def epoch(self, loss: float, validation_curve: list[float]) -> None:
+        """Show one epoch."""
+        self.count += 1
+        shown = {"loss": f"{loss:.4g}"}
+        if validation_curve:
+            shown["validation"] = f"{validation_curve[-1]:.4g}"
+        if self.bar is not None:
+            self.bar.set_postfix(shown, refresh=False)
+            self.bar.update()
+        elif self.verbose > 1:
+            which = f"network {self.network}/{self.n_networks}, " if self.n_networks > 1 else ""
+            numbers = ", ".join(f"{name} {value}" for name, value in shown.items())
+            print(f"{which}epoch {self.count}/{self.n_epochs}: {numbers}", file=sys.stdout)

@@ -1,1 +1,0 @@
-"""From arrays to a trained network and back to numbers; knows arrays and networks, not estimators."""

@@ -1,0 +1,42 @@
+"""Random numbers for modules of users, which draw from torch's global generators."""
+
+import contextlib
+import threading
+
+import torch
+
+_lock = threading.RLock()  # the global generators belong to one stream at a time
+
+
+class RandomStream:
+    """A reproducible stream of what torch's global generators give, apart from what anybody else draws from them.
+
+    Parameters
+    ----------
+    seed : int
+    device : torch.device or None, default=None
+        Whose generator is replaced besides that of the CPU.
+    """
+
+    def __init__(self, seed: int, device: torch.device | None = None):
+        self.generators = [torch.default_generator]
+        if device is not None and device.type == "cuda":
+            index = torch.cuda.current_device() if device.index is None else device.index
+            self.generators.append(torch.cuda.default_generators[index])
+        self.states = [torch.Generator(generator.device).manual_seed(seed).get_state() for generator in self.generators]
+
+    @contextlib.contextmanager
+    def active(self):
+        """Let the global generators give this stream within the block, and put them back after it."""
+        with _lock:
+            outside = [generator.get_state() for generator in self.generators]
+            try:
+                self._set(self.states)
+                yield
+            finally:
+                self.states = [generator.get_state() for generator in self.generators]
+                self._set(outside)
+
+    def _set(self, states):
+        for generator, state in zip(self.generators, states, strict=True):
+            generator.set_state(state)
