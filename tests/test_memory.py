@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from skmemae.network import Memory, build_network
 from skmemae.network import memory as module
-from skmemae.network.memory import Direction, Retrieve, shrunk_softmax
+from skmemae.network.memory import AddressAndReadOut, Answer, _direction, shrunk_softmax
 
 MULTIPLES = [0, 1, 2, 3, 5]
 
@@ -78,27 +78,109 @@ def test_weights_are_a_distribution_whatever_the_logits(logits, multiple):
     assert weights[logits.argmax()] == weights.max() > 0
     assert abs(float(log_sum - (logits - logits.max())[weights > 0].logsumexp(dim=0))) < 1e-9
     identity = torch.eye(len(logits), dtype=torch.float64)[None]
-    read_out, entropy, mass = Retrieve.apply(logits[None, None], identity, identity, multiple / len(logits), True, True)
+    read_out, entropy, mass = AddressAndReadOut.apply(
+        logits[None, None], identity, identity, multiple / len(logits), True, True
+    )
     assert torch.equal(read_out[0, 0], weights) and torch.equal(mass, weights)
     assert abs(float(entropy - torch.special.entr(weights).sum())) < 1e-9
 
 
+def case(width=4, dtype=torch.float64):
+    """Queries, keys and values of two heads: 5 queries, 9 items."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = (2, 5, width), (2, 9, width), (2, 9, width - 1)
+    return [torch.randn(shape, dtype=dtype, generator=generator).requires_grad_() for shape in shapes]
+
+
+def printed(query, keys, values, threshold, keep_best):
+    """Read-out, entropy and mass by equations 3 to 9, the shrinkage as a mask, for autograd."""
+    logits = query @ keys.mT
+    weights = torch.softmax(logits, dim=-1)
+    kept = weights > threshold
+    if keep_best:
+        kept = kept | (weights == weights.amax(dim=-1, keepdim=True))
+    weights = torch.where(kept, weights, 0.0)
+    weights = weights / weights.sum(dim=-1, keepdim=True).clamp_min(1e-300)
+    entropy = -(weights * torch.where(weights > 0, weights, 1.0).log()).sum(dim=-1)
+    return weights @ values, entropy, weights.sum(dim=1).mean(dim=0)
+
+
+@pytest.fixture(params=[2**24, 0], ids=["weights kept", "weights computed again"])
+def kept_weights(request, monkeypatch):
+    monkeypatch.setattr(module, "_KEPT_WEIGHTS", request.param)
+
+
+@pytest.fixture(params=[2**18, 2 * 2 * 9, 1], ids=["one block", "blocks of two", "blocks of one"])
+def block_weights(request, monkeypatch):
+    monkeypatch.setitem(module._BLOCK_WEIGHTS, "cpu", request.param)
+
+
 @pytest.mark.parametrize("multiple", MULTIPLES)
 @pytest.mark.parametrize("keep_best", [True, False])
-@pytest.mark.parametrize("numbers", [10**6, 2 * 2 * 9])
-def test_gradients_are_those_of_the_printed_formulas(monkeypatch, multiple, keep_best, numbers):
-    monkeypatch.setattr(module, "_NUMBERS", numbers)  # all rows at once, or two at a time
-    generator = torch.Generator().manual_seed(0)
-    shapes = (2, 5, 4), (2, 9, 4), (2, 9, 3)
-    arguments = [torch.randn(shape, dtype=torch.float64, generator=generator).requires_grad_() for shape in shapes]
-    assert torch.autograd.gradcheck(lambda *x: Retrieve.apply(*x, multiple / 9, keep_best, True)[:2], arguments, atol=1e-4)
-    assert torch.autograd.gradcheck(lambda *x: Retrieve.apply(*x, multiple / 9, keep_best, False)[0], arguments, atol=1e-4)
+@pytest.mark.parametrize("width", [4, 20])  # BLAS is called in two ways
+def test_results_and_gradients_are_those_of_the_printed_formulas(kept_weights, block_weights, multiple, keep_best, width):
+    threshold = multiple / 9 if width == 4 else multiple / 900
+    ours, plain = case(width), case(width)
+    found = AddressAndReadOut.apply(*ours, threshold, keep_best, True)
+    expected = printed(*plain, threshold, keep_best)
+    torch.testing.assert_close(tuple(found), expected, rtol=1e-9, atol=1e-12)
+    for read_out, entropy, _ in (found, expected):
+        ((read_out * torch.arange(width - 1)).sum() + 0.7 * (entropy * torch.arange(5)).sum()).backward()
+    torch.testing.assert_close([x.grad for x in ours], [x.grad for x in plain], rtol=1e-9, atol=1e-12)
 
 
-def test_the_direction_has_one_length_and_the_gradient_across():
+@pytest.mark.parametrize("training", [True, False])
+def test_gradients_are_those_of_finite_differences(kept_weights, block_weights, training):
+    def answer(*factors):
+        return AddressAndReadOut.apply(*factors, 1 / 9, True, training)[: 2 if training else 1]
+
+    assert torch.autograd.gradcheck(answer, case(), atol=1e-4)
+
+
+def test_weights_are_kept_for_the_backward_pass_if_they_are_few(monkeypatch):
+    calls = []
+    monkeypatch.setattr(module, "shrunk_softmax", lambda *args: calls.append(1) or shrunk_softmax(*args))
+    for most, expected in ((90, 1), (89, 2)):  # there are 2 x 5 x 9
+        monkeypatch.setattr(module, "_KEPT_WEIGHTS", most)
+        calls.clear()
+        AddressAndReadOut.apply(*case(), 1 / 9, True, True)[0].sum().backward()
+        assert len(calls) == expected
+
+
+def test_outside_training_there_is_a_read_out_alone():
+    answer = filled().eval()(torch.randn(3, 16))
+    assert isinstance(answer, Answer) and answer.read_out.shape == (3, 16) and answer.entropy is None and answer.mass is None
+
+
+def test_a_direction_has_length_one_and_the_gradient_across():
     vectors = torch.randn(5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    torch.testing.assert_close(Direction.apply(vectors, 7.0).norm(dim=1), torch.full((5,), 7.0, dtype=torch.float64))
-    assert torch.autograd.gradcheck(lambda x: Direction.apply(x, 7.0), vectors)
+    torch.testing.assert_close(_direction(vectors).norm(dim=1), torch.ones(5, dtype=torch.float64))
+    assert torch.autograd.gradcheck(_direction, vectors)
+    zero = torch.zeros(2, 4, requires_grad=True)
+    _direction(zero).sum().backward()
+    assert (_direction(zero) == 0).all() and torch.isfinite(zero.grad).all()
+
+
+@pytest.mark.parametrize("positions", [(), (4, 3)])
+@pytest.mark.parametrize("multiple", [0, 1, 3])
+def test_use_says_which_items_a_sample_uses_and_how_many_queries_miss_the_threshold(positions, multiple):
+    memory = filled(heads=2, temperature=0.5, shrink_threshold=multiple)
+    query = torch.randn(6, 16, *positions, generator=torch.Generator().manual_seed(1))
+    used, missed = memory.use(query)
+    for i in range(6):
+        places = query[i].reshape(16, -1).T  # (positions, C)
+        plain = torch.softmax(memory.logits(places), dim=-1)  # (heads, positions, N)
+        above = plain > memory.threshold
+        best = plain == plain.amax(dim=-1, keepdim=True)
+        torch.testing.assert_close(used[i], (above | best).any(dim=0).float().mean(dim=0))
+        torch.testing.assert_close(missed[i], (~above.any(dim=-1)).float().mean())
+
+
+def test_equal_items_do_not_miss_the_threshold():
+    """All weights are 1/N then, which is the threshold but for rounding."""
+    memory = Memory(7, 4)
+    torch.nn.init.ones_(memory.items)
+    assert (memory.use(torch.randn(20, 4))[1] == 0).all()
 
 
 def test_cosine_is_bounded_and_ignores_length_and_dot_does_not():

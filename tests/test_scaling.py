@@ -1,55 +1,70 @@
-"""What samples are compared by: statistics, contrast, logarithms."""
+"""The units in which samples are compared: applied, and taken back."""
 
 import numpy as np
 import pytest
 import torch
 
-from skmemae.engine.samples import plan_layout
-from skmemae.engine.scaling import Scaling, learn_scaling
+from skmemae._data.layout import choose_layout
+from skmemae._data.scaling import FAR_LIMIT, TABLE_LIMIT, Scaling
+from skmemae._data.statistics import learn_scaling
+
+LARGEST = np.finfo(np.float64).max
+AFFINE = Scaling(np.full(1, 3.0), np.full(1, 2.0), 10.0)
+LOGARITHMIC = Scaling(np.ones(1), np.ones(1), 10.0, log_unit=np.array([0.5]))
 
 
-def test_tables_are_standardised_by_column_and_constant_columns_keep_their_units(rng):
-    X = rng.normal(5, [1.0, 100.0, 0.0], size=(500, 3))
-    scaling = learn_scaling(X, plan_layout((3,)), "standard")
-    scaled = scaling.apply(torch.from_numpy(X))
-    assert scaled.dtype == torch.float32
-    np.testing.assert_allclose(scaled.mean(dim=0), 0, atol=1e-5)
-    np.testing.assert_allclose(scaled.std(dim=0, correction=0), [1, 1, 0], atol=1e-5)
-    assert float(scaling.apply(torch.tensor([[5.0, 5.0, 5.001]], dtype=torch.float64))[0, 2]) == pytest.approx(0.001, abs=1e-4)
+def column(*values):
+    return torch.tensor(values, dtype=torch.float64)[:, None]
 
 
-def test_large_offsets_survive_the_step_to_float32(rng):
-    X = 1e9 + rng.normal(size=(200, 2))
-    scaled = learn_scaling(X, plan_layout((2,)), "standard").apply(torch.from_numpy(X))
-    np.testing.assert_allclose(scaled, (X - X.mean(axis=0)) / X.std(axis=0), atol=1e-4)
-
-
-def test_minmax_and_none(rng):
-    X = rng.uniform(-3, 9, size=(100, 4))
-    scaled = learn_scaling(X, plan_layout((4,)), "minmax").apply(torch.from_numpy(X))
-    assert float(scaled.min()) == 0 and float(scaled.max()) == 1
-    kept = learn_scaling(X, plan_layout((4,)), None).apply(torch.from_numpy(X))
-    np.testing.assert_allclose(kept, X.astype(np.float32))
-
-
-def test_the_soft_limit_keeps_order_and_can_be_undone():
-    scaling = Scaling(np.zeros(1), np.ones(1), 10.0)
-    values = torch.tensor([[-1e30], [-50.0], [-10.0], [0.5], [10.0], [11.0], [1e30]], dtype=torch.float64)
+@pytest.mark.parametrize("limit", [TABLE_LIMIT, FAR_LIMIT])
+def test_values_beyond_the_limit_grow_logarithmically_and_keep_their_order(limit):
+    scaling = Scaling(np.zeros(1), np.ones(1), limit)
+    values = column(-LARGEST, -1e30, -5 * limit, -limit, 0.5, limit, 2 * limit, 1e30, LARGEST)
     scaled = scaling.apply(values)
-    assert torch.isfinite(scaled.square()).all()
-    assert (scaled.diff(dim=0) > 0).all()
-    assert torch.equal(scaled[2:5].double(), values[2:5])
-    torch.testing.assert_close(scaling.undo(scaled[1:6].double()), values[1:6], rtol=1e-5, atol=1e-5)
+    assert scaled.dtype == torch.float32 and torch.isfinite(scaled.square()).all()
+    assert (scaled.diff(dim=0) >= 0).all() and (limit == FAR_LIMIT or (scaled.diff(dim=0) > 0).all())
+    assert torch.equal(scaled[3:6].double(), values[3:6])
+    torch.testing.assert_close(scaled[6], torch.tensor([limit + np.log1p(limit)], dtype=torch.float32))
 
 
-def test_values_beyond_float64_statistics_are_refused():
-    with pytest.raises(ValueError, match="too large"):
-        learn_scaling(np.array([[1e200], [-1e200], [1e300]]), plan_layout((1,)), "standard")
+@pytest.mark.parametrize("scaling", [AFFINE, LOGARITHMIC])
+def test_what_was_compressed_can_be_taken_back(scaling):
+    values = column(-90.0, -50.0, -1.0, 0.0, 0.5, 10.0, 11.0, 1000.0)
+    torch.testing.assert_close(scaling.inverse(scaling.apply(values).double()), values, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["contrast", "log", "standard", "minmax", None])
+@pytest.mark.parametrize("family", ["fc", "conv2d"])
+def test_scaled_values_and_what_they_come_from_are_finite_whatever_the_samples(rng, kind, family):
+    X = rng.lognormal(0, 2, size=(60, 5, 5))
+    layout = choose_layout(X.shape[1:], family)
+    scaling = learn_scaling(X, layout, kind)
+    wild = np.stack(
+        [np.full((5, 5), LARGEST), np.full((5, 5), -LARGEST), np.where(np.eye(5), LARGEST, 0.0), 1e300 * (X[0] - 1)]
+    )
+    samples = layout.to_network(torch.from_numpy(wild))
+    scaled = scaling.apply(samples)
+    assert torch.isfinite(scaled.square().flatten(1).sum(dim=1)).all()
+    assert torch.isfinite(scaling.inverse(scaled.double(), samples)).all()
+    assert torch.isfinite(scaling.inverse(torch.full_like(scaled, 1e30).double(), samples)).all()
+    assert torch.isfinite(scaling.inverse(torch.full_like(scaled, -1e30).double())).all()
+
+
+def test_the_samples_themselves_are_left_alone(rng):
+    X = rng.lognormal(0, 2, size=(60, 1, 5, 5))
+    for kind in ("contrast", "log", "standard", "minmax", None):
+        scaling = learn_scaling(X, choose_layout((1, 5, 5)), kind)
+        samples = torch.from_numpy(X.copy())
+        scaled = scaling.apply(samples)
+        kept = scaled.clone()
+        scaling.inverse(scaled, samples)
+        assert np.array_equal(samples, X) and torch.equal(scaled, kept)
 
 
 def test_contrast_sees_what_is_shown_and_not_the_light(rng):
     X = rng.uniform(size=(60, 9, 8))
-    layout = plan_layout(X.shape[1:])
+    layout = choose_layout(X.shape[1:])
     scaling = learn_scaling(X, layout, "contrast")
     samples = layout.to_network(torch.from_numpy(X))
     scaled = scaling.apply(samples)
@@ -59,15 +74,15 @@ def test_contrast_sees_what_is_shown_and_not_the_light(rng):
     shift = (brighter - scaled).abs().mean() / scaled.abs().mean()
     assert shift < 0.15 and (scaling.apply(samples + 5) - scaled).abs().max() < 1e-5
     blank = scaling.apply(torch.full((1, 1, 9, 8), 3.0, dtype=torch.float64) + 1e-3 * samples[:1])
-    assert (blank + torch.from_numpy(scaling.center)).abs().max() < 0.05
-    torch.testing.assert_close(scaling.undo(scaled.double(), samples), samples, rtol=1e-4, atol=1e-4)
-    typical = scaling.undo(torch.zeros(1, 1, 9, 8, dtype=torch.float64))
+    assert (blank + torch.from_numpy(scaling.mean_sample)).abs().max() < 0.05
+    torch.testing.assert_close(scaling.inverse(scaled.double(), samples), samples, rtol=1e-4, atol=1e-4)
+    typical = scaling.inverse(torch.zeros(1, 1, 9, 8, dtype=torch.float64))
     assert abs(float(typical.mean()) - X.mean()) < 0.01
 
 
 def test_distance_from_the_mean_image_knows_shapes_alone(rng):
     X = rng.normal(size=(50, 6, 6)) + 3 * np.eye(6)
-    layout = plan_layout(X.shape[1:])
+    layout = choose_layout(X.shape[1:])
     scaling = learn_scaling(X, layout, "contrast")
     shown = np.concatenate([X[:5], 4 * X[:5] + 100, 0 * X[:5], -X[:5]])
     scaled = scaling.apply(layout.to_network(torch.from_numpy(shown)))
@@ -79,43 +94,16 @@ def test_distance_from_the_mean_image_knows_shapes_alone(rng):
     assert np.all((exact < near) & (near < exact + 0.3))
     assert np.corrcoef(near, exact)[0, 1] > 0.95
     assert np.all((exact - 0.1 < louder) & (louder < near))
-    assert np.all((near < blank) & (blank < inverse))
+    assert np.all((near < blank) & (blank < inverse) & (inverse < 4))
     assert learn_scaling(X, layout, "standard").distance_from_mean(scaled).eq(1).all()
 
 
-def test_images_without_contrast_are_scaled_as_a_whole(rng):
-    X = np.ones((20, 5, 5)) * rng.normal(size=(20, 1, 1))
-    scaling = learn_scaling(X, plan_layout((5, 5)), "contrast")
-    assert scaling.typical is None
-    scaled = scaling.apply(torch.from_numpy(X[:, None]))
-    np.testing.assert_allclose(scaled.std(correction=0), 1, atol=1e-5)
-
-
-def test_heavy_tails_are_counted_by_how_many_times(rng):
-    n = 5000
-    X = np.column_stack([rng.lognormal(0, 2, n), rng.normal(size=n), rng.exponential(size=n), -rng.lognormal(0, 2, n)])
-    X[: n // 2, 0] = 0
-    scaling = learn_scaling(X, plan_layout((4,)), "log")
-    assert np.isfinite(scaling.unit).tolist() == [True, False, False, False]
-    scaled = scaling.apply(torch.from_numpy(X))
-    np.testing.assert_allclose(scaled[:, :3].std(dim=0, correction=0), 1, atol=1e-4)
-    assert (np.diff(scaled[:, 0].numpy()[np.argsort(X[:, 0])]) >= 0).all()
-    torch.testing.assert_close(scaling.undo(scaled.double())[:, :3], torch.from_numpy(X[:, :3]), rtol=1e-3, atol=1e-3)
-    light = learn_scaling(X[:, 1:3], plan_layout((2,)), "log")
-    assert light.unit is None
-
-
-@pytest.mark.parametrize("kind", ["contrast", "log", "standard", "minmax"])
-def test_statistics_of_some_rows_are_those_of_these_rows_alone(rng, kind):
-    X = rng.lognormal(0, 2, size=(300, 20))
-    rows = rng.uniform(size=300) < 0.5
-    some, alone = (learn_scaling(*args) for args in ((X, plan_layout((20,)), kind, rows), (X[rows], plan_layout((20,)), kind)))
-    samples = torch.from_numpy(X)
-    torch.testing.assert_close(some.apply(samples), alone.apply(samples))
-
-
-@pytest.mark.parametrize("kind", ["contrast", "log"])
-def test_wild_values_are_refused_or_stay_finite(kind):
-    X = np.array([[1e200, 0.0], [-1e200, 1.0], [1e300, 2.0]])
-    with pytest.raises(ValueError, match="too large"):
-        learn_scaling(X * 1e8, plan_layout((2,)), kind)
+@pytest.mark.parametrize("kind", ["contrast", "log", "standard"])
+def test_tensors_in_place_of_arrays_scale_alike(rng, kind):
+    X = rng.lognormal(0, 2, size=(60, 5, 5))
+    layout = choose_layout(X.shape[1:], "fc" if kind == "log" else "conv2d")
+    scaling = learn_scaling(X, layout, kind)
+    moved = scaling.to(torch.device("cpu"), torch.float64)
+    samples = layout.to_network(torch.from_numpy(X))
+    assert isinstance(moved.center, torch.Tensor) and moved.limit == scaling.limit
+    assert torch.equal(moved.apply(samples), scaling.apply(samples))

@@ -7,7 +7,8 @@ import pytest
 import zarr
 
 from skmemae import MemAEDetector
-from skmemae.engine.sources import ChunkedRows, RowSource, as_source, block_rows, numbered_blocks
+from skmemae._data import sources
+from skmemae._data.sources import ChunkedRows, RowSource, as_source, chunk_rows, row_blocks, rows_per_block
 
 KEYS = [slice(None), slice(3, 20, 2), slice(5, 2), slice(9, 2, -3), 4, [30, 2, 2, 29], np.array([], dtype=int), "mask"]
 KINDS = ["zarr", "h5py", "h5py, contiguous", "dask"]
@@ -49,13 +50,22 @@ def test_a_chunk_is_read_once_for_all_rows_that_are_asked_of_it(rng):
     rows = ChunkedRows(Watched())
     np.testing.assert_array_equal(rows[[33, 2, 31, 9, 35]], Watched.X[[33, 2, 31, 9, 35]])
     assert reads == [(2, 10), (31, 36)]
-    assert block_rows(rows, 8 * 2 * 25) == 20 and block_rows(rows, 1) == 10
+    assert chunk_rows(rows) == 10 and rows_per_block(rows, 8 * 2 * 25) == 20 and rows_per_block(rows, 1) == 10
 
 
 def test_an_array_in_memory_is_its_own_source(rng):
     X = rng.normal(size=(5, 2))
     assert as_source(X) is X and as_source([[1.0]]) == [[1.0]]
-    assert [(start, len(block)) for start, block in numbered_blocks(X)] == [(0, 5)]
+    assert [(start, len(block)) for start, block in row_blocks(X)] == [(0, 5)]
+    assert chunk_rows(X) == 1 and rows_per_block(X, 8 * 2 * 3) == 3
+
+
+def test_blocks_follow_each_other_and_cover_every_row(rng, monkeypatch):
+    monkeypatch.setattr(sources, "_BLOCK_BYTES", 8 * 2 * 3)
+    X = rng.normal(size=(10, 2))
+    found = list(row_blocks(X))
+    assert [start for start, _ in found] == [0, 3, 6, 9]
+    np.testing.assert_array_equal(np.concatenate([block for _, block in found]), X)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,0 +1,75 @@
+"""Encoders and the decoders that undo them."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from skmemae.network.backbones import (
+    Layer,
+    convolutional,
+    frames_as_channels,
+    fully_connected,
+    initialise,
+    position_sizes,
+    stacked_convolutions,
+)
+
+
+def through(backbone, shape):
+    """Shapes of the encoding and of the reconstruction of two samples."""
+    encoding = backbone.encoder(torch.zeros(2, *shape))
+    return tuple(encoding.shape[1:]), tuple(backbone.decoder(encoding).shape[1:])
+
+
+@pytest.mark.parametrize("shape", [(7,), (2, 3), (1, 2, 3, 4)])
+def test_samples_of_any_shape_are_flattened_and_get_it_back(shape):
+    assert through(fully_connected(shape, (8, 3)), shape) == ((3,), shape)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 17, 23), (2, 9, 31), (1, 5, 13, 11), (3, 1, 7, 2)])
+@pytest.mark.parametrize("bottleneck", [True, False])
+def test_maps_of_odd_sizes_come_back_exactly(shape, bottleneck):
+    encoding, reconstruction = through(convolutional(shape, (4, 6, 5), bottleneck), shape)
+    assert reconstruction == shape
+    assert encoding == ((5,) if bottleneck else (5, *(math.ceil(size / 8) for size in shape[1:])))
+
+
+def test_an_axis_may_have_a_stride_of_its_own():
+    layers = [Layer(3, 2, 4), Layer(3, (2, 1, 1), 6)]
+    mirrored = [Layer(3, (2, 1, 1), 4), Layer(3, 2, 1)]
+    assert position_sizes((1, 7, 9, 10), layers) == [(7, 9, 10), (4, 5, 5), (2, 5, 5)]
+    backbone = stacked_convolutions((1, 7, 9, 10), layers, mirrored, nn.ReLU)
+    assert through(backbone, (1, 7, 9, 10)) == ((6, 2, 5, 5), (1, 7, 9, 10))
+
+
+def test_a_clip_by_its_frames_as_channels_keeps_a_quarter_of_the_places_per_axis():
+    assert through(frames_as_channels((3, 5, 22, 31), (4, 6, 8, 10)), (3, 5, 22, 31)) == ((10, 6, 8), (3, 5, 22, 31))
+
+
+@pytest.mark.parametrize("bare", [True, False])
+def test_a_bare_code_may_be_negative_and_the_reconstruction_always(bare):
+    for backbone, shape in (
+        (fully_connected((5,), (6, 4), nn.ReLU, bare), (5,)),
+        (stacked_convolutions((1, 6, 6), [Layer(3, 2, 4)], [Layer(3, 2, 1)], nn.ReLU, bare), (1, 6, 6)),
+    ):
+        encoding = backbone.encoder(torch.randn(20, *shape))
+        assert (encoding.min() < 0) == bare
+        assert backbone.decoder(encoding).min() < 0
+
+
+def test_parameters_are_drawn_from_one_generator_and_keep_the_variance():
+    backbone = convolutional((1, 32, 32), (16, 32, 8), bottleneck=True)
+    module = nn.ModuleList(backbone)
+    state = torch.get_rng_state()
+    initialise(module, torch.Generator().manual_seed(0))
+    before = [p.detach().clone() for p in module.parameters()]
+    initialise(module, torch.Generator().manual_seed(0))
+    assert all(torch.equal(p, b) for p, b in zip(module.parameters(), before, strict=True))
+    assert torch.equal(state, torch.get_rng_state())
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            assert float(layer.weight.detach().std()) == pytest.approx(layer.in_features**-0.5, rel=0.05)
+        if isinstance(layer, nn.BatchNorm2d):
+            assert (layer.weight == 1).all() and (layer.bias == 0).all() and (layer.running_var == 1).all()
