@@ -9,7 +9,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from skmemae._data.layout import Layout
 
 _MOST_NETWORKS = 10_000
-_MOST_ITEMS = 2**27
+_MOST_ITEMS = 2**22
 
 # What each parameter accepts.
 CONSTRAINTS: dict[str, list] = {

@@ -88,9 +88,10 @@ def isolated(function: Callable, *args: Any) -> Any:
             with contextlib.ExitStack() as settings:
                 if torch.is_inference_mode_enabled():
                     settings.enter_context(torch.inference_mode(False))
-                if torch.get_default_dtype() != torch.float32:
+                new = torch.empty(0)
+                if new.dtype != torch.float32:
                     settings.enter_context(_Float32())
-                if torch.get_default_device().type != "cpu":
+                if new.device.type != "cpu":
                     settings.enter_context(torch.device("cpu"))
                 torch.set_grad_enabled(True)
                 for device in caller.autocast:

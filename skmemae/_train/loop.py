@@ -21,6 +21,7 @@ from skmemae.network import MemAE, RandomStream
 _WARM_UP = 0.1  # share of the epochs before the memory comes in
 _UPKEEP = 0.6  # share of the epochs after which the items are left alone
 _DIVERGED = 100.0  # times the error of a blank reconstruction
+_USUAL_RATE = 0.01  # a learning rate that is seldom to blame
 _OFF_SCALE = 1000.0  # scaled values of this size are to blame, and not the learning rate
 
 
@@ -187,13 +188,15 @@ def check_divergence(means: Means, fine: bool, loader: Loader, s: Settings) -> N
     """Raise a ValueError that names what is at fault, unless all is fine."""
     if fine:
         return
-    cause = f"Lower learning_rate (now {s.learning_rate})."
+    cause = f"Lower learning_rate (now {s.learning_rate})"
+    if s.learning_rate <= _USUAL_RATE:
+        cause += f", entropy_weight (now {s.entropy_weight:.3g}) or latent_l1 (now {s.latent_l1:.3g}), or raise temperature"
     size = math.sqrt(means.energy / math.prod(loader.layout.sample_shape))
     if size > _OFF_SCALE:
-        cause = f"Scaled values are {size:.3g} in the root mean square: let scaling='auto' bring X to unit scale, or rescale X."
+        cause = f"Scaled values are {size:.3g} in the root mean square: let scaling='auto' bring X to unit scale, or rescale X"
     raise ValueError(
         f"Training diverged: the mean loss is {means.loss:.3g} and the squared error {means.error:.3g}, where samples have a "
-        f"squared norm of {means.energy:.3g}. {cause}"
+        f"squared norm of {means.energy:.3g}. {cause}."
     )
 
 

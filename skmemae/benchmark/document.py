@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from skmemae.benchmark import ablation, cells, choices, kddcup99, odds, one_class, report, speed, video
+from skmemae.benchmark import ablation, cells, choices, kddcup99, odds, one_class, report, video
 from skmemae.benchmark.detectors import DEEP, OURS
 
 # Tables 1 to 3 of the paper, with the names that the rows have. The paper's AE and MemAE are other networks than ours.
@@ -22,6 +22,17 @@ and detector, with its parameters, seconds and versions. Detectors run at their 
 splits; no label reaches a fit. "no memory" is MemAE with `memory_size=0`, "MemAE, paper's preset" has the layers and settings
 that the paper prints. The column "paper" holds the paper's own numbers.
 What was tried, and on which part of the data the defaults were chosen, is told in [what makes the memory work](what_works.md).
+"""
+SPEED = """## speed
+
+Speed and memory: ``fit`` beside a bare loop and PyOD, long data, growth with rows, addressing, several processes.
+
+Each figure runs in a process of its own with the number of threads that its line says. Seconds are medians of repeats taken in
+turns, and a ratio is of medians of one run. Goals are what the figure is meant to reach, met or not.
+
+```console
+python benchmarks/speed.py
+```
 """
 _MANY_SETS = 10  # one table for all of them, instead of one for each
 SECTIONS = {
@@ -73,12 +84,11 @@ def section(name, protocol, command, rows):
 
 
 def speed_section(stored):
-    """Heading, what the protocol is, the command, its table and its picture."""
+    """What ``benchmarks/speed.py`` stored: heading, what it measures, the command, its table and its picture."""
     made = ", ".join(f"{what} {number}" for what, number in stored["made_with"].items())
-    table = report.markdown(speed.lines(stored["rows"]))
-    command = "```console\npython -m skmemae.benchmark speed\n```\n"
+    table = report.markdown(report.figure_lines(stored["rows"]))
     picture = "![Seconds by the number of rows, both on logarithmic axes](images/growth.png)\n"
-    return "\n".join(["## speed\n", speed.__doc__, command, table, "", picture, made, ""])
+    return "\n".join([SPEED, table, "", picture, made, ""])
 
 
 def with_paper(data, lines):

@@ -61,6 +61,12 @@ def pivot(rows, line, across, value, how=".3f"):
     return lines
 
 
+def figure_lines(rows):
+    """Cells of the table of speed and memory: rows of ``benchmarks/speed.py`` as lines, the first one the titles."""
+    cells = [[row["what"], str(row["threads"]), f"{row['value']:.4g} {row['unit']}", row["goal"]] for row in rows]
+    return [["what", "threads", "value", "goal"], *cells]
+
+
 def align(lines):
     """Cells as text in columns."""
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]

@@ -132,7 +132,8 @@ def build_network(
     else:
         encoder, decoder = _meta_backbone(backbone, sample_shape, widths, memory_unit)
         for module in (encoder, decoder):
-            module.to_empty(device="cpu")
+            empty = {name: torch.empty(value.shape, dtype=value.dtype) for name, value in module.state_dict().items()}
+            module.load_state_dict(empty, assign=True)
             initialise(module, generator)
         shape = _encoding_shape(encoder, decoder, sample_shape)
     memory = None

@@ -11,6 +11,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from skmemae._data.sources import RowSource
+from skmemae._resolve import check_numbers
 from skmemae.video.reading import read_video
 
 
@@ -124,6 +125,7 @@ class ClipWindows(BaseEstimator):
 
     def _clips(self, videos, frame_shape=None):
         self._validate_params()
+        check_numbers(self.get_params(), accepts_bool=("changes",))
         videos = _as_videos(videos, self.length + self.changes, self.cell, frame_shape)
         return Clips(videos, self.length, self.stride, self.changes, self.cell)
 

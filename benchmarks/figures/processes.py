@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 from sklearn.model_selection import GridSearchCV
 
+from figures import in_turns, row
 from skmemae import MemAEDetector
-from skmemae.benchmark.figures import in_turns, row
 
 BASE = "import torch, sklearn.base, sklearn.utils.validation, pyod.models.base"
 RANKS = """
 import json, os, sys, time
 import numpy as np
 import torch
+from figures import in_turns, row
 from skmemae import MemAEDetector
 
 torch.set_num_threads(1)

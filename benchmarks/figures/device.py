@@ -1,4 +1,4 @@
-"""What a GPU brings: the fused addressing, training of a table and of video, and whether scores are those of the CPU.
+"""What a GPU brings: training of a table and of video, and whether scores are those of the CPU.
 
 On the CPU everything runs at a small size, so that the commands can be tried; the goals are those of a GPU.
 """
@@ -9,55 +9,12 @@ import numpy as np
 import torch
 from sklearn.base import clone
 
+from figures import in_turns, row, seconds
+from figures.training import ALPHA, PrintedMemory
 from skmemae import MemAEDetector, presets
-from skmemae.benchmark.figures import in_turns, row, seconds
-from skmemae.benchmark.figures.training import ALPHA, PrintedMemory
-from skmemae.engine.optimiser import Adam
-from skmemae.engine.runtime import training_precision
-from skmemae.engine.training import objective
-from skmemae.network import fused
-from skmemae.network.memory import Retrieve
-
-
-def addressing(args):
-    """Forward and backward of 10^6 queries of width 256 to 2,000 items, fused and plain; both against float64."""
-    large = _is_gpu(args.device)
-    queries, n_items, width = (10**6, 2000, 256) if large else (500, 130, 32)
-    generator = torch.Generator(args.device).manual_seed(0)
-    keys, values = (torch.randn(1, n_items, width, device=args.device, generator=generator) for _ in range(2))
-    keys = torch.nn.functional.normalize(keys, dim=-1)
-    query = (
-        torch.nn.functional.normalize(torch.randn(1, queries, width, device=args.device, generator=generator), dim=-1) / 0.05
-    )
-    ways = {"plain": Retrieve.apply}
-    if fused.available(query):
-        ways["fused"] = fused.retrieve
-    size = f"addressing, {queries:,} queries of width {width}, {n_items:,} items"
-
-    def work(way, n=queries, dtype=torch.float32):
-        given = [x.to(dtype).detach().requires_grad_() for x in (query[:, :n], keys, values)]
-        read_out, entropy, _ = way(*given, 1 / n_items, True, True)
-        (read_out.square().sum() + entropy.sum()).backward()
-        _synchronise(args.device)
-        return [read_out.detach(), entropy.detach(), *[x.grad for x in given]]
-
-    took = dict(zip(ways, in_turns(args.repeats, *[lambda way=way: work(way) for way in ways.values()]), strict=True))
-    exact = work(Retrieve.apply, min(queries, 20_000), torch.float64)
-    rows = []
-    for name, way in ways.items():
-        pairs = zip(work(way, min(queries, 20_000)), exact, strict=True)
-        error = max(float((found - right).abs().max() / right.abs().max()) for found, right in pairs)
-        rows.append(row(f"{size}: {name}", 1000 * took[name], "ms", "", seconds=took[name]))
-        rows.append(row(f"{size}: {name}, largest error beside float64", error, "of the largest value", "< 1e-4"))
-    if "fused" in ways:
-        plain = took["plain"]
-        rows.append(
-            row(f"{size}: plain over fused", plain / took["fused"], "times", ">= 3", seconds=took["fused"], reference=plain)
-        )
-    if "fused" in ways and large:
-        peaks = {name: _peak_bytes(lambda way=way: work(way)) for name, way in ways.items()}
-        rows.append(row(f"{size}: memory of fused over plain", peaks["fused"] / peaks["plain"], "times", "<= 0.1"))
-    return rows
+from skmemae._runtime import training_precision
+from skmemae._train.loop import objective
+from skmemae._train.optimiser import Adam
 
 
 def training_table(args):
@@ -93,7 +50,7 @@ def training_video(args):
     def ours():
         with training_precision("auto", x.device):
             output = fast.train()(x)
-        objective(output, x, ALPHA, 0.0).backward()
+        objective(output, x, ALPHA, 0.0)[0].backward()
         optimiser.step(1e-4)
         _synchronise(args.device)
 
@@ -132,9 +89,7 @@ def agreement(args):
     for what, X in {"table": rng.normal(size=(2000, 30)), "images": rng.normal(size=(500, 28, 28))}.items():
         detector = MemAEDetector(max_epochs=5, random_state=0, device=args.device).fit(X)
         there = detector.decision_function(X)
-        detector.model_.to("cpu")
-        detector.device_ = "cpu"
-        here = detector.decision_function(X)
+        here = detector.to("cpu").decision_function(X)
         rows.append(
             row(f"scores of {what}: largest relative difference from the CPU's", np.abs(there / here - 1).max(), "", "< 1e-4")
         )
@@ -161,11 +116,3 @@ def _waits(detector, X):
     finally:
         torch.cuda.set_sync_debug_mode(before)
     return sum("synchronizing" in str(warning.message) for warning in found)
-
-
-def _peak_bytes(work):
-    """The most memory of the GPU that the work takes beside what is there before."""
-    before = torch.cuda.memory_allocated()
-    torch.cuda.reset_peak_memory_stats()
-    work()
-    return torch.cuda.max_memory_allocated() - before

@@ -6,9 +6,9 @@ import numpy as np
 from sklearn.neighbors import KernelDensity
 from sklearn.svm import OneClassSVM
 
+from figures import row, seconds
 from skmemae import MemAEDetector
 from skmemae.benchmark import report
-from skmemae.benchmark.figures import row, seconds
 
 COLUMNS = 20
 PATIENCE = 120.0  # seconds; a detector of quadratic cost is not asked for what would take longer

@@ -1,15 +1,13 @@
 """A table on the disk that is larger than main memory may be: throughput beside one in memory, and the memory it takes."""
 
 import tempfile
-import threading
-from contextlib import contextmanager
 from pathlib import Path
-from time import sleep
 
 import numpy as np
 
+from figures import row, seconds
+from figures.memory import anonymous_memory
 from skmemae import MemAEDetector
-from skmemae.benchmark.figures import row, seconds
 
 COLUMNS = 1024
 _GIB = 2**30
@@ -53,30 +51,3 @@ def _write(file, gib):
         rows = min(block, n - start)
         X[start : start + rows] = rng.standard_normal((rows, 16), dtype=np.float32) @ mixing
     X.flush()
-
-
-@contextmanager
-def anonymous_memory():
-    """Bytes that the process holds for itself, pages of files left out, a hundred times a second; NaN where not known."""
-    held, done = [], threading.Event()
-
-    def watch():
-        while not done.is_set():
-            held.append(_anonymous_bytes())
-            sleep(0.01)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield held
-    finally:
-        done.set()
-        watcher.join()
-
-
-def _anonymous_bytes():
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return float("nan")
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon")), float("nan"))

@@ -7,17 +7,17 @@ import torch
 from sklearn.base import clone
 from torch import nn
 
+from figures import in_turns, row
 from skmemae import MemAEDetector, presets
-from skmemae.benchmark.figures import in_turns, row
-from skmemae.engine.optimiser import Adam
-from skmemae.engine.training import objective
+from skmemae._train.loop import objective
+from skmemae._train.optimiser import Adam
 from skmemae.network import MemAE
 
 ALPHA = 2e-4
-_KDDCUP99 = {**presets.paper("kddcup99"), "batch_size": 1024, "max_epochs": 20}
+KDDCUP99 = {**presets.paper("kddcup99"), "batch_size": 1024, "max_epochs": 20}
 # Parameters, shape of X: the paper's layers on tables and images, the defaults on small clips.
 FITS = {
-    "table 200,000 x 120, 120-60-30-10-3": (_KDDCUP99, (200_000, 120)),
+    "table 200,000 x 120, 120-60-30-10-3": (KDDCUP99, (200_000, 120)),
     "images 2,000 x 28 x 28, MNIST preset": ({**presets.paper("mnist"), "max_epochs": 20}, (2_000, 28, 28)),
     "clips 160 x 8 x 32 x 32": ({"batch_size": 8, "max_epochs": 20, "ensemble_size": 1}, (160, 1, 8, 32, 32)),
 }
@@ -34,10 +34,10 @@ def overhead(args):
     """Seconds of ``fit`` over those of the bare loop, which neither looks at X nor scores it."""
     rows = []
     for what, (params, shape) in FITS.items():
-        X = _noise(shape)
+        X = noise(shape)
         detector = MemAEDetector(**params, validation_fraction=0.0, random_state=0, device=args.device)
-        network = _network(detector, X)
-        there = _tensor(X, args.device)
+        network = made_network(detector, X)
+        there = as_tensor(X, args.device)
         settings = detector.get_params()
 
         def loop(network=network, there=there, s=settings):
@@ -68,8 +68,8 @@ def bare_loop(network, X, batch_size, epochs, learning_rate):
 
 def transcription(args):
     """Steps of the paper's KDDCUP99 network at batch 1024 beside a transcription of the equations in separate operations."""
-    X = torch.from_numpy(_noise((20_480, 120))).to(args.device)
-    network = _network(MemAEDetector(**_KDDCUP99, device=args.device), X[:2000].cpu().numpy()).train()
+    X = torch.from_numpy(noise((20_480, 120))).to(args.device)
+    network = made_network(MemAEDetector(**KDDCUP99, device=args.device), X[:2000].cpu().numpy()).train()
     optimiser = Adam(network)
     printed = Transcription().to(args.device)
     printed_optimiser = torch.optim.Adam(printed.parameters())
@@ -77,7 +77,7 @@ def transcription(args):
     def ours():
         for rows in torch.randperm(len(X), device=X.device).split(1024):
             x = X[rows]
-            objective(network(x), x, ALPHA, 0.0).backward()
+            objective(network(x), x, ALPHA, 0.0)[0].backward()
             optimiser.step(1e-4)
 
     def theirs():
@@ -133,16 +133,16 @@ def memory_share(args):
     """Seconds of the memory, forward and backward, over those of a whole training step."""
     rows = []
     for what, (params, shape) in STEPS.items():
-        X = _noise(shape)
+        X = noise(shape)
         detector = MemAEDetector(**{"ensemble_size": 1, **params, "memory_size": _size(params)}, device=args.device)
-        network = _network(detector, np.concatenate([X] * 2)).train()
+        network = made_network(detector, np.concatenate([X] * 2)).train()
         optimiser = Adam(network)
-        x = _tensor(X, args.device)
+        x = as_tensor(X, args.device)
         query = network.queries(network.encoder(x)).detach().requires_grad_()
         grad = torch.randn_like(query)
 
         def step(network=network, x=x, optimiser=optimiser):
-            objective(network(x), x, ALPHA, 0.0).backward()
+            objective(network(x), x, ALPHA, 0.0)[0].backward()
             optimiser.step(1e-4)
 
         def memory(network=network, query=query, grad=grad):
@@ -161,15 +161,16 @@ def _size(params):
     return params.get("memory_size", 500 if "memory_unit" not in params else 1000)
 
 
-def _noise(shape):
+def noise(shape):
+    """The same samples for the same shape."""
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
-def _tensor(X, device):
+def as_tensor(X, device):
     """X as the network sees it, with an axis for the channels of images."""
     return torch.from_numpy(X[:, None] if X.ndim == 3 else X).to(device)
 
 
-def _network(detector, X):
+def made_network(detector, X):
     """A network as the detector makes it for X."""
     return clone(detector).set_params(max_epochs=1).fit(X[:2048]).model_[0]

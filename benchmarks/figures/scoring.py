@@ -5,8 +5,8 @@ from statistics import median
 import numpy as np
 from pyod.models.auto_encoder import AutoEncoder
 
+from figures import in_turns, row, seconds
 from skmemae import MemAEDetector
-from skmemae.benchmark.figures import in_turns, row, seconds
 
 WIDTHS = (64, 32)
 ROWS, COLUMNS, EPOCHS, PYOD_BATCH = 20_000, 30, 10, 32

@@ -1,5 +1,7 @@
 """Frames scored per second by both video presets, what the memory takes of it, and the main memory that a long video takes.
 
+Run it from the root of the repository, ``python benchmarks/frames.py``.
+
 "frames_per_second" scores a whole video of noise, one clip for each frame; "live" takes its frames one by one;
 "memory_seconds" is the addressing of one clip. Weights are those of one step of training, which do not change the cost. With
 ``--gib`` a video of that size is written to the disk, cut into clips of cells that share no frame, trained on for one epoch and
@@ -7,6 +9,7 @@ scored, with a narrow network; "peak_gib" is the most memory that the process ho
 of the file.
 """
 
+import argparse
 import tempfile
 from pathlib import Path
 from time import perf_counter
@@ -14,9 +17,9 @@ from time import perf_counter
 import numpy as np
 import torch
 
+from figures.memory import anonymous_memory
 from skmemae import MemAEDetector, presets
 from skmemae.benchmark import report
-from skmemae.benchmark.figures.streaming import anonymous_memory
 from skmemae.benchmark.video import LENGTH
 from skmemae.video import ClipWindows, OnlineNormality
 
@@ -30,17 +33,9 @@ _FRAME = (256, 256)
 _GIB = 2**30
 
 
-def add_arguments(parser):
-    """Options of the protocol."""
-    parser.add_argument("--presets", nargs="+", choices=list(PRESETS), default=list(PRESETS), help="only these presets")
-    parser.add_argument("--frames", type=int, default=48, metavar="T", help="frames of the video (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=3, metavar="R", help="repeats of each figure (default: %(default)s)")
-    parser.add_argument("--gib", type=float, default=0, metavar="G", help="size of a video on the disk, 0 = none (default)")
-    parser.add_argument("--out", default="benchmark-results", metavar="DIR", help="where results go (default: %(default)s)")
-
-
-def run(args):
+def main(argv=None):
     """Measure, print tables, write CSV and JSON."""
+    args = parse(argv)
     if args.gib:  # first, before anything else has taken memory
         Path(args.out).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=args.out) as folder:
@@ -51,6 +46,17 @@ def run(args):
     print(report.table(rows, "what", COLUMNS))
     print(f"device {rows[0]['device']}, threads {rows[0]['threads']}")
     report.save(rows, args.out, "frames")
+
+
+def parse(argv):
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python benchmarks/frames.py", description=__doc__.splitlines()[0])
+    parser.add_argument("--presets", nargs="+", choices=list(PRESETS), default=list(PRESETS), help="only these presets")
+    parser.add_argument("--frames", type=int, default=48, metavar="T", help="frames of the video (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, metavar="R", help="repeats of each figure (default: %(default)s)")
+    parser.add_argument("--gib", type=float, default=0, metavar="G", help="size of a video on the disk, 0 = none (default)")
+    parser.add_argument("--out", default="benchmark-results", metavar="DIR", help="where results go (default: %(default)s)")
+    return parser.parse_args(argv)
 
 
 def speed(name, n_frames, repeats):
@@ -110,3 +116,7 @@ def streaming(file, n_frames):
         "fit_seconds": fitted - start,
         "score_seconds": perf_counter() - fitted,
     }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""What ``python -m skmemae.benchmark speed`` measures: a function for each figure, which gives rows that :func:`row` makes."""
+"""What ``python benchmarks/speed.py`` measures: a function for each figure, which gives rows that :func:`row` makes."""
 
 from statistics import median
 from time import perf_counter
