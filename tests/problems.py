@@ -1,0 +1,42 @@
+"""Small problems that several tests train on."""
+
+import numpy as np
+import torch
+
+from skmemae import MemAEDetector
+from skmemae._data.layout import choose_layout
+from skmemae._data.loader import Loader
+from skmemae._data.statistics import learn_scaling
+from skmemae._train.distributed import SingleProcess
+from skmemae._train.loop import Settings
+from skmemae.network import build_network
+
+ALONE = SingleProcess()
+SETTINGS = Settings(
+    learning_rate=5e-3,
+    batch_size=32,
+    max_epochs=20,
+    validation_fraction=0.1,
+    n_iter_no_change=20,
+    tol=1e-4,
+    entropy_weight=2e-4,
+    latent_l1=0.0,
+    precision="float32",
+    verbose=0,
+)
+
+
+def detector(**params):
+    """A detector that trains in no time."""
+    return MemAEDetector(**{"max_epochs": 5, "random_state": 0, **params})
+
+
+def problem(n=200, memory_size=20, seed=0, **memory):
+    """Network, loader and generator for n rows that lie in three of eight dimensions."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, 3)) @ rng.normal(size=(3, 8))
+    layout = choose_layout((8,))
+    loader = Loader(X, layout, learn_scaling(X, layout, "standard"), torch.device("cpu"))
+    generator = torch.Generator().manual_seed(seed)
+    network = build_network((8,), "fc", (16, 4), memory_size=memory_size, generator=generator, **memory)
+    return network, loader, generator
