@@ -1,9 +1,11 @@
 """The benchmark commands, at a small size."""
 
+import ast
 import csv
 import hashlib
 import json
 from argparse import Namespace
+from pathlib import Path
 from urllib.error import URLError
 
 import numpy as np
@@ -14,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.utils import Bunch
 
 from skmemae import MemAEDetector, datasets
-from skmemae.benchmark import ablation, cells, document, frames, kddcup99, overview, report
+from skmemae.benchmark import ablation, cells, document, kddcup99, one_class, overview, report
 from skmemae.benchmark import video as video_protocol
 from skmemae.benchmark.__main__ import main
 from skmemae.benchmark.detectors import OURS, PCAError, make_baselines, make_ours, select
@@ -38,6 +40,34 @@ def test_the_overview_prints_ranks_and_writes(tmp_path, capsys, monkeypatch):
     with open(tmp_path / "overview.csv") as file:
         assert len(list(csv.DictReader(file))) == 2
     assert (tmp_path / "overview.png").stat().st_size > 10_000
+
+
+def test_options_before_a_protocol_are_an_error_and_not_dropped(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--seeds", "7", "--out", "o", "one-class"])
+    assert end.value.code == 2
+    assert "options of one-class go after its name" in capsys.readouterr().err
+
+
+def test_options_reach_the_protocol(monkeypatch):
+    seen = []
+    monkeypatch.setattr(one_class, "run", seen.append)
+    monkeypatch.setattr(overview, "run", seen.append)
+    main(["one-class", "--seeds", "7", "--out", "o"])
+    main(["--seeds", "5", "--out", "p"])
+    main(["overview", "--seeds", "4"])
+    main([])
+    found = [(args.protocol, args.seeds, args.out) for args in seen]
+    out = "benchmark-results"
+    assert found == [("one-class", 7, "o"), (None, 5, "p"), ("overview", 4, out), (None, 1, out)]
+
+
+def test_the_commands_stand_on_what_users_may_call():
+    for path in Path(report.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("skmemae"):
+                names = [*node.module.split("."), *(alias.name for alias in node.names)]
+                assert not [name for name in names if name.startswith("_")], path
 
 
 @pytest.mark.parametrize("name", list(make_detectors(0)))
@@ -155,6 +185,24 @@ def test_a_protocol_fills_its_table_and_the_page_shows_it(tmp_path, monkeypatch,
     assert "Seeds: 2 for MemAE" in page
 
 
+def test_the_page_shows_the_figures_of_speed(tmp_path):
+    row = {
+        "figure": "import",
+        "threads": 2,
+        "device": "cpu",
+        "what": "import",
+        "value": 1.23456,
+        "unit": "times",
+        "goal": "<= 2",
+    }
+    report.save([row], tmp_path, "speed")
+    main(["document", "--rows", str(tmp_path), "--page", str(tmp_path / "page.md")])
+    page = (tmp_path / "page.md").read_text()
+    assert "| what | threads | value | goal |" in page and "| import | 2 | 1.235 times | <= 2 |" in page
+    assert "python benchmarks/speed.py" in page and "torch" in page.splitlines()[-1]
+    assert (Path(__file__).parents[1] / "benchmarks" / "speed.py").exists()
+
+
 def test_the_papers_numbers_stand_beside_ours():
     lines = document.with_paper("MNIST", [["detector", "roc_auc"], ["MemAE", "0.9"], ["KNN", "0.8"]])
     assert lines == [["detector", "roc_auc", "paper"], ["MemAE", "0.9", "0.9751"], ["KNN", "0.8", ""]]
@@ -268,11 +316,3 @@ def test_the_paper_preset_sees_whole_frames_where_it_is_asked_for(rng, monkeypat
     args.detectors = ["MemAE", "MemAE, paper's preset"]
     small, paper = (cell.make() for cell in video_protocol.plan(args))
     assert paper.windows.fit_transform([frames]).shape[1:] == (1, 16, 120, 210) and paper.detector.memory_size == 2000
-
-
-def test_frames_per_second_and_a_video_on_the_disk(tmp_path):
-    main(["frames", "--presets", "small", "--frames", "18", "--repeats", "1", "--out", str(tmp_path)])
-    row = json.loads((tmp_path / "frames.json").read_text())["rows"][0]
-    assert min(row["frames_per_second"], row["live"], row["memory_seconds"]) > 0
-    found = frames.streaming(tmp_path / "video.npy", 64)
-    assert found["video_gib"] == pytest.approx(64 * 256 * 256 / 2**30, rel=1e-3)
