@@ -17,7 +17,6 @@ RANKS = """
 import json, os, sys, time
 import numpy as np
 import torch
-from figures import in_turns, row
 from skmemae import MemAEDetector
 
 torch.set_num_threads(1)
