@@ -36,7 +36,7 @@ class DualContractDetector(BaseDetector):
     """
 
     # PyOD carries old copies of these; scikit-learn's know about nested estimators, the HTML repr and changed parameters.
-    _get_param_names = classmethod(BaseEstimator._get_param_names.__func__)
+    _get_param_names: classmethod = classmethod(BaseEstimator._get_param_names.__func__)
     get_params = BaseEstimator.get_params
     set_params = BaseEstimator.set_params
     __repr__ = BaseEstimator.__repr__
@@ -82,14 +82,14 @@ class DualContractDetector(BaseDetector):
         if (contamination is None) == (threshold is None):
             raise ValueError("set_threshold needs either contamination or threshold, not both and not neither.")
         if threshold is not None:
-            if not isinstance(threshold, Real) or isinstance(threshold, bool) or not np.isfinite(threshold):
+            if not isinstance(threshold, Real) or isinstance(threshold, bool) or not np.isfinite(float(threshold)):
                 raise ValueError(
                     f"The 'threshold' parameter of set_threshold must be a finite number. Got {threshold!r} instead."
                 )
             self._set_threshold(float(threshold))
             return self
         if isinstance(contamination, Real):
-            accepted = 0 < contamination <= 0.5 and not isinstance(contamination, bool)
+            accepted = 0 < float(contamination) <= 0.5 and not isinstance(contamination, bool)
         else:
             accepted = hasattr(contamination, "fit")
         if not accepted:
@@ -280,7 +280,7 @@ def contamination_threshold(contamination, scores) -> float:
     threshold : float
     """
     if isinstance(contamination, Real):
-        return float(np.percentile(scores, 100 * (1 - contamination))) * _ABOVE
+        return float(np.percentile(scores, 100 * (1 - float(contamination)))) * _ABOVE
     thresholder = copy.deepcopy(contamination)  # a parameter is never changed by fit
     thresholder.fit(scores.copy())
     labels = thresholder.labels_ if hasattr(thresholder, "labels_") else thresholder.predict(scores.copy())

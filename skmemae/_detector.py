@@ -3,14 +3,13 @@
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import _check_n_features, check_is_fitted, validate_data
 
-from skmemae._contract import DualContractDetector, unchanged_on_error
+from skmemae._contract import unchanged_on_error
 from skmemae._data.layout import choose_layout
 from skmemae._data.loader import Loader
 from skmemae._data.repeats import thin_repeats
-from skmemae._data.sources import RowSource, as_source
 from skmemae._data.statistics import learn_scaling
+from skmemae._inspection import InspectableDetector
 from skmemae._model import FittedModel
 from skmemae._resolve import CONSTRAINTS, check_numbers, resolve
 from skmemae._runtime import is_out_of_memory, isolated, move_to_device, resolve_device
@@ -32,7 +31,7 @@ _NETWORK_PARAMETERS = (
 )
 
 
-class MemAEDetector(DualContractDetector):
+class MemAEDetector(InspectableDetector):
     """Outlier detection by the reconstruction error of a memory-augmented autoencoder.
 
     An encoder turns a sample into a query, a memory of N items answers with a sparse mixture of prototypes of the training
@@ -45,12 +44,16 @@ class MemAEDetector(DualContractDetector):
     Parameters
     ----------
     contamination : float in (0, 0.5] or PyThresh-like object, default=0.1
-        Share of outliers in the training data; sets the threshold on the anomaly score.
+        Share of outliers in the training data; sets the threshold on the anomaly score. An object is fitted on the training
+        scores, and the threshold is set between those that it labels 0 and 1.
     convention : {"pyod", "sklearn"}, default="pyod"
         Meaning of ``decision_function``, ``predict`` and ``fit_predict``: PyOD's (higher = more abnormal; 0 and 1) or
-        scikit-learn's (negative = outlier; +1 and -1). Acts on output alone: ``set_params`` switches a fitted detector.
+        scikit-learn's (negative = outlier; +1 and -1). It only changes how results are reported: ``set_params`` switches a
+        fitted detector.
     backbone : {"auto", "fc", "conv2d", "conv3d"} or callable, default="auto"
-        A callable takes the sample shape, channels first, and returns an encoder and a decoder (``torch.nn.Module``).
+        "auto" is "fc" for tables, "conv2d" for images and "conv3d" for clips. Samples (H, W) with a side of at most four are
+        windows of time series rather than images, so "fc". A callable takes the sample shape, channels first, and returns an
+        encoder and a decoder (``torch.nn.Module``); what they draw from torch's random generators follows ``random_state``.
     widths : tuple of int, default=None
         Sizes of the fully connected layers after the input, or channels of the convolutions. The last is always the
         width C of a memory item; with one query per sample a convolutional encoder ends in a linear layer of that width.
@@ -58,11 +61,11 @@ class MemAEDetector(DualContractDetector):
     sample_shape : tuple of int, default=None
         Shape to give each sample, such as ``(1, 28, 28)`` for flat rows in a Pipeline of 2-D steps.
     channel_axis : "auto", int or None, default="auto"
-        Axis of X that holds the channels, 1 or -1; None if there is none. "auto" takes the last axis for channels if its
-        size is 1, 3 or 4 and that of axis 1 is not.
+        Axis of X that holds the channels, 1 or -1; None if there is none. "auto" takes the axis with 1, 3 or 4 channels, else
+        the one that leaves square images, else one of at most 16 channels; a shape that leaves a doubt warns.
     memory_size : "auto" or int, default="auto"
-        N, the number of memory items; 0 makes the plain autoencoder. "auto" is 100, or for images a tenth of the samples
-        between 100 and 500, or 1000 with a query per location, or a quarter of the training queries if that is less.
+        N, the number of memory items of a network; 0 makes the plain autoencoder. "auto" is 100, or for images a tenth of the
+        samples between 100 and 500, or 1000 with a query per location, or a quarter of the training queries if that is less.
     memory_unit : {"auto", "sample", "location"}, default="auto"
         One query per sample, or one per position of the feature map. "auto" is "location" for clips, else "sample".
     memory_heads : "auto" or int, default="auto"
@@ -83,41 +86,48 @@ class MemAEDetector(DualContractDetector):
         Number of networks, which differ by their random start and their order of batches; the anomaly score is the geometric
         mean of theirs. "auto" is 4 for vectors and 1 for images and clips.
     anomaly_score : {"auto", "reconstruction", "smooth", "local", "relative", "combined"}, default="auto"
-        All in scaled units. "reconstruction" is the squared l2 error, as in the paper. "smooth" is that of the residual after
-        a Gaussian blur of little more than a pixel, as an edge beside its place is no anomaly; with ``scaling="contrast"`` it
-        is multiplied by the squared distance of the sample, at unit deviation, from the mean sample. "local" is the l4 norm of
-        the mean squared errors of patches, a seventh of the smaller side wide, for what is small and wrong in one place; of a
-        clip the median over its frames. "relative" divides the error by the norm of the sample. "combined" is the l1 error
-        times ``1 + q / (10 q_0)``, with q the squared distance between query and read-out and q_0 its median over the training
-        samples. "auto" is "combined" for vectors, "smooth" for images and "relative" for clips.
+        All in scaled units, higher = more abnormal. "reconstruction" is the squared l2 error, as in the paper. "smooth" is
+        that of the residual after a Gaussian blur of little more than a pixel, as an edge beside its place is no anomaly; with
+        ``scaling="contrast"`` it is multiplied by the squared distance of the sample, at unit deviation, from the mean sample.
+        "local" is the l4 norm of the mean squared errors of patches, a seventh of the smaller side wide, for what is small and
+        wrong in one place; of a clip the median over its frames. "relative" divides the error by the norm of the sample.
+        "combined" is the l1 error times ``1 + q / (10 q_0)``, with q the squared distance between query and read-out and q_0
+        its median over the training samples. "auto" is "combined" for vectors, "smooth" for images and "relative" for clips.
     scaling : {"auto", "contrast", "log", "standard", "minmax"} or None, default="auto"
-        "contrast" subtracts each sample's own mean and divides by its own deviation, then subtracts the mean sample: what
-        counts is what a sample shows, not how bright it is. The others are learned in ``fit``, per column of a table and per
-        channel of images. "standard" makes for zero mean and unit deviation, with table values beyond ten deviations
-        compressed logarithmically. "log" is that after ``log(1 + x / u)`` of columns that are never negative and have a heavy
-        tail (excess kurtosis above 50), with u small among the column's values: amounts count by how many times as large they
-        are. None = off. "auto" is "log" for vectors, "contrast" for images of 16 pixels and more, else "standard".
+        "contrast" subtracts each sample's own mean and divides by its own deviation, then subtracts the mean sample: samples
+        are compared by what they show, not by how bright it is. The others are learned in ``fit``, per column of a table and
+        per channel of images and clips. "standard" gives zero mean and unit deviation; table values beyond ten deviations grow
+        logarithmically. "log" is that after ``log(1 + x / u)`` of columns or channels that are never negative and have a heavy
+        tail (excess kurtosis above 50), with u small among their values: amounts are compared by their ratios. "minmax" maps
+        minimum and maximum to 0 and 1. None = off. "auto" is "log" for vectors, "contrast" for images of 16 pixels and more,
+        else "standard". Under all of them scaled values beyond 10^9 grow logarithmically, so that every finite sample has a
+        finite score.
+    thin_repeats : bool, default=True
+        Train tables on ceil(sqrt(k)) of k identical rows, so that frequent rows do not dominate training. False trains on all
+        rows. All rows are scored either way.
     learning_rate : float, default=2e-3
         Peak learning rate of Adam; it rises over the first tenth of training and then falls to zero along a cosine.
     batch_size : "auto" or int, default="auto"
         "auto" is about a twentieth of the samples, between 32 and 1024, or 128 for images and clips; fewer of these, but at
         least 8, where a batch would hold more than a million numbers. At least 2.
     max_epochs : "auto" or int, default="auto"
-        "auto" makes for some 2000 steps, 1000 for images, between 20 and 200 epochs.
+        "auto" is enough epochs for about 2,000 optimiser steps (1,000 for images), at least 20, at most 200.
     validation_fraction : float in [0, 1), default=0.1
         Share of X held out to stop early, 256 MiB at most; the parameters with the smallest held-out error are kept. 0 = no
         early stopping.
     n_iter_no_change : int, default=20
-        Epochs without an improvement of the held-out error after which training stops.
+        Epochs without an improvement of the held-out error after which training stops. Only epochs after the first 60 % of
+        ``max_epochs`` count, in which memory items are no longer revived: with 50 epochs or fewer the default never stops.
     tol : float, default=1e-4
         Relative decrease of the held-out error that counts as an improvement.
     device : str, default="auto"
-        "auto" takes the accelerator if there is one. Also "cpu", "cuda", "cuda:1", "mps", ... In a process that ``torchrun``
-        has started, "auto" and "cuda" are the GPU with its number, and all processes train together.
+        Where ``fit`` trains. "auto" takes the accelerator if there is one. Also "cpu", "cuda", "cuda:1", "mps", ... In a
+        process that ``torchrun`` has started, "auto" and "cuda" are the GPU with its number, and all processes train together.
+        :meth:`to` moves a fitted detector.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Of training alone; scores are always computed in float32. "auto" is bfloat16 on CUDA devices that have it.
     random_state : int, RandomState instance or None, default=None
-        One seed, one result, on one machine.
+        One seed gives the same bits on one machine with one number of threads.
     verbose : {0, 1, 2}, default=0
         0 quiet, 1 a progress bar, 2 a line per epoch.
 
@@ -126,7 +136,7 @@ class MemAEDetector(DualContractDetector):
     decision_scores_ : ndarray of shape (n_samples,)
         Anomaly scores of the training data, higher = more abnormal, under either convention.
     labels_ : ndarray of shape (n_samples,)
-        1 for outliers of the training data, 0 for inliers, under either convention.
+        1 for outliers of the training data, 0 for inliers, under either convention: ``decision_scores_ > threshold_``.
     threshold_ : float
         Anomaly score above which a sample is an outlier.
     offset_ : float
@@ -134,21 +144,23 @@ class MemAEDetector(DualContractDetector):
     model_ : torch.nn.ModuleList
         The trained networks, ``ensemble_size`` of them.
     memory_ : ndarray of shape (ensemble_size * N, C)
-        The memory items of all networks.
+        The memory items of all networks, one network after the other.
     memory_usage_ : ndarray of shape (ensemble_size * N,)
         Share of its network's training queries that used each item.
     zero_row_fraction_ : float
         Share of the training queries whose weights all missed the threshold, so that only the best item was kept.
     loss_curve_, validation_curve_ : list of float
-        Objective per training sample and squared error per held-out sample, by epoch.
+        Objective per training sample and squared error per held-out sample, by epoch, the means over the networks.
     n_iter_ : int
         Epochs run.
+    resolved_params_ : dict
+        All parameters, with what ``None`` and "auto" came to where that depends on the data.
     backbone_ : str or callable
-        What ``backbone`` came to.
+        The ``backbone`` that was used.
     sample_shape_ : tuple of int
         Shape of one sample as the network sees it, channels first.
     device_ : str
-        Where training ran and scoring runs.
+        Where scoring runs.
     n_features_in_ : int
         Size of axis 1 of X.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -312,191 +324,10 @@ class MemAEDetector(DualContractDetector):
         warn_of_collapse(result.usage, self.zero_row_fraction_, self.shrink_threshold)
         return self
 
-    @property
-    def model_(self):
-        """The trained networks."""
-        return self._fitted_model().networks
-
-    @property
-    def memory_(self):
-        """The memory items of all networks."""
-        return self._fitted_model().items()
-
-    @property
-    def device_(self):
-        """Where scoring runs."""
-        return str(self._fitted_model().device)
-
-    def to(self, device):
-        """Move the fitted detector to another device, where it scores from then on.
-
-        Parameters
-        ----------
-        device : str
-            "auto", "cpu", "cuda", "cuda:1", "mps", ...
-
-        Returns
-        -------
-        self : object
-            The ``device`` parameter, which is for ``fit``, stays as it was.
-
-        Raises
-        ------
-        ValueError
-            If the device cannot be used here. The detector is then as it was.
-        """
-        self._fitted_model().to(device)
-        return self
-
-    def reconstruct(self, X):
-        """Reconstruct samples from the memory.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-
-        Returns
-        -------
-        reconstruction : ndarray of X's shape
-            In the units of X, the mean over the networks; float64 for float64 X, else float32.
-        """
-        return self._fitted_model().reconstruct(self._check_scoring(X))
-
-    def anomaly_map(self, X):
-        """Squared residual of every number of each sample.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-
-        Returns
-        -------
-        map : ndarray of X's shape, float32
-            In scaled units, not negative, higher = more abnormal, the mean over the networks. The sum over a sample is its
-            squared error, which is the anomaly score of ``anomaly_score="reconstruction"`` with one network.
-        """
-        return self._fitted_model().residuals(self._check_scoring(X))
-
-    def addressing_weights(self, X):
-        """Weights with which the memory items answer each sample (equation 7, renormalised).
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-
-        Returns
-        -------
-        weights : ndarray of shape (n_samples, ensemble_size * N) or (n_samples, \\*positions, ensemble_size * N), float32
-            Not negative; each row sums to 1. Columns are those of :attr:`memory_`; each network's sum to 1 over
-            ``ensemble_size``. The second shape comes with ``memory_unit="location"``.
-
-        Raises
-        ------
-        ValueError
-            If there is no memory (``memory_size=0``).
-        """
-        return self._with_memory("addressing_weights").weights(self._check_scoring(X))
-
-    def decode_memory(self, items=None):
-        """Decode memory items as if each answered alone (figure 3 of the paper).
-
-        Parameters
-        ----------
-        items : array-like of int or None, default=None
-            Rows of :attr:`memory_` to decode, all for None.
-
-        Returns
-        -------
-        samples : ndarray of shape (n_items, \\*shape of a sample of X), float32
-            In the units of X. For None ``n_items`` is ``ensemble_size * N``.
-
-        Raises
-        ------
-        ValueError
-            If there is no memory (``memory_size=0``), or an item is none of it.
-        """
-        model = self._with_memory("decode_memory")
-        n_items = self.memory_usage_.size
-        numbers = np.arange(n_items) if items is None else np.asarray(items)
-        if numbers.ndim != 1 or numbers.dtype.kind not in "iu" or (numbers.size and not 0 <= numbers.min() <= numbers.max() < n_items):
-            raise ValueError(
-                f"The 'items' parameter of decode_memory must be None or a list of int from 0 to {n_items - 1}. Got {items!r} instead."
-            )
-        return model.decode_items(numbers)
-
-    def channels_first(self, X):
-        """Lay samples out as the network does, with values and dtype as they are.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            Samples of the shape that ``fit`` saw, or what :meth:`reconstruct`, :meth:`anomaly_map` or :meth:`decode_memory`
-            make of them.
-
-        Returns
-        -------
-        samples : ndarray of shape (n_samples, \\*sample_shape_)
-        """
-        return self._fitted_model().layout.to_network(torch.from_numpy(np.array(X))).numpy()
-
-    def _anomaly_scores(self, X):
-        return self._fitted_model().scores(self._check_scoring(X))
-
-    def _fitted_model(self) -> FittedModel:
-        check_is_fitted(self, "_model")
-        return self._model
-
-    def _with_memory(self, method) -> FittedModel:
-        model = self._fitted_model()
-        if not model.has_memory:
-            raise ValueError(f"{method} needs a memory, but this {type(self).__name__} was fitted with memory_size=0.")
-        return model
-
-    def _check_samples(self, X, reset):
-        """X as an array of finite numbers. Sources that make their rows on request have checked them, or do when they are read."""
-        least = 2 if reset else 1
-        X = as_source(X)
-        if isinstance(X, torch.Tensor):
-            X = X.detach().cpu()
-            X = (X.float() if X.dtype == torch.bfloat16 else X).numpy()
-        if not isinstance(X, RowSource):
-            return validate_data(self, X, dtype="numeric", allow_nd=True, ensure_min_samples=least, reset=reset)
-        if len(X) < least:
-            raise ValueError(f"Found array with {len(X)} sample(s) (shape={X.shape}) while a minimum of {least} is required.")
-        if reset:
-            vars(self).pop("feature_names_in_", None)  # of an earlier fit on a DataFrame
-        _check_n_features(self, X, reset=reset)
-        return X
-
-    def _check_scoring(self, X):
-        """X checked against the training data."""
-        expected = self._fitted_model().layout.array_shape
-        if len(expected) > 1 and tuple(getattr(X, "shape", ())) == expected:
-            raise ValueError(f"X has shape {expected}, which is one sample; {type(self).__name__} takes many: give X[None].")
-        X = self._check_samples(X, reset=False)
-        if X.shape[1:] != expected:
-            raise ValueError(
-                f"X has samples of shape {X.shape[1:]}, but {type(self).__name__} is expecting samples of shape "
-                f"{expected} as input."
-            )
-        return X
-
     def _plain_parameters(self):
         """Parameters that can be compared between processes, as text."""
         plain = (str, int, float, tuple, type(None))
         return str({name: value for name, value in self.get_params(deep=False).items() if isinstance(value, plain)})
-
-    def __getstate__(self):
-        """Numpy arrays and plain values only, with a format version: loads on machines without the training device."""
-        state = super().__getstate__().copy()
-        if "_model" in state:
-            state["_model"] = state["_model"].state()
-        return state
-
-    def __setstate__(self, state):
-        super().__setstate__(state)
-        if "decision_scores_" in state:
-            self._model = FittedModel.from_state(state.get("_model", {}))
 
 
 def _build_networks(count, spec, generator) -> torch.nn.ModuleList:
@@ -507,6 +338,6 @@ def _build_networks(count, spec, generator) -> torch.nn.ModuleList:
         if not is_out_of_memory(error):
             raise
         raise MemoryError(
-            f"There is no room for {count} network(s) of widths {spec['widths']} with {spec['memory_size']} memory items: lower "
-            f"widths, memory_size or ensemble_size. torch says: {str(error).splitlines()[0]}"
+            f"There is no room for {count} network(s) of widths {spec['widths']} with {spec['memory_size']} memory items: "
+            f"lower widths, memory_size or ensemble_size. torch says: {str(error).splitlines()[0]}"
         ) from error

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from skmemae._data.loader import Loader
 from skmemae._data.scaling import Scaling
 from skmemae._runtime import MicroBatches, isolated, move_to_device, resolve_device, scoring_precision
 from skmemae._score import Score
-from skmemae.network import MemAE, Output, restore_network
+from skmemae.network import MemAE, Memory, Output, restore_network
 
 FORMAT = 1  # of the state; raised when an older state can no longer be read as it is
 _HEIGHTS = (8, 32, 128, 512, 1024)  # samples that are scored together, so that a few do not cost the padding of many
@@ -60,9 +60,14 @@ class FittedModel:
         return next(self.networks.parameters()).device
 
     @property
-    def has_memory(self) -> bool:
-        """Whether the networks have a memory."""
-        return self.networks[0].memory is not None
+    def members(self) -> list[MemAE]:
+        """The networks as a list."""
+        return cast(list[MemAE], list(self.networks))
+
+    @property
+    def memories(self) -> list[Memory]:
+        """The memories of the networks; empty if they have none."""
+        return [network.memory for network in self.members if network.memory is not None]
 
     def to(self, device: str) -> "FittedModel":
         """Move the networks to a device, in place; if that fails, back to where they were."""
@@ -106,17 +111,17 @@ class FittedModel:
         """Addressing weights of all networks side by side: (n_samples, [\\*positions,] ensemble_size * N)."""
 
         def weights(_, outputs):
-            pairs = zip(self.networks, outputs, strict=True)
-            found = [network.memory.weights(network.queries(output.encoding)) for network, output in pairs]
-            return torch.cat(found, dim=-1) / len(found)
+            queries = [network.queries(output.encoding) for network, output in zip(self.members, outputs, strict=True)]
+            weights = [memory.weights(query) for memory, query in zip(self.memories, queries, strict=True)]
+            return torch.cat(weights, dim=-1) / len(weights)
 
         return self._map(X, weights)
 
     def items(self) -> np.ndarray:
         """The memory items of all networks: (ensemble_size * N, C)."""
-        if not self.has_memory:
+        if not self.memories:
             return np.zeros((0, 0), dtype=np.float32)
-        return np.concatenate([network.memory.items.numpy(force=True) for network in self.networks])
+        return np.concatenate([memory.items.numpy(force=True) for memory in self.memories])
 
     def decode_items(self, numbers: np.ndarray) -> np.ndarray:
         """What single memory items decode to, in the units and the shape of X: (len(numbers), \\*array_shape), float32."""
@@ -127,12 +132,12 @@ class FittedModel:
         decoded = np.empty((len(numbers), *self.layout.array_shape), dtype=np.float32)
         size = max(1, _DECODED_NUMBERS // math.prod(self.layout.sample_shape))
         blank = torch.zeros(1, *self.layout.sample_shape, device=self.device)
-        n_items = len(self.networks[0].memory.items)
+        n_items = len(self.memories[0].items)
         largest = float(np.finfo(np.float32).max)
-        for i, network in enumerate(self.networks):
+        for i, (network, memory) in enumerate(zip(self.members, self.memories, strict=True)):
             encoding_shape = network.encoder(blank).shape[1:]
             for places in np.array_split(np.flatnonzero(numbers // n_items == i), -(-len(numbers) // size) or 1):
-                items = network.memory.items[torch.from_numpy(numbers[places] % n_items).to(self.device)]
+                items = memory.items[torch.from_numpy(numbers[places] % n_items).to(self.device)]
                 scaled = network.decode_items(items, encoding_shape).cpu().double()
                 decoded[places] = self.layout.from_network(self.scaling.inverse(scaled)).clamp(-largest, largest).numpy()
         return decoded
@@ -182,10 +187,11 @@ class FittedModel:
             device = resolve_device(state["device"])
         except ValueError:
             device = torch.device("cpu")
-        layout = Layout(**{name: tuple(v) if isinstance(v, list) else v for name, v in state["layout"].items()})
+        layout = Layout(**state["layout"])
         score = Score(state["score"]["kind"], tuple(state["score"]["typical_distances"]))
         return cls(layout, Scaling(**state["scaling"]), score, state["network_spec"], move_to_device(networks, device).eval())
 
+    @torch.no_grad()
     def score_training(self, loader: Loader, rows: Tensor, processes) -> TrainingResult:
         """Learn typical distances and score the training samples; each process scores its part.
 
@@ -202,12 +208,12 @@ class FittedModel:
         ValueError
             If a score is not finite.
         """
-        if self.score.needs_distances and self.has_memory:
+        if self.score.needs_distances and self.memories:
             distances = processes.compute_on_first(self._typical_distances, loader, rows)
             self.score = replace(self.score, typical_distances=distances)
         start, stop = processes.contiguous_shard(len(loader))
         n, members = stop - start, len(self.networks)
-        n_items = len(self.networks[0].memory.items) if self.has_memory else 0
+        n_items = len(self.memories[0].items) if self.memories else 0
         terms, done = np.empty((n, members, 2)), 0
         usage, missed = np.zeros((members, n_items)), np.zeros(members)
         for count, parts in self._passes(loader, self._terms_and_use, start, stop):
@@ -217,7 +223,9 @@ class FittedModel:
             missed += missing.sum(axis=0, dtype=np.float64)
             done += count
         if not np.isfinite(terms).all():
-            raise ValueError("Training ended with scores that are not finite: lower learning_rate, or check backbone and temperature.")
+            raise ValueError(
+                "Training ended with scores that are not finite: lower learning_rate, or check backbone and temperature."
+            )
         scores = np.zeros(len(loader))
         scores[start:stop] = self.score.combine(terms)
         for values in (scores, usage, missed):
@@ -243,11 +251,11 @@ class FittedModel:
         return tuple(float(d) or 1.0 for d in np.maximum(distance, _ROUNDING * norm))
 
     def _terms(self, x: Tensor, outputs: list[Output]) -> Tensor:
-        return self.score.terms(x, outputs, list(self.networks), self.scaling)
+        return self.score.terms(x, outputs, self.members, self.scaling)
 
     def _terms_and_use(self, x: Tensor, outputs: list[Output]) -> tuple[Tensor, Tensor, Tensor]:
         """Terms of the score, and which items each sample used: (batch, ensemble_size, N) and (batch, ensemble_size)."""
-        uses = [self._use(network, output) for network, output in zip(self.networks, outputs, strict=True)]
+        uses = [self._use(network, output) for network, output in zip(self.members, outputs, strict=True)]
         used, missed = (torch.stack(column, dim=1) for column in zip(*uses, strict=True))
         return self._terms(x, outputs), used, missed
 
@@ -284,7 +292,7 @@ class FittedModel:
                 yield count, micro.map(lambda part: function(part, self._outputs(part)), x)
 
     def _outputs(self, x: Tensor) -> list[Output]:
-        return [network(x) for network in self.networks]
+        return [network(x) for network in self.members]
 
     def _height(self, n: int) -> int:
         """Samples of a chunk: the fewest of a few heights that hold n samples, as far as their numbers allow."""

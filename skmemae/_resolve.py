@@ -6,7 +6,7 @@ from typing import Any
 
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
-from skmemae._data.layout import Layout
+from skmemae._data.layout import Layout, are_positive_ints
 
 _MOST_NETWORKS = 10_000
 _MOST_ITEMS = 2**22
@@ -43,7 +43,7 @@ CONSTRAINTS: dict[str, list] = {
     "verbose": [Interval(Integral, 0, 2, closed="both"), "boolean"],
 }
 
-# Optimiser steps that "auto" epochs aim at. With time a decoder of images learns to reconstruct outliers from mixtures of items.
+# Optimiser steps that "auto" epochs aim at. With time a decoder of images learns to reconstruct outliers as well.
 STEPS = {"fc": 2000, "conv2d": 1000, "conv3d": 2000}
 _LEAST_PIXELS = 16
 _MANY_ROWS = 10_000
@@ -163,7 +163,7 @@ def widths(given, layout, unit):
     """
     least = 2 if layout.family != "fc" and unit == "sample" else 1
     if given is not None:
-        if len(given) < least or not all(isinstance(w, Integral) and not isinstance(w, bool) and w > 0 for w in given):
+        if len(given) < least or not are_positive_ints(given):
             raise ValueError(
                 f"The 'widths' parameter of MemAEDetector must be None or a tuple of at least {least} positive int. "
                 f"Got {given!r} instead."

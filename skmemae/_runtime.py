@@ -49,10 +49,9 @@ def move_to_device(networks: nn.ModuleList, device: torch.device) -> nn.ModuleLi
     networks.to(device)
     if device.type == "cuda":
         for layer in networks.modules():
-            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-                layer.to(memory_format=torch.channels_last)
-            elif isinstance(layer, nn.Conv3d | nn.ConvTranspose3d):
-                layer.to(memory_format=torch.channels_last_3d)
+            if isinstance(layer, nn.modules.conv._ConvNd):
+                form = torch.channels_last if layer.weight.ndim == 4 else torch.channels_last_3d
+                layer.weight.data = layer.weight.data.contiguous(memory_format=form)
     return networks
 
 
@@ -104,7 +103,7 @@ def isolated(function: Callable, *args: Any) -> Any:
 
 
 class _ThreadSettings:
-    """This thread's settings of gradients and autocast."""
+    """Gradients and autocast as the calling thread has them set."""
 
     def __init__(self):
         accelerator = torch.accelerator.current_accelerator()

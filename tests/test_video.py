@@ -7,7 +7,7 @@ import pytest
 from sklearn.pipeline import Pipeline
 
 from skmemae import MemAEDetector
-from skmemae.benchmark.frames import anonymous_memory
+from figures.memory import anonymous_memory
 from skmemae.metrics import pixel_roc_auc
 from skmemae.video import ClipWindows, OnlineNormality, frame_maps, frame_scores, normality_score, read_video
 

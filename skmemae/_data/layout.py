@@ -88,11 +88,15 @@ def choose_layout(array_shape, backbone="auto", sample_shape=None, channel_axis=
     return Layout(family, array_shape, given_shape, axis, (1 if axis is None else given_shape[axis], *positions))
 
 
+def are_positive_ints(values) -> bool:
+    """Whether all values are integers above zero."""
+    return all(isinstance(value, Integral) and not isinstance(value, bool) and int(value) > 0 for value in values)
+
+
 def _check_sample_shape(sample_shape, array_shape) -> tuple[int, ...]:
-    sizes = tuple(sample_shape)
-    if not sizes or not all(isinstance(size, Integral) and not isinstance(size, bool) and size > 0 for size in sizes):
+    if not len(sample_shape) or not are_positive_ints(sample_shape):
         raise ValueError(f"The 'sample_shape' parameter must be None or a tuple of positive int. Got {sample_shape!r} instead.")
-    sizes = tuple(int(size) for size in sizes)
+    sizes = tuple(int(size) for size in sample_shape)
     if math.prod(sizes) != math.prod(array_shape):
         raise ValueError(
             f"The 'sample_shape' parameter is {sizes}, which has {math.prod(sizes)} numbers; "

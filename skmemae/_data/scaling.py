@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,7 +10,9 @@ from torch import Tensor
 
 TABLE_LIMIT = 10.0
 FAR_LIMIT = 1e9  # for what has no limit of its own: its squares still fit into float32
-_BLANK = 0.2  # of the typical deviation of a sample, added to each sample's own, so that the noise of a blank sample stays noise
+_BLANK = (
+    0.2  # of the typical deviation of a sample, added to each sample's own, so that the noise of a blank sample stays noise
+)
 _DARKEST = 1000.0  # typical deviations: what is farther from the typical light is no matter of light
 
 
@@ -100,10 +103,11 @@ class Scaling:
 
     def to(self, device, dtype) -> "Scaling":
         """The same with tensors on a device in place of arrays, for samples that are there."""
-        arrays = {name: getattr(self, name) for name in ("center", "scale", "log_unit", "mean_sample")}
-        return replace(
-            self, **{name: None if a is None else torch.tensor(a, dtype=dtype, device=device) for name, a in arrays.items()}
-        )
+        tensors: dict[str, Any] = {}
+        for name in ("center", "scale", "log_unit", "mean_sample"):
+            array = getattr(self, name)
+            tensors[name] = None if array is None else torch.tensor(array, dtype=dtype, device=device)
+        return replace(self, **tensors)
 
     def _exceeded(self, scaled):
         if math.isinf(self.limit) or not scaled.numel():

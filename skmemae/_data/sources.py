@@ -31,6 +31,9 @@ class RowSource:
     def __len__(self):
         return self.shape[0]
 
+    def __getitem__(self, key) -> np.ndarray:
+        raise NotImplementedError
+
     def __array__(self, dtype=None, copy=None):
         return np.asarray(self[:], dtype=dtype)
 

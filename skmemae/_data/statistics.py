@@ -102,8 +102,9 @@ def _learn_contrast(X, layout: Layout, training_mask) -> Scaling:
         mean, deviation, count = mean + float(means.sum()), deviation + float(deviations.sum()), count + len(samples)
     if unit is None or deviation == 0:
         return learn_scaling(X, layout, "standard", training_mask)
-    typical = [np.full((1,) * len(layout.sample_shape), float(min(value / count * unit, _LARGEST))) for value in (mean, deviation)]
-    scaling = Scaling(*typical, mean_sample=np.zeros(layout.sample_shape))
+    shape = (1,) * len(layout.sample_shape)
+    center, scale = (np.full(shape, min(value / count * unit, _LARGEST)) for value in (mean, deviation))
+    scaling = Scaling(center, scale, mean_sample=np.zeros(layout.sample_shape))
     total = np.zeros(layout.sample_shape)
     for samples in _sample_blocks(X, layout, training_mask):
         total = total + scaling.apply(samples).double().sum(dim=0).numpy()

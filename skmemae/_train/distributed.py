@@ -63,7 +63,7 @@ class SingleProcess:
         return function(*args)
 
     def shard(self, rows: Tensor) -> Tensor:
-        """This process's part of the rows."""
+        """The part of the rows that this process works on."""
         return rows
 
     def contiguous_shard(self, n: int) -> tuple[int, int]:
@@ -138,7 +138,7 @@ class Processes(SingleProcess):
             return
         layers = [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
         for layer in layers:  # SyncBatchNorm supports CUDA only
-            layer.forward = _SharedNormalisation(layer, self)
+            vars(layer)["forward"] = _SharedNormalisation(layer, self)
         try:
             yield
         finally:

@@ -16,7 +16,7 @@ from skmemae._runtime import MicroBatches, training_precision
 from skmemae._train.distributed import SingleProcess
 from skmemae._train.optimiser import Adam, schedule
 from skmemae._train.upkeep import fill_memory, revive_items
-from skmemae.network import MemAE, RandomStream
+from skmemae.network import MemAE
 
 _WARM_UP = 0.1  # share of the epochs before the memory comes in
 _UPKEEP = 0.6  # share of the epochs after which the items are left alone

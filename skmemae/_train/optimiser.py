@@ -35,7 +35,7 @@ class Adam:
         parameters, means, squares, steps = columns
         adam(
             parameters,
-            [p.grad for p in parameters],
+            [p.grad for p in parameters if p.grad is not None],
             means,
             squares,
             [],

@@ -40,8 +40,8 @@ def _random_queries(network, loader, rows, batch_size, count, generator) -> Tens
         query = query.reshape(len(batch), -1, query.shape[-1]).float()  # (b, locations, C)
         location = torch.randint(query.shape[1], (len(batch), per_sample), generator=generator).to(query.device)
         queries.append(query.take_along_dim(location.unsqueeze(-1), dim=1))
-    queries = torch.cat(queries).transpose(0, 1).flatten(0, 1)  # one of each sample before a second of any
-    return _jitter(queries[:count], generator)
+    # One of each sample before a second of any.
+    return _jitter(torch.cat(queries).transpose(0, 1).flatten(0, 1)[:count], generator)
 
 
 def _jitter(items: Tensor, generator: torch.Generator) -> Tensor:

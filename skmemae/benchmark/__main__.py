@@ -19,11 +19,11 @@ PROTOCOLS = {
 
 def main(argv=None):
     """Parse the command line and run one protocol; without a protocol the overview, whose options are known at the top too."""
-    parser = argparse.ArgumentParser(prog="python -m skmemae.benchmark", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m skmemae.benchmark", description=str(__doc__).splitlines()[0])
     overview.add_arguments(parser)
     commands = parser.add_subparsers(dest="protocol", title="protocols", metavar="PROTOCOL")
     for name, module in PROTOCOLS.items():
-        summary = module.__doc__.splitlines()[0]
+        summary = str(module.__doc__).splitlines()[0]
         module.add_arguments(commands.add_parser(name, help=summary, description=summary))
     argv = sys.argv[1:] if argv is None else argv
     args = parser.parse_args(argv)

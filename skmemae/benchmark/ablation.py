@@ -9,6 +9,7 @@ overview. "contaminated MNIST" is MNIST with a tenth of other digits in the trai
 KDDCUP99, ROC AUC for the others.
 """
 
+from collections.abc import Callable
 from functools import cache, partial
 
 import numpy as np
@@ -17,7 +18,7 @@ from sklearn.utils import Bunch
 from skmemae import MemAEDetector, datasets
 from skmemae.benchmark import cells, kddcup99, report
 
-VARIANTS = {
+VARIANTS: dict[str, dict] = {
     "AE": {"memory_size": 0},
     "AE-l1": {"memory_size": 0, "latent_l1": 1e-2},
     "nonSpar": {"shrink_threshold": 0.0, "entropy_weight": 0.0},
@@ -43,7 +44,7 @@ def run(args):
 
 def plan(args):
     """One cell for each data set, seed and variant."""
-    variants = {**VARIANTS, **{f"full, N = {size}": {"memory_size": size} for size in SIZES}}
+    variants: dict[str, dict] = {**VARIANTS, **{f"full, N = {size}": {"memory_size": size} for size in SIZES}}
     if args.detectors:
         variants = {name: variants[name] for name in args.detectors}
     planned = []
@@ -95,7 +96,12 @@ def clips(data_home, seed):
     yield "", partial(datasets.one_class_split, made.data, made.target, 0, random_state=seed)
 
 
-SETS = {"MNIST": mnist, "contaminated MNIST": partial(mnist, contaminated=True), "KDDCUP99": connections, "clips": clips}
+SETS: dict[str, Callable] = {
+    "MNIST": mnist,
+    "contaminated MNIST": partial(mnist, contaminated=True),
+    "KDDCUP99": connections,
+    "clips": clips,
+}
 
 
 @cache

@@ -5,12 +5,13 @@ in ``odds``, and KDDCUP99. The measure is F1 of the top fifth for KDDCUP99, ROC 
 test of the defaults; the other protocols are.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 from skmemae import MemAEDetector, datasets
 from skmemae.benchmark import ablation, cells, report
 
-COMMON = {
+COMMON: dict[str, dict] = {
     "default": {},
     "no memory": {"memory_size": 0},
     "standard scaling": {"scaling": "standard"},
@@ -61,7 +62,7 @@ def tables(split_by, data_home, seed):
         yield name, partial(split_by, table.data, table.target, random_state=seed)
 
 
-SETS = {
+SETS: dict[str, tuple[Callable, dict[str, dict]]] = {
     "MNIST": (partial(images, datasets.load_mnist, (2, 8)), IMAGES),
     "CIFAR-10": (partial(images, datasets.load_cifar10, (0, 4, 8)), IMAGES),
     "ODDS, clean": (partial(tables, datasets.clean_split), TABLES),

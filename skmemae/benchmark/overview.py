@@ -41,7 +41,8 @@ def run(args):
     """Fill every cell, print a table per data set, write CSV, JSON and a picture."""
     if args.seeds < 1:
         raise SystemExit(f"--seeds must be at least 1, got {args.seeds}")
-    rows, kept = [], {}
+    rows: list[dict] = []
+    kept: dict[tuple[str, str], list] = {}
     todo = list(tasks())
     with tqdm(total=len(todo) * args.seeds * len(make_detectors(0)), desc="overview", unit="fit") as bar:
         for i, (data, X, y, normal) in enumerate(todo):

@@ -12,6 +12,7 @@ detectors see the changes of one frame, averaged over squares of ten cells. The 
 sees clips of 16 frames as they are and runs only where ``--detectors`` names it: it wants a GPU.
 """
 
+from functools import partial
 from time import perf_counter
 
 import numpy as np
@@ -110,8 +111,13 @@ def plan(args):
             if args.detectors:
                 makers |= make_paper(seed)
             makers = select(makers, args.detectors)
-            planned += [cells.Cell(dataset.name, "", seed, who, make, lambda d=dataset: d) for who, make in makers.items()]
+            planned += [cells.Cell(dataset.name, "", seed, who, make, partial(_given, dataset)) for who, make in makers.items()]
     return planned
+
+
+def _given(dataset):
+    """The split of a cell, which is read already."""
+    return dataset
 
 
 def make_detectors(seed, cell):

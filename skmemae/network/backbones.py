@@ -43,7 +43,8 @@ def fully_connected(sample_shape, widths, activation=lambda: nn.LeakyReLU(0.1), 
         No activation after the encoder's last layer.
     """
     sizes = (math.prod(sample_shape), *widths)
-    encoder, decoder = [nn.Flatten()], []
+    encoder: list[nn.Module] = [nn.Flatten()]
+    decoder: list[nn.Module] = []
     for before, after in pairwise(sizes):
         encoder += [nn.Linear(before, after), activation()]
     for before, after in pairwise(sizes[::-1]):

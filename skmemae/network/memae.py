@@ -42,6 +42,8 @@ class MemAE(nn.Module):
     torch.Size([2, 1, 8, 8])
     """
 
+    memory: Memory | None
+
     def __init__(self, encoder, decoder, memory=None, memory_unit="sample"):
         super().__init__()
         self.encoder = encoder

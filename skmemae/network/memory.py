@@ -79,7 +79,7 @@ class AddressAndReadOut(torch.autograd.Function):
         needs_grad = any(ctx.needs_input_grad)
         keep = needs_grad and query[..., 0].numel() * keys.shape[1] <= _KEPT_WEIGHTS
         ctx.threshold, ctx.keep_best, ctx.kept = threshold, keep_best, []
-        read_outs, entropies, mass = [], [], 0.0
+        read_outs, entropies, masses = [], [], []
         for block in _blocks(query, keys):
             logits = block @ keys.mT
             weights, log_sum = shrunk_softmax(logits, threshold, keep_best)
@@ -87,14 +87,14 @@ class AddressAndReadOut(torch.autograd.Function):
             if training:
                 # A row of zeros has the entropy 0.
                 entropies.append((log_sum - torch.linalg.vecdot(weights, logits)).clamp_min_(0))
-                mass = mass + weights.sum(dim=1)
+                masses.append(weights.sum(dim=1))
             if keep:
                 ctx.kept.append((logits, weights))
         if needs_grad:
             ctx.save_for_backward(query, keys, values)
         if not training:
             return _concatenate(read_outs), None, None
-        mass = mass.mean(dim=0)
+        mass = torch.stack(masses).sum(dim=0).mean(dim=0)
         ctx.mark_non_differentiable(mass)
         return _concatenate(read_outs), _concatenate(entropies), mass
 
@@ -186,6 +186,8 @@ class Memory(nn.Module):
     torch.Size([2, 5, 5, 10])
     """
 
+    items: nn.Parameter
+
     def __init__(self, size, width, *, similarity="cosine", temperature=1.0, shrink_threshold=1.0, heads=1, keep_best=True):
         super().__init__()
         if width % heads:
@@ -223,12 +225,17 @@ class Memory(nn.Module):
             query, keys = self.factors(query)
             return query @ keys.mT
 
+    @torch.no_grad()
     def weights(self, query: Tensor) -> Tensor:
-        """The mean over the heads, every row sums to 1: (batch, C, \\*positions) -> (batch, \\*positions, N)."""
+        """Addressing weights, the mean over the heads, without gradient; every row sums to 1.
+
+        (batch, C, \\*positions) -> (batch, \\*positions, N)
+        """
         query = query.movedim(1, -1)
         weights, _ = shrunk_softmax(self.logits(query), self.threshold, self.keep_best)
         return weights.mean(dim=0).unflatten(0, query.shape[:-1])
 
+    @torch.no_grad()
     def use(self, query: Tensor) -> tuple[Tensor, Tensor]:
         """Which items a batch of queries uses.
 

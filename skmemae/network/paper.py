@@ -36,5 +36,6 @@ def kddcup99(sample_shape) -> Backbone:
 
 def _convolutions(sample_shape, encoder, decoder) -> Backbone:
     # The printed output channels fit the paper's data; other data keeps its own.
-    mirrored = [Layer(*layer) for layer in decoder[:-1]] + [Layer(*decoder[-1][:2], sample_shape[0])]
+    kernel, stride, _ = decoder[-1]
+    mirrored = [Layer(*layer) for layer in decoder[:-1]] + [Layer(kernel, stride, sample_shape[0])]
     return stacked_convolutions(sample_shape, [Layer(*layer) for layer in encoder], mirrored, nn.ReLU, bare_code=False)

@@ -1,10 +1,11 @@
 """Video files and folders of frames as arrays."""
 
 import os
-from numbers import Integral
 from pathlib import Path
 
 import numpy as np
+
+from skmemae._data.layout import are_positive_ints
 
 _FRAMES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".tif", ".tiff")
 
@@ -14,43 +15,44 @@ def read_video(path, *, size=None, grey=False, out=None):
 
     Parameters
     ----------
-    path : path-like
-        Read with imageio: ``pip install skmemae[video]``.
-    size : tuple of int, default=None
-        (H, W) to scale every frame to, averaging where it shrinks; None leaves frames as they are.
-    grey : bool, default=False
-        Turn colours into their brightness.
-    out : path-like, default=None
-        File to write the frames to one by one, as ``numpy.save`` does, for videos that do not fit in memory.
+        path : path-like
+            Read with imageio: ``pip install skmemae[video]``.
+        size : tuple of int, default=None
+            (H, W) to scale every frame to, averaging where it shrinks; None leaves frames as they are.
+        grey : bool, default=False
+            Turn colours into their brightness.
+        out : path-like, default=None
+            File to write the frames to one by one, as ``numpy.save`` does, for videos that do not fit in memory.
 
     Returns
     -------
-    video : ndarray of shape (T, H, W) or (T, H, W, 3), uint8
-        A read-only memory map of ``out`` if that is given.
+        video : ndarray of shape (T, H, W) or (T, H, W, 3), uint8
+            A read-only memory map of ``out`` if that is given.
 
     Raises
     ------
-    OSError
-        If there is nothing at the path, or it cannot be read. Nothing is left at ``out`` then.
-    ValueError
-        If frames of a folder differ in shape, ``size`` is not two positive integers, or frames that are to be changed are not
-        uint8.
+        OSError
+            If there is nothing at the path, or it cannot be read. Nothing is left at ``out`` then.
+        ValueError
+            If frames of a folder differ in shape, ``size`` is not two positive integers, or frames to change are not uint8.
 
     Examples
     --------
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> import imageio.v3 as iio
-    >>> import numpy as np
-    >>> from skmemae.video import read_video
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     for i in range(3):
-    ...         iio.imwrite(Path(folder) / f"{i}.png", np.full((20, 30, 3), i, dtype=np.uint8))
-    ...     video = read_video(folder, size=(10, 15), grey=True)
-    >>> video.shape, int(video[2].max())
-    ((3, 10, 15), 2)
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import imageio.v3 as iio
+        >>> import numpy as np
+
+    from skmemae._data.layout import are_positive_ints
+        >>> from skmemae.video import read_video
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for i in range(3):
+        ...         iio.imwrite(Path(folder) / f"{i}.png", np.full((20, 30, 3), i, dtype=np.uint8))
+        ...     video = read_video(folder, size=(10, 15), grey=True)
+        >>> video.shape, int(video[2].max())
+        ((3, 10, 15), 2)
     """
-    if size is not None and not (len(size) == 2 and all(isinstance(s, Integral) and s > 0 for s in size)):
+    if size is not None and not (len(size) == 2 and are_positive_ints(size)):
         raise ValueError(f"The 'size' parameter of read_video must be None or two positive int (H, W). Got {size!r} instead.")
     path = Path(path)
     frames = _same_shape((file, _change(file, frame, size, grey)) for file, frame in _frames(path))

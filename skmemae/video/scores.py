@@ -142,7 +142,7 @@ class OnlineNormality:
         check_is_fitted(windows)
         self.detector = detector
         self.windows = windows
-        self._frames = deque(maxlen=windows.length + windows.changes)
+        self._frames: deque[np.ndarray] = deque(maxlen=windows.length + int(windows.changes))
         self._range = np.min(detector.decision_scores_), np.max(detector.decision_scores_)
         self.delay = windows.length - 1 - windows.length // 2
 
@@ -173,7 +173,7 @@ class OnlineNormality:
         if frame.dtype.kind not in "uif" or not np.isfinite(frame).all():
             raise ValueError(f"The frame must hold finite real numbers; got dtype {frame.dtype}.")
         self._frames.append(frame)
-        if len(self._frames) < self._frames.maxlen:
+        if len(self._frames) < self.windows.length + int(self.windows.changes):
             return float("nan")
         clip = self.windows.transform([np.stack(self._frames)])
         error = -float(self.detector.score_samples(clip)[0])

@@ -1,0 +1,197 @@
+"""What a detector with a fitted model shows beside its scores, and how it checks, moves and keeps what it holds."""
+
+import numpy as np
+import torch
+from sklearn.utils.validation import _check_n_features, check_is_fitted, validate_data
+
+from skmemae._contract import DualContractDetector
+from skmemae._data.sources import RowSource, as_source
+from skmemae._model import FittedModel
+
+
+class InspectableDetector(DualContractDetector):
+    """Methods that follow from ``_model``, a :class:`FittedModel` that the subclass sets in ``fit``."""
+
+    _model: FittedModel
+
+    @property
+    def model_(self):
+        """The trained networks."""
+        return self._fitted_model().networks
+
+    @property
+    def memory_(self):
+        """The memory items of all networks."""
+        return self._fitted_model().items()
+
+    @property
+    def device_(self):
+        """Where scoring runs."""
+        return str(self._fitted_model().device)
+
+    def to(self, device):
+        """Move the fitted detector to another device, where it scores from then on.
+
+        Parameters
+        ----------
+        device : str
+            "auto", "cpu", "cuda", "cuda:1", "mps", ...
+
+        Returns
+        -------
+        self : object
+            The ``device`` parameter, which is for ``fit``, stays as it was.
+
+        Raises
+        ------
+        ValueError
+            If the device cannot be used here. The detector is then as it was.
+        """
+        self._fitted_model().to(device)
+        return self
+
+    def reconstruct(self, X):
+        """Reconstruct samples from the memory.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        Returns
+        -------
+        reconstruction : ndarray of X's shape
+            In the units of X, the mean over the networks; float64 for float64 X, else float32.
+        """
+        return self._fitted_model().reconstruct(self._check_scoring(X))
+
+    def anomaly_map(self, X):
+        """Squared residual of every number of each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        Returns
+        -------
+        map : ndarray of X's shape, float32
+            In scaled units, not negative, higher = more abnormal, the mean over the networks. The sum over a sample is its
+            squared error, which is the anomaly score of ``anomaly_score="reconstruction"`` with one network.
+        """
+        return self._fitted_model().residuals(self._check_scoring(X))
+
+    def addressing_weights(self, X):
+        """Weights with which the memory items answer each sample (equation 7, renormalised).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        Returns
+        -------
+        weights : ndarray of shape (n_samples, ensemble_size * N) or (n_samples, \\*positions, ensemble_size * N), float32
+            Not negative; each row sums to 1. Columns are those of :attr:`memory_`; each network's sum to 1 over
+            ``ensemble_size``. The second shape comes with ``memory_unit="location"``.
+
+        Raises
+        ------
+        ValueError
+            If there is no memory (``memory_size=0``).
+        """
+        return self._with_memory("addressing_weights").weights(self._check_scoring(X))
+
+    def decode_memory(self, items=None):
+        """Decode memory items as if each answered alone (figure 3 of the paper).
+
+        Parameters
+        ----------
+        items : array-like of int or None, default=None
+            Rows of :attr:`memory_` to decode, all for None.
+
+        Returns
+        -------
+        samples : ndarray of shape (n_items, \\*shape of a sample of X), float32
+            In the units of X. For None ``n_items`` is ``ensemble_size * N``.
+
+        Raises
+        ------
+        ValueError
+            If there is no memory (``memory_size=0``), or an item is none of it.
+        """
+        model = self._with_memory("decode_memory")
+        n_items = self.memory_usage_.size
+        numbers = np.arange(n_items) if items is None else np.asarray(items)
+        if numbers.ndim != 1 or numbers.dtype.kind not in "iu" or not np.isin(numbers, np.arange(n_items)).all():
+            raise ValueError(
+                f"The 'items' parameter of decode_memory must be None or a list of int from 0 to {n_items - 1}. "
+                f"Got {items!r} instead."
+            )
+        return model.decode_items(numbers)
+
+    def channels_first(self, X):
+        """Lay samples out as the network does, with values and dtype as they are.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Samples of the shape that ``fit`` saw, or what :meth:`reconstruct`, :meth:`anomaly_map` or :meth:`decode_memory`
+            make of them.
+
+        Returns
+        -------
+        samples : ndarray of shape (n_samples, \\*sample_shape_)
+        """
+        return self._fitted_model().layout.to_network(torch.from_numpy(np.array(X))).numpy()
+
+    def _anomaly_scores(self, X):
+        return self._fitted_model().scores(self._check_scoring(X))
+
+    def _fitted_model(self) -> FittedModel:
+        check_is_fitted(self, "_model")
+        return self._model
+
+    def _with_memory(self, method) -> FittedModel:
+        model = self._fitted_model()
+        if not model.memories:
+            raise ValueError(f"{method} needs a memory, but this {type(self).__name__} was fitted with memory_size=0.")
+        return model
+
+    def _check_samples(self, X, reset):
+        """X as an array of finite numbers; a source that makes its rows on request checks them when they are read."""
+        least = 2 if reset else 1
+        X = as_source(X)
+        if isinstance(X, torch.Tensor):
+            X = X.detach().cpu()
+            X = (X.float() if X.dtype == torch.bfloat16 else X).numpy()
+        if not isinstance(X, RowSource):
+            return validate_data(self, X, dtype="numeric", allow_nd=True, ensure_min_samples=least, reset=reset)
+        if len(X) < least:
+            raise ValueError(f"Found array with {len(X)} sample(s) (shape={X.shape}) while a minimum of {least} is required.")
+        if reset:
+            self.__dict__.pop("feature_names_in_", None)  # of an earlier fit on a DataFrame
+        _check_n_features(self, X, reset=reset)
+        return X
+
+    def _check_scoring(self, X):
+        """X checked against the training data."""
+        expected = self._fitted_model().layout.array_shape
+        if len(expected) > 1 and tuple(getattr(X, "shape", ())) == expected:
+            raise ValueError(f"X has shape {expected}, which is one sample; {type(self).__name__} takes many: give X[None].")
+        X = self._check_samples(X, reset=False)
+        if X.shape[1:] != expected:
+            raise ValueError(
+                f"X has samples of shape {X.shape[1:]}, but {type(self).__name__} is expecting samples of shape "
+                f"{expected} as input."
+            )
+        return X
+
+    def __getstate__(self):
+        """Numpy arrays and plain values only, with a format version: loads on machines without the training device."""
+        state = super().__getstate__().copy()
+        if "_model" in state:
+            state["_model"] = state["_model"].state()
+        return state
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if "decision_scores_" in state:
+            self._model = FittedModel.from_state(state.get("_model", {}))
