@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from skmemae import MemAEDetector
-from skmemae.engine.runtime import Pieces, compiled, compiling_pays, resolve_device, training_precision
-from skmemae.engine.training import _backward
+from skmemae._runtime import MicroBatches, is_out_of_memory, isolated, resolve_device, training_precision
+from skmemae._train.loop import _backward
 from skmemae.network import MemAE, Memory, build_network
-from tests.test_training import SETTINGS
+from tests.problems import SETTINGS
 
 
 def test_auto_is_the_accelerator_or_the_cpu():
@@ -47,35 +47,37 @@ class Small:
         return part.sum()
 
 
+@pytest.mark.filterwarnings("ignore:.*has no room for")
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])
 def test_batches_are_halved_until_there_is_room_and_stay_halved(error):
     small, undone = Small(3, error), []
-    pieces, x = Pieces(least=2), torch.arange(10.0)
-    with pytest.warns(UserWarning, match=r"no room for 10 samples .* 2 pieces") as warned:
-        found = pieces.apply(small, x, lambda: undone.append(1))
-    assert len(warned) == 2 and "4 pieces" in str(warned[1].message)
+    micro, x = MicroBatches(least=2), torch.arange(10.0)
+    with pytest.warns(UserWarning, match=r"no room for 10 samples .* 2 parts") as warned:
+        found = micro.map(small, x, lambda: undone.append(1))
+    assert len(warned) == 2 and "4 parts" in str(warned[1].message)
     assert sum(found) == x.sum() and len(undone) == 2 and small.done == [3, 3, 2, 2]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert len(pieces.apply(small, x)) == 4
-        assert len(pieces.apply(small, x[:5])) == 2  # pieces of a short batch have two samples too
+        assert len(micro.map(small, x)) == 4
+        assert len(micro.map(small, x[:5])) == 2  # parts of a short batch have two samples too
 
 
 def test_a_batch_that_cannot_be_halved_is_a_clear_error():
     with (
-        pytest.warns(UserWarning, match="2 pieces"),
+        pytest.warns(UserWarning, match="2 parts"),
         pytest.raises(MemoryError, match=r"no room for 3 sample.*cannot be halved.*Tried to"),
     ):
-        Pieces(least=2).apply(Small(1), torch.zeros(5))
+        MicroBatches(least=2).map(Small(1), torch.zeros(5))
     with pytest.raises(MemoryError, match="lower batch_size"):
-        Pieces(least=2, may_grow=False).apply(Small(1), torch.zeros(8))
+        MicroBatches(least=2, may_split=False).map(Small(1), torch.zeros(8))
 
 
 def test_other_errors_are_left_alone():
     with pytest.raises(RuntimeError, match="something else"):
-        Pieces(least=2).apply(lambda part: (_ for _ in ()).throw(RuntimeError("something else")), torch.zeros(5))
+        MicroBatches(least=2).map(lambda part: (_ for _ in ()).throw(RuntimeError("something else")), torch.zeros(5))
 
 
+@pytest.mark.filterwarnings("ignore:.*has no room for")
 def test_a_fit_and_scores_go_on_with_smaller_batches(table, monkeypatch):
     X, _ = table
     whole = MemAEDetector(max_epochs=5, ensemble_size=1, batch_size=64, random_state=0).fit(X)
@@ -87,21 +89,21 @@ def test_a_fit_and_scores_go_on_with_smaller_batches(table, monkeypatch):
         return forward(self, x)
 
     monkeypatch.setattr(MemAE, "forward", cramped)
-    with pytest.warns(UserWarning, match="batches are cut into 4 pieces"):
+    with pytest.warns(UserWarning, match="batches are cut into 4 parts"):
         cut = MemAEDetector(max_epochs=5, ensemble_size=1, batch_size=64, validation_fraction=0.0, random_state=0).fit(X[:60])
     assert np.isfinite(cut.decision_scores_).all()
-    with pytest.warns(UserWarning, match="no room for 1024 samples"):
+    with pytest.warns(UserWarning, match="no room for 512 samples"):
         np.testing.assert_allclose(whole.decision_function(X), whole.decision_scores_, rtol=1e-5)
 
 
-def test_gradients_of_pieces_are_those_of_the_whole_batch():
+def test_gradients_of_parts_are_those_of_the_whole_batch():
     network = build_network((4,), "fc", (6, 2), memory_size=3).train()
     x = torch.randn(10, 4, generator=torch.Generator().manual_seed(0))
     gradients = []
     for count in (1, 4):
-        pieces = Pieces(least=2)
-        pieces.count = count
-        pieces.apply(partial(_backward, network, SETTINGS, 1 / len(x)), x)
+        micro = MicroBatches(least=2)
+        micro.count = count
+        micro.map(partial(_backward, network, SETTINGS, 1 / len(x), None), x)
         gradients.append([p.grad.clone() for p in network.parameters()])
         network.zero_grad()
     torch.testing.assert_close(*gradients)
@@ -114,54 +116,120 @@ def test_each_process_of_a_machine_takes_its_own_accelerator(monkeypatch):
     assert str(resolve_device("cuda:0", 1)) == "cuda:0" and str(resolve_device("cpu", 1)) == "cpu"
 
 
-@pytest.mark.parametrize(
-    "device, family, steps, pays",
-    [("cuda", "fc", 10**5, 1), ("cuda", "fc", 999, 0), ("cpu", "fc", 10**5, 0), ("cuda", "conv2d", 10**5, 0)],
-)
-def test_networks_are_compiled_where_it_pays_alone(device, family, steps, pays):
-    assert compiling_pays(torch.device(device), family, steps) == pays
-
-
-def test_where_nothing_can_be_compiled_training_goes_on(monkeypatch):
-    network = build_network((4,), "fc", (6, 2), memory_size=3)
-
-    def fail(module, **options):
-        raise RuntimeError("no compiler")
-
-    monkeypatch.setattr(torch, "compile", fail)
-    with pytest.warns(UserWarning, match="goes on without torch.compile, which failed: no compiler"):
-        assert compiled(network, torch.zeros(5, 4)) is network
-
-
-@pytest.mark.slow
-def test_a_compiled_network_has_the_same_gradients():
-    network = build_network((4,), "fc", (6, 2), memory_size=3).train()
-    x = torch.randn(10, 4, generator=torch.Generator().manual_seed(0))
-    found = compiled(network, x)
-    assert found is not network and all(p.grad is None for p in network.parameters())
-    gradients = []
-    for model in (network, found):
-        _backward(model, SETTINGS, 1 / len(x), x)
-        gradients.append([p.grad.clone() for p in network.parameters()])
-        network.zero_grad()
-    torch.testing.assert_close(*gradients)
-
-
 def test_a_chunk_that_is_cut_is_counted_once(table, monkeypatch):
     X, _ = table
     whole, cut = (MemAEDetector(max_epochs=3, ensemble_size=2, random_state=0) for _ in range(2))
     whole.fit(X)
-    weights, second = Memory.weights, []
+    use, asked = Memory.use, []
 
     def cramped(self, query):
-        second.append(len(query))
-        if len(query) > 300 and len(second) % 2 == 0:  # when the first member has been looked at
+        asked.append(len(query))
+        if len(query) > 300 and len(asked) % 2 == 0:  # when the first member has been looked at
             raise torch.OutOfMemoryError("out of memory")
-        return weights(self, query)
+        return use(self, query)
 
-    monkeypatch.setattr(Memory, "weights", cramped)
-    with pytest.warns(UserWarning, match="no room for 1024 samples"):
+    monkeypatch.setattr(Memory, "use", cramped)
+    with pytest.warns(UserWarning, match="no room for 512 samples"):
         cut.fit(X)
     np.testing.assert_allclose(cut.memory_usage_, whole.memory_usage_, rtol=1e-6)
     assert cut.zero_row_fraction_ == pytest.approx(whole.zero_row_fraction_, rel=1e-6)
     np.testing.assert_allclose(cut.decision_scores_, whole.decision_scores_, rtol=1e-5)
+
+
+def test_a_part_has_as_many_samples_as_there_was_room_for():
+    micro = MicroBatches(least=2)
+    assert micro.size(10) == 10
+    micro.count = 4
+    assert micro.size(10) == 2 and micro.size(3) == 1
+
+
+def test_running_out_of_memory_has_several_messages():
+    said = [
+        "CUDA out of memory",
+        "DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes",
+        "not enough memory",
+    ]
+    assert all(is_out_of_memory(RuntimeError(text)) for text in said)
+    assert is_out_of_memory(torch.OutOfMemoryError()) and not is_out_of_memory(RuntimeError("shapes do not match"))
+
+
+def settings_here():
+    """Everything of torch's that a caller may have set: gradients, inference, autocast, and dtype and device of new tensors."""
+    x = torch.ones(2, 2)
+    return (
+        torch.is_grad_enabled(),
+        torch.is_inference_mode_enabled(),
+        torch.is_autocast_enabled("cpu"),
+        torch.get_autocast_dtype("cpu"),
+        torch.is_autocast_cache_enabled(),
+        x.dtype,
+        x.device.type,
+        torch.tensor([1.5]).dtype,
+        torch.full((1,), 0.5).dtype,
+        torch.arange(3).dtype,
+        torch.zeros(2, dtype=torch.float64).dtype,
+        (x @ x).dtype,
+    )
+
+
+class Float64:
+    def __enter__(self):
+        torch.set_default_dtype(torch.float64)
+
+    def __exit__(self, *error):
+        torch.set_default_dtype(torch.float32)
+
+
+CALLERS = {
+    "no_grad": torch.no_grad,
+    "inference": torch.inference_mode,
+    "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+    "device": lambda: torch.device("meta"),
+    "dtype": Float64,
+}
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+def test_whatever_the_caller_has_set_is_off_inside_and_back_afterwards(caller):
+    usual = settings_here()
+    with CALLERS[caller]():
+        before = settings_here()
+        assert before != usual
+        inside = isolated(settings_here)
+        assert settings_here() == before
+        with pytest.raises(KeyboardInterrupt):
+            isolated(interrupt)
+        assert settings_here() == before
+    assert inside == usual == settings_here()
+
+
+def interrupt():
+    with torch.autocast("cpu", dtype=torch.float16), torch.no_grad():
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+def test_a_fit_gives_the_same_bits_whatever_the_caller_has_set(table, caller):
+    X, _ = table
+    expected = MemAEDetector(max_epochs=2, ensemble_size=1, random_state=0).fit(X)
+    with CALLERS[caller]():
+        found = MemAEDetector(max_epochs=2, ensemble_size=1, random_state=0).fit(X)
+        scores = found.decision_function(X)
+    np.testing.assert_array_equal(found.decision_scores_, expected.decision_scores_)
+    np.testing.assert_array_equal(scores, expected.decision_function(X))
+    assert all(p.dtype == torch.float32 and p.requires_grad and not p.is_inference() for p in found.model_.parameters())
+
+
+def test_autocast_keeps_no_copy_of_weights_that_an_interruption_left_there():
+    layer, x = torch.nn.Linear(2, 2), torch.ones(1, 2)
+
+    def leave():
+        torch.autocast("cpu", dtype=torch.bfloat16).__enter__()
+        layer(x)
+
+    isolated(leave)
+    with torch.no_grad():
+        layer.weight.fill_(1.0)
+        layer.bias.fill_(0.0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert (layer(x) == 2).all()

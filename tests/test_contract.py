@@ -1,0 +1,209 @@
+"""What follows from anomaly scores under both conventions: thresholds, labels, and what an error leaves behind."""
+
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator, clone
+from sklearn.exceptions import NotFittedError
+
+from skmemae import MemAEDetector
+from skmemae._contract import DualContractDetector, contamination_threshold, unchanged_on_error
+from tests.problems import detector
+
+
+class Given(DualContractDetector):
+    """A detector whose anomaly scores are the first column."""
+
+    def __init__(self, contamination=0.1, convention="pyod"):
+        self.contamination = contamination
+        self.convention = convention
+
+    def fit(self, X, y=None):
+        self._set_training_scores(self._anomaly_scores(X))
+        return self
+
+    def _anomaly_scores(self, X):
+        return np.asarray(X, dtype=np.float64)[:, 0]
+
+
+def column(*scores):
+    return np.array(scores, dtype=np.float64)[:, None]
+
+
+class Threshold(BaseEstimator):
+    """A PyThresh-like object."""
+
+    def __init__(self, factor=2.0):
+        self.factor = factor
+
+    def fit(self, scores):
+        self.labels_ = (scores > self.factor * np.median(scores)).astype(int)
+        return self
+
+
+class Fixed:
+    """A PyThresh-like object with these labels, told by ``predict`` alone."""
+
+    def __init__(self, labels):
+        self.labels = labels
+
+    def fit(self, scores):
+        scores[:] = 0  # it was given a copy
+
+    def predict(self, scores):
+        return self.labels
+
+
+def test_a_share_takes_the_quantile_and_a_little_more():
+    scores = np.random.default_rng(0).uniform(1, 2, size=101)
+    assert contamination_threshold(0.1, scores) == np.quantile(scores, 0.9) * (1 + 1e-5)
+    assert contamination_threshold(0.5, np.ones(4)) > 1
+
+
+def test_rows_that_share_the_score_at_the_quantile_stay_on_one_side_however_it_is_rounded():
+    scores = np.r_[np.ones(50), np.full(50, 3.0), 9.0]
+    det = Given(0.25).fit(scores[:, None])
+    assert det.labels_.sum() == 1
+    assert det.predict(column(3 * (1 + 1e-7), 3 * (1 - 1e-7), 3.001)).tolist() == [0, 0, 1]
+
+
+def test_an_object_sets_the_threshold_halfway_between_its_labels_and_is_not_touched():
+    threshold = Threshold()
+    det = Given(threshold).fit(column(1, 2, 3, 4, 10))
+    assert det.threshold_ == 7 and det.labels_.tolist() == [0, 0, 0, 0, 1]
+    assert vars(threshold) == {"factor": 2.0} and not hasattr(det, "thresholder_")
+    assert det.predict(column(6.9, 7.1)).tolist() == [0, 1]
+    assert det.predict_confidence(column(1, 20)).shape == (2,)
+
+
+@pytest.mark.parametrize(
+    "labels, threshold", [([0, 0, 1, 1], 2.5), ([1, 1, 1, 1], 1 / (1 + 1e-5)), ([0, 0, 0, 0], 4 * (1 + 1e-5))]
+)
+def test_labels_are_what_the_object_says(labels, threshold):
+    scores = np.array([1.0, 2, 3, 4])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert contamination_threshold(Fixed(labels), scores) == pytest.approx(threshold, rel=1e-12)
+    assert scores.tolist() == [1, 2, 3, 4]
+    assert Given(Fixed(labels)).fit(scores[:, None]).labels_.tolist() == labels
+
+
+def test_neighbouring_scores_are_told_apart():
+    scores = np.array([1.0, np.nextafter(1.0, 2)])
+    assert Given(Fixed([0, 1])).fit(scores[:, None]).labels_.tolist() == [0, 1]
+
+
+def test_labels_that_do_not_follow_the_scores_keep_their_number_with_a_warning():
+    with pytest.warns(
+        UserWarning, match="labels of Fixed do not follow the order of the scores.*the 2 with the largest"
+    ) as warned:
+        det = Given(Fixed([1, 0, 0, 1])).fit(column(1, 2, 3, 4))
+    assert det.labels_.tolist() == [0, 0, 1, 1] and warned[0].filename == __file__
+
+
+def test_equal_scores_with_different_labels_warn_too():
+    with pytest.warns(UserWarning, match="do not follow the order"):
+        Given(Fixed([0, 1, 0])).fit(column(1, 2, 2))
+
+
+def test_a_thresholder_of_pythresh_is_taken(table):
+    pythresh = pytest.importorskip("pythresh.thresholds.iqr")
+    X, y = table
+    det = detector(contamination=pythresh.IQR()).fit(X)
+    assert 0 < det.labels_.sum() < 150 and np.array_equal(det.predict(X), det.labels_)
+    assert det.labels_[y == 1].mean() > det.labels_[y == 0].mean()
+    assert isinstance(clone(det).contamination, pythresh.IQR)
+
+
+def test_the_threshold_moves_without_a_refit(table):
+    X, _ = table
+    det = detector(contamination=0.1).fit(X)
+    assert det.labels_.sum() == 30
+    at_ten_percent = det.predict_confidence(X)
+    assert det.set_threshold(0.05).labels_.sum() == 15 and det.predict(X).sum() == 15
+    refitted = detector(contamination=0.05).fit(X)
+    np.testing.assert_array_equal(det.predict_confidence(X), refitted.predict_confidence(X))
+    assert not np.array_equal(det.predict_confidence(X), at_ten_percent)
+    assert det.set_threshold(threshold=1e9).labels_.sum() == 0 and det.offset_ == -1e9
+    assert det.contamination == 0.1  # a parameter is never changed
+    assert det.set_threshold(Threshold()).labels_.sum() == (det.decision_scores_ > 2 * np.median(det.decision_scores_)).sum()
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({}, "either contamination or threshold"),
+        ({"contamination": 0.1, "threshold": 1.0}, "either contamination or threshold"),
+        ({"contamination": 0.9}, "'contamination' parameter of set_threshold"),
+        ({"contamination": 0}, "'contamination' parameter of set_threshold"),
+        ({"contamination": True}, "'contamination' parameter of set_threshold"),
+        ({"contamination": "auto"}, "'contamination' parameter of set_threshold"),
+        ({"contamination": np.nan}, "'contamination' parameter of set_threshold"),
+        ({"threshold": np.nan}, "'threshold' parameter of set_threshold"),
+        ({"threshold": -np.inf}, "'threshold' parameter of set_threshold"),
+        ({"threshold": True}, "'threshold' parameter of set_threshold"),
+        ({"threshold": "1"}, "'threshold' parameter of set_threshold"),
+    ],
+)
+def test_a_wrong_threshold_is_named_and_changes_nothing(wrong, message):
+    det = Given().fit(column(*range(10)))
+    before = dict(vars(det))
+    with pytest.raises(ValueError, match=message):
+        det.set_threshold(**wrong)
+    assert vars(det) == before
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda det: det.predict(column(1)),
+        lambda det: det.set_threshold(0.1),
+        lambda det: det.offset_,
+        lambda det: det.reconstruct(column(1)),
+        lambda det: det.model_,
+        lambda det: det.memory_,
+        lambda det: det.device_,
+        lambda det: det.to("cpu"),
+        lambda det: det.channels_first(column(1)),
+        lambda det: det.decode_memory(),
+    ],
+)
+def test_before_fit_everything_says_so(ask):
+    with pytest.raises(NotFittedError):
+        ask(MemAEDetector())
+
+
+def test_a_score_at_the_threshold_is_an_inlier_under_either_convention():
+    det = Given(0.2).fit(column(1, 2, 3, 4, 5)).set_threshold(threshold=4.0)
+    assert det.labels_.tolist() == det.predict(column(1, 2, 3, 4, 5)).tolist() == [0, 0, 0, 0, 1]
+    det.set_params(convention="sklearn")
+    assert det.predict(column(1, 2, 3, 4, 5)).tolist() == [1, 1, 1, 1, -1]
+    assert det.decision_function(column(1, 4, 6)).tolist() == [3, 0, -2] and det.score_samples(column(7)).tolist() == [-7]
+
+
+def test_fit_predict_says_what_predict_says_under_either_convention():
+    X = column(*np.random.default_rng(0).normal(size=50))
+    for convention in ("pyod", "sklearn"):
+        det = Given(0.3, convention)
+        np.testing.assert_array_equal(det.fit_predict(X), det.predict(X))
+    assert det.predict(X).tolist() == (1 - 2 * det.labels_).tolist()
+
+
+def test_probabilities_of_equal_training_scores_are_numbers():
+    det = Given().fit(np.ones((5, 1)))
+    for method in ("linear", "unify"):
+        assert np.isfinite(det.predict_proba(column(0, 1, 2), method)).all()
+
+
+@pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
+def test_what_fails_leaves_attributes_as_they_were(failure):
+    det = Given()
+    det.old = before = [1]
+    with pytest.raises(failure), unchanged_on_error(det):
+        det.new, det.old = 1, 2
+        raise failure
+    assert not hasattr(det, "new") and det.old is before
+    with unchanged_on_error(det):
+        det.new = 1
+    assert det.new == 1

@@ -1,0 +1,117 @@
+"""From a residual to an anomaly score."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.lib.stride_tricks import sliding_window_view
+from scipy.ndimage import gaussian_filter
+
+from skmemae._data.scaling import Scaling
+from skmemae._score import Score
+from skmemae.network import Output, build_network
+
+PLAIN = Scaling(np.zeros(1), np.ones(1))
+
+
+def errors(kind, x, reconstruction, scaling=PLAIN):
+    """Scores of one network that reconstructs so."""
+    x, reconstruction = (torch.as_tensor(a, dtype=torch.float32) for a in (x, reconstruction))
+    score = Score(kind, (1.0,))
+    output = Output(reconstruction, torch.zeros(len(x), 1))
+    return score.combine(score.terms(x, [output], [None], scaling).numpy())
+
+
+@pytest.fixture
+def images(rng):
+    """Images and their reconstructions, channels first."""
+    return rng.uniform(size=(2, 12, 2, 24, 30))
+
+
+def test_reconstruction_is_the_squared_error(images):
+    x, reconstruction = images
+    expected = ((x - reconstruction) ** 2).sum(axis=(1, 2, 3))
+    np.testing.assert_allclose(errors("reconstruction", x, reconstruction), expected, rtol=1e-5)
+
+
+def test_relative_is_the_squared_error_over_the_norm_also_of_blanks(images):
+    x, reconstruction = images
+    x[3] = 0
+    expected = ((x - reconstruction) ** 2).sum(axis=(1, 2, 3)) / np.sqrt((x**2).sum(axis=(1, 2, 3)) + 2 * 24 * 30)
+    np.testing.assert_allclose(errors("relative", x, reconstruction), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("height, sigma", [(24, 1.0), (12, 0.5), (30, 1.25), (60, 1.5)])
+def test_smooth_is_the_energy_of_the_blurred_residual(rng, height, sigma):
+    x, reconstruction = rng.uniform(size=(2, 12, 2, height, 60))
+    blurred = gaussian_filter(reconstruction - x, (0, 0, sigma, sigma), mode="nearest", radius=(0, 0, 4, 4))
+    expected = (blurred**2).sum(axis=(1, 2, 3))
+    np.testing.assert_allclose(errors("smooth", x, reconstruction), expected, rtol=1e-4)
+
+
+def test_smooth_is_weighed_by_the_distance_from_the_mean_sample(images):
+    x, reconstruction = images
+    mean_sample = np.random.default_rng(1).normal(size=(2, 24, 30))
+    contrast = Scaling(np.zeros((1, 1, 1)), np.ones((1, 1, 1)), mean_sample=mean_sample)
+    weights = contrast.distance_from_mean(torch.as_tensor(x, dtype=torch.float32)).numpy()
+    assert np.ptp(weights) > 0.01
+    expected = weights * errors("smooth", x, reconstruction)
+    np.testing.assert_allclose(errors("smooth", x, reconstruction, contrast), expected, rtol=1e-5)
+
+
+def test_local_is_a_norm_of_the_errors_of_patches(rng):
+    x, reconstruction = rng.uniform(size=(2, 12, 2, 21, 28))
+    residual = ((x - reconstruction) ** 2).mean(axis=1)
+    patches = sliding_window_view(residual, (3, 3), axis=(1, 2)).mean(axis=(3, 4))
+    expected = np.linalg.norm(patches.reshape(12, -1), ord=4, axis=1)
+    np.testing.assert_allclose(errors("local", x, reconstruction), expected, rtol=1e-4)
+
+
+def test_local_of_a_clip_is_the_median_over_its_frames(rng):
+    x, reconstruction = rng.uniform(size=(2, 12, 2, 5, 14, 15))
+    reconstruction[4, :, 2] = 100  # a frame that was lost
+    frames = np.stack([errors("local", x[:, :, t], reconstruction[:, :, t]) for t in range(5)], axis=1)
+    np.testing.assert_allclose(errors("local", x, reconstruction), np.median(frames, axis=1), rtol=1e-4)
+    assert errors("local", x, reconstruction)[4] < 2 * errors("local", x, reconstruction).mean()
+
+
+def test_combined_is_the_l1_error_times_one_plus_a_tenth_of_the_distance_in_typical_ones(rng):
+    network = build_network((6,), "fc", (8, 3), memory_size=5)
+    x = torch.as_tensor(rng.normal(size=(20, 6)), dtype=torch.float32)
+    with torch.no_grad():
+        output = network(x)
+    score = Score("combined", (0.25,))
+    assert score.needs_distances and not Score("smooth", (1.0,)).needs_distances
+    distance = (output.encoding - output.read_out).square().sum(dim=1)
+    expected = (output.reconstruction - x).abs().sum(dim=1) * (1 + distance / 0.25 / 10)
+    np.testing.assert_allclose(score.combine(score.terms(x, [output], [network], PLAIN).numpy()), expected, rtol=1e-5)
+    blind = output._replace(read_out=None)  # of a network without a memory
+    np.testing.assert_allclose(
+        score.combine(score.terms(x, [blind], [network], PLAIN).numpy()),
+        (output.reconstruction - x).abs().sum(dim=1),
+        rtol=1e-5,
+    )
+
+
+def test_networks_are_combined_by_the_geometric_mean():
+    terms = np.array([[[4.0, 10.0], [9.0, 0.0]], [[0.0, 0.0], [1.0, 0.0]]])
+    scores = Score("combined", (1.0, 2.0)).combine(terms)
+    np.testing.assert_allclose(scores[0], np.sqrt(4 * 2 * 9))
+    assert 0 < scores[1] < 1e-100
+
+
+@pytest.mark.parametrize("bad", [np.inf, np.nan, np.finfo(np.float64).max])
+@pytest.mark.parametrize("members", [1, 3])
+def test_scores_are_finite_whatever_the_terms(bad, members):
+    terms = np.ones((2, members, 2))
+    terms[1] = bad
+    scores = Score("combined", (0.1,) * members).combine(terms)
+    assert np.isfinite(scores).all() and scores[1] > scores[0]
+
+
+@pytest.mark.parametrize("kind", ["reconstruction", "relative", "smooth", "local", "combined"])
+@pytest.mark.parametrize("shape", [(2, 3, 8, 9), (2, 1, 4, 8, 9), (2, 1, 1, 1)])
+def test_a_perfect_reconstruction_has_the_score_zero_and_a_worse_one_more(kind, shape):
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    assert errors(kind, x, x) == pytest.approx(0, abs=1e-6)
+    near, far = errors(kind, x, x + 0.1), errors(kind, x, x + 1000)
+    assert (near > 0).all() and (near < far).all()
