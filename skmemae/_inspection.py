@@ -163,7 +163,8 @@ class InspectableDetector(DualContractDetector):
             X = X.detach().cpu()
             X = (X.float() if X.dtype == torch.bfloat16 else X).numpy()
         if not isinstance(X, RowSource):
-            return validate_data(self, X, dtype="numeric", allow_nd=True, ensure_min_samples=least, reset=reset)
+            with np.errstate(over="ignore", invalid="ignore"):  # the check sums X, which may overflow
+                return validate_data(self, X, dtype="numeric", allow_nd=True, ensure_min_samples=least, reset=reset)
         if len(X) < least:
             raise ValueError(f"Found array with {len(X)} sample(s) (shape={X.shape}) while a minimum of {least} is required.")
         if reset:
