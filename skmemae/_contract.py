@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skmemae._warnings import warn_caller
 
-_ABOVE = 1 + 1e-5  # more than scores of equal rows differ by, which are rounded otherwise in a batch than alone
+_LEAST_NOISE = 1e-5  # relative, of scores in float32
 
 
 @contextlib.contextmanager
@@ -41,12 +41,13 @@ class DualContractDetector(BaseDetector):
     set_params = BaseEstimator.set_params
     __repr__ = BaseEstimator.__repr__
 
-    def _set_training_scores(self, scores) -> None:
-        """Set what PyOD's and scikit-learn's contracts derive from the training scores."""
+    def _set_training_scores(self, scores, noise=0.0) -> None:
+        """Set what PyOD's and scikit-learn's contracts derive from the training scores, and their relative rounding noise."""
         self.decision_scores_ = scores
+        self._noise = noise
         self._classes = 2
         self._mu, self._sigma = float(np.mean(scores)), float(np.std(scores))
-        self._set_threshold(contamination_threshold(self.contamination, scores), self.contamination)
+        self._set_threshold(contamination_threshold(self.contamination, scores, noise), self.contamination)
 
     def _set_threshold(self, threshold: float, contamination=None) -> None:
         self.threshold_ = threshold
@@ -97,7 +98,7 @@ class DualContractDetector(BaseDetector):
                 "The 'contamination' parameter of set_threshold must be a float in the range (0.0, 0.5] or an object with a "
                 f"method fit. Got {contamination!r} instead."
             )
-        self._set_threshold(contamination_threshold(contamination, self.decision_scores_), contamination)
+        self._set_threshold(contamination_threshold(contamination, self.decision_scores_, self._noise), contamination)
         return self
 
     def score_samples(self, X):
@@ -263,37 +264,40 @@ class DualContractDetector(BaseDetector):
         return tags
 
 
-def contamination_threshold(contamination, scores) -> float:
+def contamination_threshold(contamination, scores, noise=0.0) -> float:
     """The anomaly score above which a sample is an outlier.
 
     Parameters
     ----------
     contamination : float or PyThresh-like object
-        A float takes that quantile of the scores, raised by a hundred-thousandth: rows that share the score at the quantile
-        stay on one side, however their scores round. An object is fitted on a copy of itself, and the threshold lies halfway
-        between the scores that it labels 0 and those that it labels 1.
+        A float takes that quantile of the scores, raised by a hundred-thousandth, or ten times their noise if that is more:
+        rows that share the score at the quantile stay on one side, however their scores round. Of an object a copy is fitted,
+        and the threshold lies halfway between the scores that it labels 0 and those that it labels 1.
     scores : ndarray of shape (n_samples,)
         Of the training samples.
+    noise : float, default=0.0
+        By how much the score of a sample differs between batches of different sizes, relative to the score.
 
     Returns
     -------
     threshold : float
     """
+    above = 1 + max(_LEAST_NOISE, 10 * noise)
     if isinstance(contamination, Real):
-        return float(np.percentile(scores, 100 * (1 - float(contamination)))) * _ABOVE
+        return float(np.percentile(scores, 100 * (1 - float(contamination)))) * above
     thresholder = copy.deepcopy(contamination)  # a parameter is never changed by fit
     thresholder.fit(scores.copy())
     labels = thresholder.labels_ if hasattr(thresholder, "labels_") else thresholder.predict(scores.copy())
-    outlier = np.asarray(labels).ravel() == 1
-    ascending, n_inliers = np.sort(scores), np.count_nonzero(~outlier)
-    if 0 < n_inliers < len(scores) and scores[~outlier].max() >= scores[outlier].min():
+    flagged = np.asarray(labels).ravel() == 1
+    ascending, n_inliers = np.sort(scores), np.count_nonzero(~flagged)
+    if 0 < n_inliers < len(scores) and scores[~flagged].max() >= scores[flagged].min():
         warn_caller(
             f"The labels of {type(thresholder).__name__} do not follow the order of the scores; the threshold is set to "
             f"label as many samples, the {len(scores) - n_inliers} with the largest scores, as outliers."
         )
     if n_inliers == 0:
-        return float(ascending[0]) / _ABOVE
+        return float(ascending[0]) / above
     if n_inliers == len(scores):
-        return float(ascending[-1]) * _ABOVE
-    below, above = float(ascending[n_inliers - 1]), float(ascending[n_inliers])
-    return min(below + (above - below) / 2, np.nextafter(above, -np.inf))
+        return float(ascending[-1]) * above
+    inlier, outlier = float(ascending[n_inliers - 1]), float(ascending[n_inliers])
+    return min(inlier + (outlier - inlier) / 2, float(np.nextafter(outlier, -np.inf)))

@@ -301,7 +301,8 @@ class MemAEDetector(InspectableDetector):
             score = Score(params["anomaly_score"], (1.0,) * len(networks))
             model = FittedModel(layout, scaling, score, spec, networks)
             result = model.score_training(loader, rows, processes)
-        return self._set_fitted(model, params, history, result)
+            noise = processes.compute_on_first(model.noise, X, result.scores)
+        return self._set_fitted(model, params, history, result, noise)
 
     def _check_fit(self, X):
         """X as a checked array, its layout, and parameters as far as they can be resolved before X is read."""
@@ -312,7 +313,7 @@ class MemAEDetector(InspectableDetector):
         layout = choose_layout(X.shape[1:], self.backbone, self.sample_shape, self.channel_axis)
         return X, layout, resolve(params, layout, len(X))
 
-    def _set_fitted(self, model, params, history, result):
+    def _set_fitted(self, model, params, history, result, noise):
         self._model = model
         self.resolved_params_ = params
         self.backbone_ = params["backbone"]
@@ -320,7 +321,7 @@ class MemAEDetector(InspectableDetector):
         self.memory_usage_, self.zero_row_fraction_ = result.usage.ravel(), result.zero_row_fraction
         self.loss_curve_, self.validation_curve_ = history.loss_curve, history.validation_curve
         self.n_iter_ = len(history.loss_curve)
-        self._set_training_scores(result.scores)
+        self._set_training_scores(result.scores, noise)
         warn_of_collapse(result.usage, self.zero_row_fraction_, self.shrink_threshold)
         return self
 

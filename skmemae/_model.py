@@ -22,6 +22,7 @@ _CHUNK_NUMBERS = {"cpu": 2**16, "other": 2**22}  # of images and clips; more at 
 _TABLE_NUMBERS = 2**20
 _DECODED_NUMBERS = 2**24  # of decoded memory items at a time
 _TYPICAL_ROWS, _TYPICAL_NUMBERS = 2**14, 2**26  # samples that tell a typical distance
+_NOISE_ROWS = 32  # samples that tell the noise of scores
 _ROUNDING = 1e-8  # of a query's squared norm: a distance below it is rounding
 
 
@@ -231,6 +232,17 @@ class FittedModel:
         for values in (scores, usage, missed):
             processes.all_reduce(values)
         return TrainingResult(scores, usage / len(loader), float(missed.mean()) / len(loader))
+
+    def noise(self, X, scores: np.ndarray) -> float:
+        """By how much scores differ between the batches of ``scores`` and small ones: the median relative difference.
+
+        Matrix products round differently for different heights. Where a table is reconstructed nearly without error, what is
+        left is such noise.
+        """
+        rows = [slice(start, start + _HEIGHTS[0]) for start in range(0, min(len(scores), _NOISE_ROWS), _HEIGHTS[0])]
+        small = np.concatenate([self.scores(X[part]) for part in rows])
+        scores = scores[: len(small)]
+        return float(np.median(np.abs(small - scores) / np.maximum(scores, np.finfo(np.float64).tiny)))
 
     @torch.no_grad()
     def _typical_distances(self, loader: Loader, rows: Tensor) -> tuple[float, ...]:

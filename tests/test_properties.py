@@ -41,7 +41,7 @@ def arrays(draw):
 
 def fitted_to(X, dtype):
     """X in a dtype, clipped to its finite range."""
-    if dtype == bool:
+    if dtype.kind == "b":
         return X > 0
     info = np.iinfo(dtype) if dtype.kind in "iu" else np.finfo(dtype)
     largest = float(info.max) if dtype.kind == "f" else float(info.max) * (1 - 1e-15)

@@ -1,0 +1,570 @@
+"""Smallest inputs of faults that were found from outside, each kind with its siblings."""
+
+import importlib
+import os
+import pickle
+import pkgutil
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from skmemae import MemAEDetector, MemoryCollapseWarning
+from skmemae._data.repeats import thin_repeats
+from skmemae._runtime import isolated
+from skmemae.video import ClipWindows, OnlineNormality
+
+
+def detector(**params):
+    return MemAEDetector(**{"max_epochs": 3, "random_state": 0, **params})
+
+
+def data():
+    rng = np.random.default_rng(0)
+    return {
+        "table": rng.normal(size=(120, 6)),
+        "images": rng.random((40, 12, 12)).astype(np.float32),
+        "bytes": rng.integers(0, 256, size=(40, 12, 12)).astype(np.uint8),
+        "clips": rng.random((20, 1, 4, 8, 8)).astype(np.float32),
+    }
+
+
+# Finite input, NaN score, "inlier".
+
+
+@pytest.mark.parametrize("scaling", ["auto", "contrast", "standard", "minmax", "log", None])
+@pytest.mark.parametrize("name", ["table", "images", "clips"])
+def test_a_far_value_has_a_finite_score_and_is_an_outlier(name, scaling):
+    X = data()[name].astype(np.float64)
+    det = detector(scaling=scaling).fit(X)
+    scores = []
+    for far in (1e4, 1e20, -1e155, 1e300):
+        odd = X[:1].copy()
+        odd.flat[2] = far
+        scores.append(det.decision_function(odd)[0])
+        assert np.isfinite(scores[-1]) and det.predict(odd) == 1, far
+        assert np.isfinite(det.reconstruct(odd)).all() and np.isfinite(det.anomaly_map(odd)).all()
+    assert scores[0] < scores[1] and scores[1] <= scores[3] * 1.001
+
+
+@pytest.mark.parametrize("name", ["images", "clips"])
+def test_a_sample_in_another_world_of_light_is_an_outlier(name):
+    X = data()[name].astype(np.float64)
+    det = detector().fit(X)
+    assert (det.predict(np.concatenate([X[:1] * 1e20, X[:1] + 1e30, X[:1] * -1e300])) == 1).all()
+
+
+def test_no_data_in_float32_is_an_outlier():
+    X = np.random.default_rng(0).normal(scale=0.1, size=(400, 4)).astype(np.float32)
+    odd = X[:1].copy()
+    odd[0, 2] = np.finfo(np.float32).min
+    det = detector(max_epochs=20).fit(X)
+    assert np.isfinite(det.decision_function(odd)).all() and det.predict(odd) == 1
+
+
+def test_a_module_that_overflows_still_scores_finitely():
+    class Steep(nn.Module):
+        def forward(self, x):
+            return torch.exp(x.clamp(max=200))
+
+    def backbone(shape):
+        return nn.Sequential(nn.Linear(shape[0], 2), nn.Tanh()), nn.Sequential(nn.Linear(2, shape[0]))
+
+    def overflowing(shape):
+        return nn.Sequential(Steep(), nn.Linear(shape[0], 2), nn.Tanh()), nn.Linear(2, shape[0])
+
+    X = data()["table"]
+    for make in (backbone, overflowing):
+        det = detector(backbone=make, scaling=None).fit(X)
+        assert np.isfinite(det.decision_function(X[:1] * 1e5)).all()
+
+
+# Equal rows by a sum.
+
+
+@pytest.mark.parametrize("base", [1.7e15, 1e12])
+def test_distinct_rows_are_not_repeats_whatever_stands_beside_them(base):
+    X = np.column_stack([np.random.default_rng(0).normal(size=(20_000, 2)), np.full(20_000, base)])
+    assert thin_repeats(X) is None
+    days = (1.7e18 + np.arange(20_000) * 86_400e9)[:, None]
+    assert thin_repeats(days) is None and thin_repeats(days.astype(np.int64)) is None
+
+
+def test_signs_and_places_tell_rows_apart():
+    X = np.repeat([[1.0, 2.0], [-1.0, -2.0], [2.0, 1.0], [1.0, 2.0 + 2**-51]], 100, axis=0)
+    assert thin_repeats(X) is None  # four kinds of rows would leave 40, too few to train on
+    X = np.tile(np.random.default_rng(0).normal(size=(100, 2)), (9, 1))
+    assert np.count_nonzero(thin_repeats(np.concatenate([X, -X, X[:, ::-1]]))) == 3 * 300
+
+
+def test_repeats_can_be_kept():
+    X = np.tile(np.random.default_rng(0).normal(size=(110, 3)), (4, 1))
+    thinned, kept = (detector(thin_repeats=thin, ensemble_size=1).fit(X) for thin in (True, False))
+    assert thinned.resolved_params_["batch_size"] == kept.resolved_params_["batch_size"]
+    assert not np.array_equal(thinned.decision_scores_, kept.decision_scores_)
+
+
+# Thresholder objects.
+
+
+def pythresh_classes():
+    import pythresh.thresholds as package
+
+    for module in sorted(info.name for info in pkgutil.iter_modules(package.__path__)):
+        try:
+            members = vars(importlib.import_module(f"pythresh.thresholds.{module}"))
+        except ImportError:  # needs a package of its own
+            continue
+        found = [value for name, value in members.items() if name.lower() == module and isinstance(value, type)]
+        if found and module not in ("all", "base", "meta", "vae"):  # meta downloads a model, vae takes seconds
+            yield found[0]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_pythresh_sets_threshold_labels_and_decisions_that_agree():
+    pytest.importorskip("pythresh")
+    X = np.random.default_rng(0).normal(size=(300, 6))
+    X[:12] *= 4
+    det = detector(max_epochs=10).fit(X)
+    tried = 0
+    for thresholder in pythresh_classes():
+        expected = thresholder().fit(det.decision_scores_.copy()).labels_
+        det.set_threshold(thresholder())
+        np.testing.assert_array_equal(det.labels_, expected, err_msg=thresholder.__name__)
+        assert det.offset_ == -det.threshold_
+        for convention, outlier in (("pyod", 1), ("sklearn", -1)):
+            det.set_params(convention=convention)
+            decision = det.decision_function(X)
+            np.testing.assert_array_equal(det.predict(X) == outlier, det.labels_ == 1)
+            np.testing.assert_array_equal(decision < 0 if outlier == -1 else decision > det.threshold_, det.labels_ == 1)
+        tried += 1
+    assert tried >= 20
+
+
+# Ties.
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        np.eye(22)[np.random.default_rng(0).integers(0, 4, 300)],
+        np.full((50, 5), 3.0),
+        np.repeat([[0.0, 1.0], [1.0, 0.5]], 40, 0),
+    ],
+    ids=["one-hot", "constant", "two rows"],
+)
+def test_equal_rows_keep_their_label_in_a_batch_in_eights_and_alone(X):
+    det = MemAEDetector(random_state=0, max_epochs=30).fit(X)
+    for size in (1, 8, 40):
+        labels = np.concatenate([det.predict(X[i : i + size]) for i in range(0, len(X), size)])
+        np.testing.assert_array_equal(labels, det.labels_)
+
+
+# Precision of X.
+
+
+@pytest.mark.parametrize("offset", [0, 1e3, 1e6, 1e9])
+def test_equal_numbers_score_alike_in_any_dtype(offset):
+    spread = max(1.0, offset / 2**20)  # that float32 tells values apart
+    X = (np.random.default_rng(0).normal(size=(200, 8)) * spread * 10 + offset).astype(np.float32)
+    X = np.round(X).astype(np.float32)
+    det = detector().fit(X.astype(np.float64))
+    for dtype in (np.float32, np.int64):
+        np.testing.assert_allclose(det.decision_function(X.astype(dtype)), det.decision_scores_, rtol=1e-5)
+        np.testing.assert_allclose(detector().fit(X.astype(dtype)).decision_scores_, det.decision_scores_, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(40, 10, 10), (12, 1, 4, 8, 8)])
+def test_bytes_score_as_floats(shape):
+    X = np.random.default_rng(0).integers(198, 203, size=shape).astype(np.uint8)
+    det = detector().fit(X)
+    np.testing.assert_allclose(det.decision_function(X.astype(np.float64)), det.decision_scores_, rtol=1e-5)
+
+
+# Training that goes wrong.
+
+
+@pytest.mark.parametrize("learning_rate", [10, 1000, 1e30])
+def test_training_that_diverges_is_an_error_that_names_the_learning_rate(learning_rate):
+    with pytest.raises(ValueError, match="learning_rate"):
+        MemAEDetector(learning_rate=learning_rate, max_epochs=30, random_state=0).fit(data()["table"])
+
+
+def test_an_extreme_temperature_gives_finite_scores():
+    assert np.isfinite(detector(temperature=1e30).fit(data()["images"]).threshold_)
+
+
+# The caller's torch.
+
+
+def settings():
+    return torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu"), torch.empty(0).dtype
+
+
+@pytest.fixture
+def restored():
+    yield
+    torch.set_default_dtype(torch.float32)
+    torch.set_default_device(None)
+
+
+@pytest.mark.parametrize("setting", ["no_grad", "inference_mode", "float64", "float16", "meta", "device context", "autocast"])
+@pytest.mark.parametrize("name", ["table", "images", "bytes", "clips"])
+def test_the_callers_torch_changes_nothing_and_is_left_alone(name, setting, restored):
+    X = data()[name]
+    plain = detector().fit(X)
+    pickled = pickle.dumps(plain)
+    contexts = {
+        "no_grad": torch.no_grad(),
+        "inference_mode": torch.inference_mode(),
+        "device context": torch.device("meta"),
+        "autocast": torch.autocast("cpu", dtype=torch.bfloat16),
+    }
+    if setting.startswith("float"):
+        torch.set_default_dtype(getattr(torch, setting))
+    if setting == "meta":
+        torch.set_default_device("meta")
+    with contexts.get(setting, warnings.catch_warnings()):
+        before = settings()
+        np.testing.assert_array_equal(detector().fit(X).decision_scores_, plain.decision_scores_)
+        np.testing.assert_array_equal(plain.decision_function(X), plain.decision_scores_)
+        np.testing.assert_array_equal(pickle.loads(pickled).decision_function(X), plain.decision_scores_)
+        plain.reconstruct(X), plain.anomaly_map(X), plain.addressing_weights(X), plain.decode_memory([0])
+        assert settings() == before
+
+
+def test_an_interruption_at_any_moment_leaves_torch_as_it_was():
+    """A KeyboardInterrupt at every so many lines of a fit in bfloat16, in which autocast comes and goes."""
+    X, plain, stops = data()["table"][:40], None, 0
+
+    def interrupt_after(lines):
+        def trace(frame, event, argument):
+            nonlocal left
+            if event == "line":
+                left -= 1
+                if left == 0:
+                    raise KeyboardInterrupt
+            return trace
+
+        left = lines
+        sys.settrace(trace)
+        try:
+            return detector(precision="bfloat16", max_epochs=2, ensemble_size=1).fit(X).decision_scores_
+        finally:
+            sys.settrace(None)
+
+    for lines in (10**9, *range(1500, 60_000, 1511)):
+        before = settings()
+        try:
+            scores = interrupt_after(lines)
+            plain = scores if plain is None else plain
+            np.testing.assert_array_equal(scores, plain)
+        except KeyboardInterrupt:
+            stops += 1
+        assert settings() == before
+        assert torch.autocast_increment_nesting() == 1
+        torch.autocast_decrement_nesting()
+    assert stops > 10
+
+
+def with_dropout(sample_shape):
+    return (
+        nn.Sequential(nn.Linear(sample_shape[0], 8), nn.Dropout(0.3), nn.Linear(8, 3)),
+        nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.3), nn.Linear(8, sample_shape[0])),
+    )
+
+
+def test_a_backbone_that_draws_is_reproducible_alone_and_in_eight_threads(restored):
+    X = data()["table"]
+    before = torch.get_rng_state()
+    plain = detector(backbone=with_dropout).fit(X).decision_scores_
+    assert not np.array_equal(plain, detector(backbone=with_dropout, random_state=1).fit(X).decision_scores_)
+    torch.set_default_dtype(torch.float64)
+    np.testing.assert_array_equal(detector(backbone=with_dropout).fit(X).decision_scores_, plain)
+    torch.set_default_dtype(torch.float32)
+    with ThreadPoolExecutor(8) as pool:
+        for scores in pool.map(lambda _: detector(backbone=with_dropout).fit(X).decision_scores_, range(16)):
+            np.testing.assert_array_equal(scores, plain)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def lazy(sample_shape):
+    return nn.Sequential(nn.LazyLinear(4)), nn.LazyLinear(sample_shape[0])
+
+
+def test_lazy_modules_train_and_load():
+    X = data()["table"]
+    det = detector(backbone=lazy, max_epochs=20).fit(X)
+    assert det.loss_curve_[-1] < det.loss_curve_[0]
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(det)).decision_function(X), det.decision_scores_)
+
+
+# Fork.
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("name", ["table", "images"])
+def test_a_detector_loaded_in_a_parent_scores_in_a_forked_child(tmp_path, name):
+    X = np.repeat(data()[name], 30, axis=0)
+    det = detector().fit(X)
+    (tmp_path / "detector").write_bytes(pickle.dumps(det))
+    np.save(tmp_path / "X.npy", X)
+    script = """
+        import os, pickle
+        import numpy as np
+        import torch
+
+        torch.set_num_threads(4)
+        detector = pickle.load(open("detector", "rb"))
+        child = os.fork()
+        if child == 0:
+            np.save("scores.npy", detector.decision_function(np.load("X.npy")))
+            os._exit(0)
+        os.waitpid(child, 0)
+    """
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, start_new_session=True)
+    try:
+        assert process.wait(timeout=60) == 0
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    np.testing.assert_allclose(np.load(tmp_path / "scores.npy"), det.decision_scores_, rtol=1e-5)
+
+
+# State that changes only as a whole.
+
+
+class Refuses:
+    def fit(self, scores):
+        raise RuntimeError("no threshold")
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"contamination": "a"}, {"contamination": Refuses()}, {"threshold": True}, {"threshold": "a"}]
+)
+def test_a_threshold_that_cannot_be_set_leaves_the_detector_as_it_was(arguments):
+    det = detector().fit(data()["table"])
+    before = dict(vars(det))
+    with pytest.raises((ValueError, RuntimeError)):
+        det.set_threshold(**arguments)
+    assert all(vars(det)[name] is value for name, value in before.items())
+
+
+def test_a_device_that_is_not_there_leaves_the_detector_where_it_was():
+    X = data()["table"]
+    det = detector().fit(X)
+    with pytest.raises(ValueError, match="'device'"):
+        det.to("cuda:99")
+    assert det.device_ == "cpu" and det.to("cpu") is det
+    np.testing.assert_array_equal(det.decision_function(X), det.decision_scores_)
+
+
+def test_live_scores_survive_a_reused_buffer_and_a_bad_frame():
+    video = np.random.default_rng(0).random((30, 12, 12))
+    windows = ClipWindows(length=4)
+    det = detector(max_epochs=1).fit(windows.fit_transform([video]))
+    expected, online = (OnlineNormality(det, windows) for _ in range(2))
+    buffer = np.empty_like(video[0])
+    for i, frame in enumerate(video):
+        buffer[:] = frame
+        np.testing.assert_equal(online.push(buffer), expected.push(frame))
+        if i == 10:
+            with pytest.raises(ValueError, match="finite"):
+                online.push(np.full_like(frame, np.nan))
+    assert np.isfinite(online.push(np.full_like(video[0], 1e30)))
+
+
+# Time and memory within bounds.
+
+
+def test_a_ninth_wide_row_costs_little_more_than_eight():
+    wide = detector(ensemble_size=1, max_epochs=1).fit(np.random.default_rng(0).normal(size=(20, 20_000)))
+    assert wide._model._height(8) == 8 and wide._model._height(9) <= 32 and wide._model._height(1000) * 20_000 <= 2**20
+
+
+def test_memory_items_are_decoded_in_parts(monkeypatch):
+    det = detector(max_epochs=1).fit(data()["clips"])
+    whole = det.decode_memory()
+    monkeypatch.setattr("skmemae._model._DECODED_NUMBERS", 3 * 4 * 8 * 8)
+    np.testing.assert_allclose(det.decode_memory(), whole, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(det.decode_memory([5, 2]), whole[[5, 2]], rtol=1e-4, atol=1e-5)
+
+
+# Shapes.
+
+
+@pytest.mark.parametrize(
+    "shape, sample_shape",
+    [
+        ((6, 24, 24, 6), (6, 24, 24)),
+        ((6, 24, 24, 2), (2, 24, 24)),
+        ((6, 24, 24, 16), (16, 24, 24)),
+        ((6, 13, 24, 24), (13, 24, 24)),
+        ((6, 30, 40, 6), (6, 30, 40)),
+        ((6, 30, 1), (30,)),
+        ((6, 4, 30), (120,)),
+        ((6, 5, 16, 16, 7), (7, 5, 16, 16)),
+    ],
+)
+def test_channels_and_windows_are_found(shape, sample_shape):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert detector(max_epochs=1).fit(np.random.default_rng(0).random(shape)).sample_shape_ == sample_shape
+
+
+@pytest.mark.parametrize(
+    "shape, says", [((6, 100, 8), "backbone='fc'"), ((6, 20, 18, 17), "channel_axis"), ((6, 8, 9, 10), "channel_axis")]
+)
+def test_a_shape_that_leaves_a_doubt_warns_with_the_parameter_that_decides(shape, says):
+    with pytest.warns(UserWarning, match=says):
+        detector(max_epochs=1).fit(np.random.default_rng(0).random(shape))
+
+
+def test_a_level_jump_in_windows_of_one_series_is_found():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 30, 1))
+    det = MemAEDetector(max_epochs=30, random_state=0).fit(X)
+    assert (det.decision_function(rng.normal(size=(50, 30, 1)) + 3) > det.threshold_).all()
+
+
+def test_a_single_sample_is_told_how_to_become_many():
+    det = detector(max_epochs=1).fit(data()["images"])
+    with pytest.raises(ValueError, match=r"give X\[None\]"):
+        det.predict(data()["images"][0])
+
+
+@pytest.mark.parametrize("shape", [(40, 3, 12, 12), (20, 2, 4, 8, 8), (40, 12, 12)])
+def test_logarithms_work_by_channel(shape):
+    X = np.random.default_rng(0).lognormal(sigma=3, size=shape)
+    det = detector(scaling="log").fit(X)
+    assert np.isfinite(det.decision_scores_).all()
+    np.testing.assert_allclose(det.reconstruct(X).shape, X.shape)
+
+
+@pytest.mark.parametrize("factor", [1e-300, 1e-170, 1e100, 1e300])
+def test_units_do_not_matter_to_a_table(factor):
+    X = data()["table"]
+    det = detector().fit(X * factor)
+    np.testing.assert_allclose(det.decision_scores_, detector().fit(X).decision_scores_, rtol=1e-6)
+    assert np.isfinite(det.reconstruct(X * factor)).all()
+
+
+def test_a_column_of_denormal_numbers_is_scaled():
+    X = data()["table"]
+    X[:, 0] = 1e-310
+    X[:6, 0] = 1
+    assert np.isfinite(detector().fit(X).decision_scores_).all()
+
+
+# Messages.
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("sample_shape", ("a", 2)),
+        ("sample_shape", (2.9, 3)),
+        ("backbone", lambda shape: None),
+        ("backbone", lambda shape: nn.Identity()),
+        ("memory_size", 2**31),
+        ("ensemble_size", 10**9),
+        ("channel_axis", True),
+        ("max_epochs", True),
+        ("learning_rate", 10**400),
+        ("temperature", np.inf),
+    ],
+)
+def test_a_bad_value_is_named(name, value):
+    with pytest.raises((ValueError, TypeError), match=name):
+        detector(**{name: value}).fit(data()["table"])
+
+
+@pytest.mark.parametrize("params", [{"batch_size": 2**63}, {"entropy_weight": 10**30}])
+def test_a_large_integer_is_fine(params):
+    assert np.isfinite(detector(**params).fit(data()["table"]).decision_scores_).all()
+
+
+def test_too_large_networks_are_a_memory_error_that_names_them():
+    with pytest.raises(MemoryError, match="widths"):
+        detector(widths=(10**7, 10**6)).fit(data()["table"])
+
+
+def test_tensors_that_require_gradients_are_taken():
+    X = data()["table"]
+    np.testing.assert_array_equal(
+        detector().fit(torch.tensor(X, requires_grad=True)).decision_scores_, detector().fit(X).decision_scores_
+    )
+
+
+def test_a_bool_is_no_length_of_clips():
+    with pytest.raises(ValueError, match="length"):
+        ClipWindows(length=True).fit([np.zeros((20, 8, 8))])
+
+
+# Noise.
+
+
+def test_a_warning_points_at_the_callers_line():
+    with pytest.warns(MemoryCollapseWarning) as caught:
+        detector(temperature=1.0, shrink_threshold=20.0, ensemble_size=1).fit(data()["table"])
+    assert caught[0].filename == __file__
+
+
+def test_import_and_fit_leave_no_thread_no_filter_and_no_bar():
+    script = """
+        import sys, threading, warnings
+        import numpy, sklearn.utils.estimator_checks, scipy.stats, torch, pyod.models.base
+
+        filters = list(warnings.filters)
+        from skmemae import MemAEDetector
+
+        assert "tqdm.auto" not in sys.modules  # which warns where notebooks have no widgets
+        MemAEDetector(max_epochs=1, random_state=0).fit(numpy.random.default_rng(0).normal(size=(50, 3))).predict([[0.0, 1, 2]])
+        assert warnings.filters == filters, [f for f in warnings.filters if f not in filters]
+        assert threading.enumerate() == [threading.main_thread()], threading.enumerate()
+    """
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not done.stdout and not done.stderr
+
+
+# State.
+
+
+def test_a_pickle_of_another_format_says_so():
+    state = detector().fit(data()["table"]).__getstate__()
+    state["_model"]["format"] = 99
+    with pytest.raises(ValueError, match="format 99"):
+        MemAEDetector().__setstate__(state)
+    del state["_model"]
+    with pytest.raises(ValueError, match="format"):
+        MemAEDetector().__setstate__(state)
+
+
+def test_names_of_columns_are_forgotten_by_a_fit_on_an_array():
+    pandas = pytest.importorskip("pandas")
+    h5py = pytest.importorskip("h5py")
+    X = data()["table"]
+    frame = pandas.DataFrame(X, columns=list("abcdef"))
+    det = detector().fit(frame)
+    with h5py.File("names", "w", driver="core", backing_store=False) as file:
+        det.fit(file.create_dataset("X", data=X, chunks=(10, 6)))
+        assert not hasattr(det, "feature_names_in_")
+        det.predict(X)
+
+
+def test_threads_of_the_caller_do_not_see_the_settings_of_a_fit():
+    seen = []
+    isolated(lambda: [thread := threading.Thread(target=lambda: seen.append(settings())), thread.start(), thread.join()])
+    assert seen == [(True, False, False, torch.float32)]
