@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from skmemae import MemAEDetector, presets
-from skmemae.engine.samples import plan_layout
+from skmemae._data.layout import choose_layout
 from skmemae.network import build_network
 
 # "Conv2(k, s, c)" and "Dconv2(k, s, c)": kernel, stride, number of kernels, as printed in sections 4.1 and 4.2.
@@ -97,7 +97,7 @@ def test_presets_fit_the_shapes_of_their_data(name, shape):
     detector = MemAEDetector(**params, random_state=0).fit(X)
     assert detector.reconstruct(X).shape == shape
     assert detector.memory_.shape[1] == MEMORY[name][1]
-    assert plan_layout(shape[1:]).sample_shape == detector.sample_shape_
+    assert choose_layout(shape[1:]).sample_shape == detector.sample_shape_
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.pipeline import Pipeline
 
-from skmemae import MemAEDetector
 from figures.memory import anonymous_memory
+from skmemae import MemAEDetector
 from skmemae.metrics import pixel_roc_auc
 from skmemae.video import ClipWindows, OnlineNormality, frame_maps, frame_scores, normality_score, read_video
 
