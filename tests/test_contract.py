@@ -58,6 +58,7 @@ class Fixed:
 def test_a_share_takes_the_quantile_and_a_little_more():
     scores = np.random.default_rng(0).uniform(1, 2, size=101)
     assert contamination_threshold(0.1, scores) == np.quantile(scores, 0.9) * (1 + 1e-5)
+    assert contamination_threshold(0.1, scores, noise=1e-3) == np.quantile(scores, 0.9) * (1 + 1e-2)
     assert contamination_threshold(0.5, np.ones(4)) > 1
 
 

@@ -146,3 +146,10 @@ def test_scores_that_are_not_finite_after_training_are_an_error(model):
 
 def test_a_few_samples_are_scored_in_a_chunk_of_their_size(model):
     assert [model._height(n) for n in (1, 8, 9, 100, 500, 10**6)] == [8, 8, 32, 128, 512, 1024]
+
+
+def test_noise_is_by_how_much_small_batches_differ(model):
+    scores = model.scores(X)
+    assert model.noise(X, scores) < 1e-5
+    assert model.noise(X, 1.01 * scores) == pytest.approx(0.01 / 1.01, rel=1e-3)
+    assert model.noise(X[:3], scores[:3]) < 1e-5

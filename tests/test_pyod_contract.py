@@ -30,7 +30,7 @@ def test_parameters_and_fitted_attributes(fitted):
         assert getattr(fitted, name) is not None
     assert len(fitted.decision_scores_) == 300 and fitted._classes == 2
     assert_allclose([fitted._mu, fitted._sigma], [fitted.decision_scores_.mean(), fitted.decision_scores_.std()])
-    assert fitted.threshold_ == np.percentile(fitted.decision_scores_, 90) * (1 + 1e-5)
+    assert_allclose(fitted.threshold_, np.percentile(fitted.decision_scores_, 90) * (1 + 1e-5), rtol=1e-6)
     assert_array_equal(fitted.labels_, fitted.decision_scores_ > fitted.threshold_)
 
 
