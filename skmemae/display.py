@@ -1,4 +1,4 @@
-"""Pictures of what a detector does; matplotlib is imported when something is drawn."""
+"""Plots of reconstructions, memory items and normality; matplotlib is imported on plotting."""
 
 from itertools import zip_longest
 
@@ -6,31 +6,31 @@ import numpy as np
 
 
 class _GridDisplay:
-    """Rows of small images with a label in front of each row."""
+    """Grid of small images with a label in front of each row."""
 
     def _draw(self, rows, figure, error_limit=None):
-        """Draw (label, images) pairs; rows may be shorter than the first."""
+        """Draw a row for each (label, images) pair; no row may be longer than the first."""
         import matplotlib.pyplot as plt
 
         n_columns = len(rows[0][1])
         if figure is None:
             height, width = rows[0][1][0].shape[:2]
-            across, down = 0.9 * max(1, width / height), 0.9 * max(1, height / width)  # inches of one image
-            size = max(3.0, across * n_columns + 1.2), (down + 0.05) * len(rows) + 0.4
+            image_width, image_height = 0.9 * max(1, width / height), 0.9 * max(1, height / width)  # inches
+            size = max(3.0, image_width * n_columns + 1.2), (image_height + 0.05) * len(rows) + 0.4
             figure = plt.figure(figsize=size, layout="constrained")
         self.figure_ = figure
         self.axes_ = figure.subplots(len(rows), n_columns, squeeze=False)
-        for line, (label, images) in zip(self.axes_, rows, strict=True):
+        for row_axes, (label, images) in zip(self.axes_, rows, strict=True):
             colours = (
                 {"cmap": "magma", "vmin": 0, "vmax": error_limit or images.max()} if label == "error" else {"cmap": "gray"}
             )
-            for axes, image in zip_longest(line, images):
+            for axes, image in zip_longest(row_axes, images):
                 if image is None:
                     axes.axis("off")
                     continue
                 axes.imshow(image, **colours)
                 axes.set(xticks=[], yticks=[])
-            line[0].set_ylabel(label, rotation=0, ha="right", va="center")
+            row_axes[0].set_ylabel(label, rotation=0, ha="right", va="center")
         return self
 
 
@@ -39,12 +39,14 @@ class ReconstructionDisplay(_GridDisplay):
 
     Parameters
     ----------
-    samples, reconstructions, errors : ndarray of shape (n, H, W) or (n, H, W, 3)
+    samples, reconstructions : ndarray of shape (n, H, W) or (n, H, W, 3)
+    errors : ndarray of shape (n, H, W) or (n, H, W, 3)
+        Higher = more abnormal.
 
     Attributes
     ----------
-    figure_, axes_
-        Of the last :meth:`plot`.
+    figure_, axes_ : matplotlib Figure and array of Axes
+        Set by :meth:`plot`.
 
     Examples
     --------
@@ -65,12 +67,21 @@ class ReconstructionDisplay(_GridDisplay):
 
     @classmethod
     def from_estimator(cls, detector, X):
-        """From a fitted detector and a few samples; of a clip the middle frame is shown.
+        """Create the display from a fitted detector and a few samples; clips are shown by their middle frames.
 
         Parameters
         ----------
         detector : MemAEDetector
         X : array-like of images or clips
+
+        Returns
+        -------
+        display : ReconstructionDisplay
+
+        Raises
+        ------
+        ValueError
+            If the detector was fitted on vectors.
         """
         X = np.asarray(X)
         return cls(*(as_images(a, detector) for a in (X, detector.reconstruct(X), detector.anomaly_map(X))))
@@ -82,7 +93,7 @@ class ReconstructionDisplay(_GridDisplay):
         ----------
         figure : matplotlib Figure or SubFigure, optional
         error_limit : float, optional
-            Squared error that gets the brightest colour, to compare detectors; by default the largest one shown.
+            Squared error of the brightest colour, for comparing detectors; by default the largest error shown.
 
         Returns
         -------
@@ -97,7 +108,7 @@ class ReconstructionDisplay(_GridDisplay):
 
 
 class MemoryDisplay(_GridDisplay):
-    """What single memory items decode to, the most used first (figure 3 of the paper).
+    """Decoded memory items, the most used first (figure 3 of the paper).
 
     Parameters
     ----------
@@ -107,8 +118,8 @@ class MemoryDisplay(_GridDisplay):
 
     Attributes
     ----------
-    figure_, axes_
-        Of the last :meth:`plot`.
+    figure_, axes_ : matplotlib Figure and array of Axes
+        Set by :meth:`plot`.
     """
 
     def __init__(self, items, usage):
@@ -117,18 +128,28 @@ class MemoryDisplay(_GridDisplay):
 
     @classmethod
     def from_estimator(cls, detector, n_items=30):
-        """From a fitted detector of images or clips with a memory.
+        """Create the display from a detector with a memory, fitted on images or clips.
 
         Parameters
         ----------
         detector : MemAEDetector
         n_items : int, default=30
+            Number of items to show, the most used first.
+
+        Returns
+        -------
+        display : MemoryDisplay
+
+        Raises
+        ------
+        ValueError
+            If the detector was fitted on vectors or has no memory.
         """
         most_used = np.argsort(-detector.memory_usage_)[:n_items]
         return cls(as_images(detector.decode_memory(most_used), detector), detector.memory_usage_[most_used])
 
     def plot(self, figure=None, n_columns=10):
-        """Draw the items in rows.
+        """Draw the items in rows of ``n_columns``.
 
         Parameters
         ----------
@@ -144,9 +165,9 @@ class MemoryDisplay(_GridDisplay):
 
 
 class AnomalyMapDisplay(ReconstructionDisplay):
-    """Frames, their reconstructions, and the error laid over the frame (figure 6 of the paper).
+    """Frames, their reconstructions, and frames overlaid with the squared error (figure 6 of the paper).
 
-    Constructed like :class:`ReconstructionDisplay`; of a clip the middle frame is shown.
+    Constructed like :class:`ReconstructionDisplay`; clips are shown by their middle frames.
     """
 
     def plot(self, figure=None, error_limit=None):
@@ -156,7 +177,7 @@ class AnomalyMapDisplay(ReconstructionDisplay):
         ----------
         figure : matplotlib Figure or SubFigure, optional
         error_limit : float, optional
-            Squared error that is shown in full colour; by default the largest one shown.
+            Squared error that is drawn opaque; by default the largest error shown.
 
         Returns
         -------
@@ -164,8 +185,8 @@ class AnomalyMapDisplay(ReconstructionDisplay):
         """
         super().plot(figure, error_limit)
         errors = self._grey_errors()
-        strength = np.clip(errors / (error_limit or errors.max() or 1.0), 0, 1)
-        for axes, sample, alpha in zip(self.axes_[2], clip(self.samples), strength, strict=True):
+        opacity = np.clip(errors / (error_limit or errors.max() or 1.0), 0, 1)
+        for axes, sample, alpha in zip(self.axes_[2], clip(self.samples), opacity, strict=True):
             axes.clear()
             axes.imshow(sample, cmap="gray")
             axes.imshow(np.ones_like(alpha), cmap="autumn_r", vmin=0, vmax=1, alpha=alpha)
@@ -175,19 +196,24 @@ class AnomalyMapDisplay(ReconstructionDisplay):
 
 
 class NormalityDisplay:
-    """Normality over the frames of a video, with the abnormal intervals shaded (figure 5 of the paper).
+    """Normality of the frames of a video, with abnormal intervals shaded (figure 5 of the paper).
 
     Parameters
     ----------
     normality : array-like of shape (T,)
-        Of each frame, higher = more normal, as :func:`skmemae.video.normality_score` gives it.
+        Normality of each frame from :func:`skmemae.video.normality_score`; higher = more normal.
     abnormal : array-like of shape (T,) or None, default=None
-        1 for frames that are known to be abnormal.
+        1 for abnormal frames, 0 for normal ones.
 
     Attributes
     ----------
-    figure_, axes_
-        Of the last :meth:`plot`.
+    figure_, axes_ : matplotlib Figure and Axes
+        Set by :meth:`plot`.
+
+    Raises
+    ------
+    ValueError
+        If ``abnormal`` has another shape than ``normality``.
 
     Examples
     --------
@@ -205,13 +231,13 @@ class NormalityDisplay:
             )
 
     def plot(self, axes=None, **line):
-        """Draw the curve.
+        """Draw the curve, in the style's text colour by default.
 
         Parameters
         ----------
         axes : matplotlib Axes, optional
         **line : dict
-            Passed on to ``axes.plot``.
+            Keyword arguments of ``axes.plot``.
 
         Returns
         -------
@@ -226,18 +252,29 @@ class NormalityDisplay:
             edges = np.flatnonzero(np.diff(np.r_[0, self.abnormal != 0, 0]))
             for start, stop in edges.reshape(-1, 2):
                 axes.axvspan(start - 0.5, stop - 0.5, color="tab:red", alpha=0.2, linewidth=0)
-        axes.plot(self.normality, **{"color": "black", **line})
+        colour = {} if line.keys() & {"color", "c"} else {"color": plt.rcParams["text.color"]}
+        axes.plot(self.normality, **colour, **line)
         axes.set(xlabel="frame", ylabel="normality", xlim=(0, max(1, len(self.normality) - 1)))
         return self
 
 
 def as_images(X, detector):
-    """(n, H, W) or (n, H, W, 3) from samples as the detector was given them; the middle frame of clips.
+    """Images for imshow from samples in the detector's input format; clips give their middle frames.
+
+    Parameters
+    ----------
+    X : array-like of images or clips
+    detector : MemAEDetector
+
+    Returns
+    -------
+    images : ndarray of shape (n, H, W) or (n, H, W, 3)
+        Channels are averaged unless there are three.
 
     Raises
     ------
     ValueError
-        If the samples are vectors.
+        If the detector was fitted on vectors.
     """
     if len(detector.sample_shape_) == 1:
         raise ValueError(f"Only images and clips can be shown; {type(detector).__name__} was fitted on vectors.")
@@ -248,7 +285,7 @@ def as_images(X, detector):
 
 
 def clip(images):
-    """Colours for imshow: uint8 ranges and wild values brought to [0, 1]; grey images stay as they are."""
+    """Clip colour images to [0, 1] for imshow, after dividing by 255 if values exceed 1.5; grey images are returned as is."""
     if images.ndim < 4:
         return images
     return np.clip(images / (255 if images.max() > 1.5 else 1), 0, 1)

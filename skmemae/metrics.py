@@ -1,8 +1,8 @@
-"""Scorers for grid search that are right under either convention and either coding of y.
+"""Scorers for grid search that hold under both conventions and both label codings.
 
-scikit-learn's own scorer names take ``decision_function`` and the larger label for the positive class, so ``"roc_auc"`` is
-inverted without a warning when convention and coding do not match, and ``"average_precision"`` ranks inliers when inliers
-are +1. These use ``score_samples``, which has one sign everywhere, and read y as "is an outlier".
+scikit-learn's scorers use ``decision_function`` and take the larger label as the positive class: ``"roc_auc"`` is silently
+inverted when convention and coding do not match, and ``"average_precision"`` ranks inliers when inliers are +1. The scorers
+here use ``score_samples``, whose sign does not depend on the convention, and take outliers as the positive class.
 """
 
 import numpy as np
@@ -12,12 +12,12 @@ _CODINGS = ({0, 1}, {-1, 1})
 
 
 def is_outlier(y):
-    """Read labels as booleans, True for outliers.
+    """Convert labels to booleans, True for outliers.
 
     Parameters
     ----------
     y : array-like of shape (n_samples,)
-        0 and 1 (outlier) as in PyOD, or +1 and -1 (outlier) as in scikit-learn.
+        0 (inlier) and 1 (outlier) as in PyOD, or +1 (inlier) and -1 (outlier) as in scikit-learn.
 
     Returns
     -------
@@ -26,17 +26,34 @@ def is_outlier(y):
     Raises
     ------
     ValueError
-        If y has other values, or only ones, which could mean either.
+        If y has other values, or only ones, which are ambiguous.
     """
     y = np.asarray(y)
-    found = set(np.unique(y).tolist())
-    if found == {1} or not any(found <= coding for coding in _CODINGS):
-        raise ValueError(f"y must hold 0 and 1 (outlier), or 1 and -1 (outlier). Got the values {sorted(found)} instead.")
-    return y == -1 if -1 in found else y == 1
+    values = set(np.unique(y).tolist())
+    if values == {1} or not any(values <= coding for coding in _CODINGS):
+        raise ValueError(f"y must hold 0 and 1 (outlier), or 1 and -1 (outlier). Got the values {sorted(values)} instead.")
+    return y == -1 if -1 in values else y == 1
 
 
 def roc_auc(detector, X, y):
-    """Area under the ROC curve with outliers as the positive class, a scorer ``(estimator, X, y)``; 1 is best.
+    """Area under the ROC curve with outliers as the positive class; a scorer, higher = better.
+
+    Parameters
+    ----------
+    detector : fitted MemAEDetector
+    X : array-like of shape (n_samples, ...)
+    y : array-like of shape (n_samples,)
+        Labels in either coding of :func:`is_outlier`.
+
+    Returns
+    -------
+    area : float
+        In [0, 1]; NaN, with a warning, if all samples are of one class.
+
+    Raises
+    ------
+    ValueError
+        If y has other values.
 
     Examples
     --------
@@ -53,35 +70,58 @@ def roc_auc(detector, X, y):
 
 
 def average_precision(detector, X, y):
-    """Average precision with outliers as the positive class, a scorer ``(estimator, X, y)``; 1 is best."""
+    """Average precision with outliers as the positive class; a scorer, higher = better.
+
+    Parameters
+    ----------
+    detector, X, y
+        As in :func:`roc_auc`.
+
+    Returns
+    -------
+    precision : float
+        In [0, 1]; 0, with a warning, if there are no outliers.
+    """
     return average_precision_score(is_outlier(y), -detector.score_samples(X))
 
 
 def precision_at_n(detector, X, y):
-    """Share of outliers among the n most abnormal samples, n being their number, a scorer ``(estimator, X, y)``; 1 is best."""
+    """Share of outliers among the n most abnormal samples, for n outliers in y; a scorer, higher = better.
+
+    Parameters
+    ----------
+    detector, X, y
+        As in :func:`roc_auc`.
+
+    Returns
+    -------
+    precision : float
+        In [0, 1]; NaN if there are no outliers.
+    """
     outlier = is_outlier(y)
     top = np.argsort(detector.score_samples(X), kind="stable")[: outlier.sum()]
     return float(outlier[top].mean()) if len(top) else float("nan")
 
 
 def pixel_roc_auc(maps, masks):
-    """Area under the ROC curve over all pixels of all frames; 1 is best.
+    """Area under the ROC curve over all pixels of all frames, with abnormal pixels as the positive class; higher = better.
 
     Parameters
     ----------
     maps : list of array-like of shape (T, H, W)
-        Anomaly of each pixel for each video, higher = more abnormal, as :func:`skmemae.video.frame_maps` gives them.
+        Anomaly scores of the pixels of each video from :func:`skmemae.video.frame_maps`; higher = more abnormal.
     masks : list of array-like of shape (T, H, W)
-        Not 0 where a pixel is abnormal.
+        Nonzero where a pixel is abnormal.
 
     Returns
     -------
     area : float
+        In [0, 1]; NaN, with a warning, if all pixels are of one class.
 
     Raises
     ------
     ValueError
-        If a mask has another shape than its map, or pixels are all of one kind.
+        If a mask has another shape than its map, or the numbers of maps and masks differ.
     """
     for i, (pixels, mask) in enumerate(zip(maps, masks, strict=True)):
         if np.shape(pixels) != np.shape(mask):

@@ -1,11 +1,11 @@
-"""Settings for a purpose as plain dictionaries of MemAEDetector's parameters: the paper's own, and one for video."""
+"""Parameters of MemAEDetector as plain dictionaries: for the paper's experiments, and for video on a CPU."""
 
 from skmemae.network import paper as _networks
 from skmemae.network.backbones import frames_as_channels as _frames_as_channels
 
 # Common to all experiments of the paper: cosine similarity (equation 5), softmax without a temperature (equation 4), alpha
-# (section 3.4) and the learning rate (section 4). Lambda is printed as a range, 1/N to 3/N, of which only the lower end
-# leaves any weight standing (see the chapter on the memory).
+# (section 3.4) and the learning rate (section 4). The paper gives lambda as a range, 1/N to 3/N, of which only the lower end
+# leaves nonzero weights (see the chapter on the memory).
 _COMMON = {
     "similarity": "cosine",
     "temperature": 1.0,
@@ -18,7 +18,7 @@ _COMMON = {
     "ensemble_size": 1,
 }
 
-# Batch size and epochs are not printed in the paper; with these the training loss has come nearly to rest.
+# The paper does not give batch size and epochs; with these the training loss nearly converges.
 _PAPER = {
     "mnist": {
         "backbone": _networks.mnist,
@@ -52,18 +52,19 @@ _PAPER = {
 
 
 def paper(name):
-    """Parameters of the paper's own experiments.
+    """Parameters of one of the paper's experiments.
 
     Parameters
     ----------
     name : {"mnist", "cifar10", "video", "kddcup99"}
+        The experiment.
 
     Returns
     -------
     parameters : dict
-        For ``MemAEDetector(**parameters)``; change what you like. The paper's ablations are single settings of it:
-        ``memory_size=0`` (AE), that with ``latent_l1=1e-4`` (AE-l1), ``shrink_threshold=0`` and ``entropy_weight=0``
-        (either one, or both for MemAE-nonSpar).
+        For ``MemAEDetector(**parameters)``; a new dictionary that may be changed. Settings of the paper's ablations:
+        ``memory_size=0`` (AE), the same with ``latent_l1=1e-4`` (AE-l1), ``shrink_threshold=0`` or ``entropy_weight=0``
+        (without shrinkage or entropy loss), and both (MemAE-nonSpar).
 
     Raises
     ------
@@ -83,16 +84,16 @@ def paper(name):
 
 
 def small_video():
-    """Parameters for clips of a fixed camera that a CPU can train on.
+    """Parameters for training on clips of a fixed camera on a CPU.
 
-    Made for clips of nine frames of changes, in cells that leave some 60 to 100 of them to the smaller side: what
-    ``ClipWindows(length=9, changes=True, cell=...)`` cuts. The frames are the channels of 2-D convolutions, each location has a
-    query, and a read-out is put together from parts of items, so that a small memory reconstructs all that people do.
+    Use them with ``ClipWindows(length=9, changes=True, cell=...)``, with a cell that leaves about 60 to 100 cells along the
+    smaller side of a frame. Frames are the channels of 2-D convolutions, each location has a query, and the memory heads
+    compose a read-out from parts of different items, so that a small memory reconstructs the variety of normal motion.
 
     Returns
     -------
     parameters : dict
-        For ``MemAEDetector(**parameters)``; change what you like.
+        For ``MemAEDetector(**parameters)``; a new dictionary that may be changed.
 
     Examples
     --------

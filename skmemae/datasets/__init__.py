@@ -1,4 +1,7 @@
-"""Data to try detectors on. Where a loader or a split gives y, it is 1 for outliers, 0 for inliers."""
+"""Loaders, splits and synthetic data for evaluating detectors.
+
+Labels of splits, tables and videos are 1 for outliers and 0 for inliers; image data sets have class labels.
+"""
 
 from skmemae.datasets.made import make_moving_digits
 from skmemae.datasets.published import (

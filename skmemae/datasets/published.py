@@ -1,4 +1,4 @@
-"""Loaders of published data sets: from a folder of files, or through scikit-learn's downloads."""
+"""Loaders of published data sets, from files in a folder or downloaded with scikit-learn."""
 
 import gzip
 import hashlib
@@ -10,7 +10,7 @@ from sklearn.datasets import fetch_kddcup99, fetch_openml
 from sklearn.preprocessing import OneHotEncoder
 from sklearn.utils import Bunch
 
-# sha256 of the images' bytes followed by the labels' (of images), or of the file (of tables).
+# sha256 of the bytes of the images followed by those of the labels (image data), or of the file (tables).
 _MNIST = "c2069063c1105f2bf96266aef1ff68c6e13bdda7a54e37bf19c16f1db24efc83"
 _CIFAR10_30K = "7c533284b956e581cb7e92cfccf7cd82ca62180d842b7340ceecd4654e325eaa"
 _KDDCUP99 = "8045aca0d84e70e622d1148d7df782496f6333bf6eb979a1b0837c42a9fd9561"
@@ -37,23 +37,23 @@ _KDDCUP99_SYMBOLIC = [1, 2, 3, 6, 11, 20, 21]
 
 
 def load_mnist(data_home=None):
-    """MNIST: 70,000 grey images of digits.
+    """Load MNIST: 70,000 grey images of handwritten digits.
 
     Parameters
     ----------
     data_home : path-like or None, default=None
-        Folder with ``mnist.npz`` (``x_train``, ``y_train``, ``x_test``, ``y_test``). Where that file is absent, OpenML's
-        "mnist_784" is downloaded through :func:`sklearn.datasets.fetch_openml`, which keeps it in this folder.
+        Folder with ``mnist.npz`` (``x_train``, ``y_train``, ``x_test``, ``y_test``). Without that file, OpenML's "mnist_784"
+        is downloaded by :func:`sklearn.datasets.fetch_openml`, which caches it in this folder.
 
     Returns
     -------
     dataset : Bunch
-        ``data`` of shape (70000, 28, 28), uint8, ``target`` of shape (70000,), int, and ``name``.
+        ``data`` of shape (70000, 28, 28), uint8, ``target`` of shape (70000,), int, the digit, and ``name``.
 
     Raises
     ------
     ValueError
-        If the file's contents are not MNIST's.
+        If the file is not the published data.
     OSError
         If there is no file and the download fails.
     """
@@ -68,17 +68,17 @@ def load_mnist(data_home=None):
 
 
 def load_fashion_mnist(data_home=None):
-    """Fashion-MNIST: 70,000 grey images of clothes, from OpenML.
+    """Load Fashion-MNIST from OpenML: 70,000 grey images of clothes.
 
     Parameters
     ----------
     data_home : path-like or None, default=None
-        Where :func:`sklearn.datasets.fetch_openml` keeps what it downloads.
+        Folder where :func:`sklearn.datasets.fetch_openml` caches its download.
 
     Returns
     -------
     dataset : Bunch
-        ``data`` of shape (70000, 28, 28), uint8, ``target`` of shape (70000,), int, and ``name``.
+        ``data`` of shape (70000, 28, 28), uint8, ``target`` of shape (70000,), int, the class, and ``name``.
 
     Raises
     ------
@@ -89,24 +89,24 @@ def load_fashion_mnist(data_home=None):
 
 
 def load_cifar10(data_home=None):
-    """CIFAR-10: 60,000 colour images of ten classes, or half of them.
+    """Load CIFAR-10: 60,000 colour images of ten classes, or 30,000 of them.
 
     Parameters
     ----------
     data_home : path-like or None, default=None
-        Folder with ``cifar10_30k.npz`` (``x``, ``y``: 3,000 training images of each class). Where that file is absent,
-        OpenML's "CIFAR_10" is downloaded, which is the whole.
+        Folder with ``cifar10_30k.npz`` (``x``, ``y``: 3,000 training images of each class). Without that file, OpenML's
+        "CIFAR_10", which has all images, is downloaded and cached in this folder.
 
     Returns
     -------
     dataset : Bunch
-        ``data`` of shape (n_samples, 3, 32, 32), uint8, ``target`` of shape (n_samples,), int, and ``name``, which says
-        which of the two it is.
+        ``data`` of shape (n_samples, 3, 32, 32), uint8, ``target`` of shape (n_samples,), int, the class, and ``name``,
+        which tells the two apart.
 
     Raises
     ------
     ValueError
-        If the file's contents are not what they should be.
+        If the file is not the published data.
     OSError
         If there is no file and the download fails.
     """
@@ -120,26 +120,26 @@ def load_cifar10(data_home=None):
 
 
 def load_kddcup99(data_home=None):
-    """KDD Cup 1999, the 10 % file: 494,021 network connections, with the attacks as inliers.
+    """Load KDD Cup 1999, the 10 % file: 494,021 network connections, with the attacks as inliers.
 
-    Attacks are four fifths of the rows, so the protocol of the literature takes them for normal and looks for the rows that
-    are labelled "normal."
+    Attacks are four fifths of the rows, so the literature treats them as inliers and rows labelled "normal." as outliers.
 
     Parameters
     ----------
     data_home : path-like or None, default=None
-        Folder with ``kddcup.data_10_percent.gz``. Where that file is absent, it is downloaded through
-        :func:`sklearn.datasets.fetch_kddcup99`, which keeps it in this folder.
+        Folder with ``kddcup.data_10_percent.gz``. Without that file, the data is downloaded by
+        :func:`sklearn.datasets.fetch_kddcup99`, which caches it in this folder.
 
     Returns
     -------
     dataset : Bunch
-        ``data`` of shape (494021, 41), object (symbols are bytes), ``target`` (1 = labelled "normal."), and ``name``.
+        ``data`` of shape (494021, 41), object, ``target`` of shape (494021,), int, 1 = outlier (labelled "normal."), and
+        ``name``. Values are str when read from the file; numbers and bytes when downloaded.
 
     Raises
     ------
     ValueError
-        If the file is not the published one.
+        If the file is not the published data.
     OSError
         If there is no file and the download fails.
     """
@@ -157,16 +157,17 @@ def load_kddcup99(data_home=None):
 
 
 def encode_kddcup99(X):
-    """KDDCUP99's rows as numbers: 34 numeric columns and the seven symbolic ones one-hot, 121 columns for the 10 % file.
+    """Encode the rows of KDDCUP99 as numbers: 34 numeric columns, then the seven symbolic ones one-hot encoded.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, 41)
+        The ``data`` of :func:`load_kddcup99`.
 
     Returns
     -------
     encoded : ndarray of shape (n_samples, n_columns), float32
-        Not scaled: nothing is learned here but the symbols that occur.
+        121 columns for the 10 % file; not scaled. One-hot columns depend on the symbols in X.
     """
     numeric = np.delete(X, _KDDCUP99_SYMBOLIC, axis=1).astype(np.float32)
     symbols = X[:, _KDDCUP99_SYMBOLIC].astype(str)
@@ -174,24 +175,24 @@ def encode_kddcup99(X):
 
 
 def load_odds(name, data_home=None):
-    """One of seventeen tables of the ODDS library (S. Rayana, Stony Brook University, 2016), as PyOD's benchmark has them.
+    """Load one of seventeen tables of the ODDS library (S. Rayana, Stony Brook University, 2016) used in PyOD's benchmark.
 
     Parameters
     ----------
     name : str
         One of ``skmemae.datasets.ODDS``.
     data_home : path-like or None, default=None
-        Folder with ``NAME.mat``, or with a folder ``odds`` of such files. They have to be there: no download is known.
+        Folder with ``NAME.mat``, or with a folder ``odds`` that holds it. There is no download.
 
     Returns
     -------
     dataset : Bunch
-        ``data`` of shape (n_samples, d), float64, ``target`` (1 = outlier), and ``name``.
+        ``data`` of shape (n_samples, d), float64, ``target`` of shape (n_samples,), int, 1 = outlier, and ``name``.
 
     Raises
     ------
     ValueError
-        If the name is unknown or the file is not the published one.
+        If the name is unknown or the file is not the published data.
     OSError
         If there is no file.
     """
@@ -209,13 +210,13 @@ def load_odds(name, data_home=None):
 
 
 def _find(data_home, file):
-    """Path of a file in the folder, or None."""
+    """Path of a file in the folder; None if there is no such file."""
     path = None if data_home is None else Path(data_home) / file
     return path if path is not None and path.is_file() else None
 
 
 def check_digest(path, expected, *contents):
-    """Raise ValueError if the sha256 of the contents, one after the other, is not the expected one."""
+    """Raise ValueError if the sha256 of the concatenated contents is not the expected one."""
     digest = hashlib.sha256()
     for content in contents:
         digest.update(content)
@@ -224,7 +225,7 @@ def check_digest(path, expected, *contents):
 
 
 def _from_openml(openml_name, version, data_home, shape, name, file):
-    """A set of images from OpenML, which verifies its own checksums."""
+    """Download a set of images from OpenML; scikit-learn verifies the checksum."""
     try:
         X, y = fetch_openml(openml_name, version=version, data_home=data_home, as_frame=False, return_X_y=True)
     except OSError as error:
@@ -233,5 +234,6 @@ def _from_openml(openml_name, version, data_home, shape, name, file):
 
 
 def _offline(name, data_home, file):
-    without = "" if file is None else f" {file} is not in data_home={str(data_home)!r}, and"
-    return OSError(f"{name} is not at hand:{without} the download failed. Work online once, or bring the file.")
+    """OSError for a data set that is neither on disk nor downloadable."""
+    absent = "" if file is None else f" {file} is not in data_home={str(data_home)!r}, and"
+    return OSError(f"{name} is not at hand:{absent} the download failed. Work online once, or bring the file.")

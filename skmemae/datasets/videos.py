@@ -10,32 +10,35 @@ from skmemae.datasets.published import check_digest
 from skmemae.video import read_video
 from skmemae.video.reading import write_frames
 
-# sha256 of the frames' bytes, training then test, and of the packed masks.
+# sha256 of the bytes of training frames, test frames and labels in this order, and of the packed masks.
 _PED2 = "daae75fda3dc3c1ee7c55c18acbb327b85f55269c10272f0aadaa464d2ec96bc"
 _PED2_MASKS = "bcdc3b08ee8bcc6b2bfb2595e3cc1a3e7ce2344743897c9e8bafa35069eade91"
 
 
 def load_ped2(data_home):
-    """UCSD Ped2: a walkway from above, on which nobody but pedestrians is normal.
+    """Load UCSD Ped2: a walkway from above; only pedestrians are normal.
 
     Parameters
     ----------
     data_home : path-like
         Folder with ``ped2_half.npz`` and ``ped2_half_masks.npz`` (frames at half resolution), or with the published folder
-        ``UCSDped2`` (``Train/Train001/*.tif``, ``Test/Test001/*.tif``, ``Test/Test001_gt/*.bmp``). No download is known.
+        ``UCSDped2`` (``Train/Train001/*.tif``, ``Test/Test001/*.tif``, ``Test/Test001_gt/*.bmp``). There is no download.
 
     Returns
     -------
     dataset : Bunch
-        ``train`` and ``test``, lists of ndarray of shape (T, H, W), uint8; for each test video ``labels`` of shape (T,), 1 = an
-        abnormal frame, and ``masks`` of shape (T, H, W), True = an abnormal pixel; and ``name``.
+        ``train`` and ``test``, lists of ndarray of shape (T, H, W), uint8; ``labels`` and ``masks``, lists of ndarray, one per
+        test video: labels of shape (T,), int, 1 = abnormal frame, and masks of shape (T, H, W), bool, True = abnormal pixel;
+        and ``name``.
 
     Raises
     ------
     ValueError
-        If the files' contents are not the published ones.
+        If the ``.npz`` files are not the published data, or frames of a folder differ in shape.
     OSError
-        If there are no files.
+        If files are missing or cannot be read.
+    ImportError
+        If imageio is not installed and the published folder has to be read.
     """
     folder = Path(data_home) / "UCSDped2"
     if (Path(data_home) / "ped2_half.npz").is_file():
@@ -45,11 +48,11 @@ def load_ped2(data_home):
             f"Neither ped2_half.npz nor the folder UCSDped2 is in data_home={str(data_home)!r}. The videos come from "
             "http://www.svcl.ucsd.edu/projects/anomaly; put them there."
         )
-    masked = sorted((folder / "Test").glob("Test*_gt"))
-    masks = [read_video(path) > 0 for path in masked]
+    mask_folders = sorted((folder / "Test").glob("Test*_gt"))
+    masks = [read_video(path) > 0 for path in mask_folders]
     return Bunch(
         train=[read_video(path) for path in sorted((folder / "Train").glob("Train[0-9]*"))],
-        test=[read_video(path.with_name(path.name.removesuffix("_gt"))) for path in masked],
+        test=[read_video(path.with_name(path.name.removesuffix("_gt"))) for path in mask_folders],
         labels=[mask.any(axis=(1, 2)).astype(int) for mask in masks],
         masks=masks,
         name="UCSD Ped2",
@@ -57,6 +60,7 @@ def load_ped2(data_home):
 
 
 def _ped2_half(data_home):
+    """UCSD Ped2 at half resolution."""
     path, masks_path = data_home / "ped2_half.npz", data_home / "ped2_half_masks.npz"
     with np.load(path, allow_pickle=False) as file:
         content = dict(file)
@@ -76,27 +80,30 @@ def _ped2_half(data_home):
 
 
 def load_avenue(data_home, size=(256, 256)):
-    """CUHK Avenue: people walk past a camera; running, throwing, bicycles and loitering are not normal.
+    """Load CUHK Avenue: people walk past a camera; running, throwing, bicycles and loitering are abnormal.
 
     Parameters
     ----------
     data_home : path-like
         Folder with the published folders ``Avenue Dataset`` (``training_videos/01.avi``, ``testing_videos/01.avi``) and
-        ``ground_truth_demo`` (``testing_label_mask/1_label.mat``). No download is known.
+        ``ground_truth_demo`` (``testing_label_mask/1_label.mat``). There is no download.
     size : tuple of int, default=(256, 256)
-        (H, W) that frames and masks are scaled to; frames become grey, as in the paper.
+        (H, W) to scale frames and masks to; frames are converted to grey, as in the paper.
 
     Returns
     -------
     dataset : Bunch
-        As of :func:`load_ped2`; frames and masks are memory maps of files made in ``data_home`` the first time.
+        ``train`` and ``test``, ``labels``, ``masks`` and ``name`` as of :func:`load_ped2`. Frames and masks are read-only
+        memory maps of files that the first call writes to a folder in ``data_home``.
 
     Raises
     ------
     ValueError
-        If a video has not as many frames as masks.
+        If the numbers of frames and masks of a test video differ, or ``size`` is not two positive integers.
     OSError
-        If there are no files, or they cannot be read.
+        If files are missing or cannot be read.
+    ImportError
+        If imageio is not installed and videos have to be read.
     """
     videos, truth = Path(data_home) / "Avenue Dataset", Path(data_home) / "ground_truth_demo" / "testing_label_mask"
     train, test = sorted((videos / "training_videos").glob("*.avi")), sorted((videos / "testing_videos").glob("*.avi"))
@@ -106,36 +113,38 @@ def load_avenue(data_home, size=(256, 256)):
             "from http://www.cse.cuhk.edu.hk/leojia/projects/detectabnormal; put them there."
         )
 
-    def masks_of(video):
+    def load_masks(video):
         return np.stack(list(loadmat(truth / f"{int(video.stem)}_label.mat")["volLabel"].ravel()))
 
-    made = Path(data_home) / f"avenue_{size[0]}x{size[1]}"
-    return _scaled("CUHK Avenue", train, test, masks_of, made, size)
+    cache = Path(data_home) / f"avenue_{size[0]}x{size[1]}"
+    return _load_scaled("CUHK Avenue", train, test, load_masks, cache, size)
 
 
 def load_shanghaitech(data_home, size=(256, 256)):
-    """ShanghaiTech Campus: thirteen places with pedestrians; bicycles, cars, fights and chases are not normal.
+    """Load ShanghaiTech Campus: thirteen scenes with pedestrians; bicycles, cars, fights and chases are abnormal.
 
     Parameters
     ----------
     data_home : path-like
         Folder with the published folder ``shanghaitech`` (``training/videos/01_001.avi``, ``testing/frames/01_0014/000.jpg``,
-        ``testing/test_pixel_mask/01_0014.npy``). No download is known.
+        ``testing/test_pixel_mask/01_0014.npy``). There is no download.
     size : tuple of int, default=(256, 256)
-        (H, W) that frames and masks are scaled to; frames become grey, as in the paper.
+        (H, W) to scale frames and masks to; frames are converted to grey, as in the paper.
 
     Returns
     -------
     dataset : Bunch
-        As of :func:`load_ped2`; frames and masks are memory maps of files made in ``data_home`` the first time, 20 GB of
-        them at this size.
+        ``train`` and ``test``, ``labels``, ``masks`` and ``name`` as of :func:`load_ped2`. Frames and masks are read-only
+        memory maps of files that the first call writes to a folder in ``data_home``, 20 GB at the default size.
 
     Raises
     ------
     ValueError
-        If a video has not as many frames as masks.
+        If the numbers of frames and masks of a test video differ, or ``size`` is not two positive integers.
     OSError
-        If there are no files, or they cannot be read.
+        If files are missing or cannot be read.
+    ImportError
+        If imageio is not installed and videos have to be read.
     """
     folder = Path(data_home) / "shanghaitech"
     train = sorted((folder / "training" / "videos").glob("*.avi"))
@@ -146,18 +155,18 @@ def load_shanghaitech(data_home, size=(256, 256)):
             "https://svip-lab.github.io/dataset/campus_dataset.html; put them there."
         )
 
-    def masks_of(video):
+    def load_masks(video):
         return np.load(folder / "testing" / "test_pixel_mask" / f"{video.name}.npy", mmap_mode="r")
 
-    made = Path(data_home) / f"shanghaitech_{size[0]}x{size[1]}"
-    return _scaled("ShanghaiTech", train, test, masks_of, made, size)
+    cache = Path(data_home) / f"shanghaitech_{size[0]}x{size[1]}"
+    return _load_scaled("ShanghaiTech", train, test, load_masks, cache, size)
 
 
-def _scaled(name, train, test, masks_of, made, size):
-    """Frames and masks of one size, from files that are made once."""
-    train = [_made(made / f"train_{path.stem}.npy", _frames, path, size) for path in train]
-    frames = [_made(made / f"test_{path.stem}.npy", _frames, path, size) for path in test]
-    masks = [_made(made / f"masks_{path.stem}.npy", _masks, masks_of, path, size) for path in test]
+def _load_scaled(name, train, test, load_masks, cache, size):
+    """Bunch of scaled frames and masks, which are written to the folder ``cache`` on the first call."""
+    train = [_cached(cache / f"train_{path.stem}.npy", _write_frames, path, size) for path in train]
+    frames = [_cached(cache / f"test_{path.stem}.npy", _write_frames, path, size) for path in test]
+    masks = [_cached(cache / f"masks_{path.stem}.npy", _write_masks, load_masks, path, size) for path in test]
     for path, video, mask in zip(test, frames, masks, strict=True):
         if len(video) != len(mask):
             raise ValueError(f"Video {path} has {len(video)} frames, but masks of {len(mask)}.")
@@ -165,24 +174,24 @@ def _scaled(name, train, test, masks_of, made, size):
     return Bunch(train=train, test=frames, labels=labels, masks=masks, name=f"{name} ({size[0]} x {size[1]})")
 
 
-def _made(file, make, *args):
-    """Memory map of a file, which is made first if it is not there."""
+def _cached(file, write, *args):
+    """Memory map of a file, which ``write(file, *args)`` creates if it does not exist."""
     file.parent.mkdir(parents=True, exist_ok=True)
     if not file.is_file():
-        make(file, *args)
+        write(file, *args)
     return np.load(file, mmap_mode="r")
 
 
-def _frames(file, path, size):
+def _write_frames(file, path, size):
     read_video(path, size=size, grey=True, out=file)
 
 
-def _masks(file, masks_of, path, size):
-    write_frames((_any_of(mask > 0, size) for mask in masks_of(path)), file)
+def _write_masks(file, load_masks, path, size):
+    write_frames((_scale_mask(mask > 0, size) for mask in load_masks(path)), file)
 
 
-def _any_of(mask, size):
-    """A scaled mask, abnormal where any of a pixel's pixels is."""
+def _scale_mask(mask, size):
+    """Mask scaled to ``size``; a pixel is abnormal if any of the pixels it covers is."""
     for axis, n in enumerate(size):
         mask = np.logical_or.reduceat(mask, np.arange(n) * mask.shape[axis] // n, axis=axis)
     return mask

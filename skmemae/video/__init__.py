@@ -1,4 +1,4 @@
-"""Videos as clips, and the scores of clips as scores of frames."""
+"""Cut videos into clips, and turn scores of clips into scores of frames."""
 
 from skmemae.video.clips import Clips, ClipWindows
 from skmemae.video.reading import read_video

@@ -1,4 +1,4 @@
-"""Videos as overlapping clips that are cut out when they are asked for."""
+"""Overlapping clips of videos, cut out on access."""
 
 from itertools import product
 from numbers import Integral
@@ -16,30 +16,32 @@ from skmemae.video.reading import read_video
 
 
 class ClipWindows(BaseEstimator):
-    """Cut videos into overlapping clips without copying a frame; a scikit-learn transformer, but for ``set_output``.
+    """Cut videos into overlapping clips without copying frames.
+
+    A scikit-learn transformer, without ``set_output``.
 
     Parameters
     ----------
     length : int, default=16
-        Frames of a clip.
+        Frames per clip.
     stride : int, default=1
-        Frames from the start of one clip to the start of the next.
+        Frames between the starts of consecutive clips.
     changes : bool, default=False
-        Clips hold by how much each pixel differs from the frame before, as an absolute value, in place of the frame. For a
-        fixed camera: what stands still vanishes, and what moves in an unusual way is far from all that training has shown. A
-        video's first frame has none before it and is in no clip.
+        Replace each frame by the absolute difference of its pixels from the previous frame. For a fixed camera: the static
+        background vanishes, and unusual motion differs more from the training data. The first frame of a video has no
+        predecessor and is in no clip.
     cell : int, default=1
-        Average over squares of so many pixels a side, after the changes were taken; what is left at the right and lower
-        edges is cut off.
+        Side in pixels of the squares that are averaged, after the differences are taken. Pixels that do not fill a square at
+        the right and lower edges are cut off.
 
     Attributes
     ----------
     frame_shape_ : tuple of int
-        (H, W) or (H, W, C) of the frames seen in ``fit``.
+        Shape of a frame seen in ``fit``, (H, W) or (H, W, C), in pixels.
 
     See Also
     --------
-    read_video : A video file or a folder of frames as an array.
+    read_video : Read a video file or a folder of frames into an array.
 
     Examples
     --------
@@ -70,7 +72,7 @@ class ClipWindows(BaseEstimator):
         self.cell = cell
 
     def fit(self, X, y=None):
-        """Learn what a frame looks like.
+        """Learn the shape of a frame.
 
         Parameters
         ----------
@@ -80,13 +82,18 @@ class ClipWindows(BaseEstimator):
 
         Returns
         -------
-        self : object
+        self : ClipWindows
+
+        Raises
+        ------
+        ValueError, OSError
+            As :meth:`transform`.
         """
         self.fit_transform(X)
         return self
 
     def transform(self, X):
-        """Clips of videos whose frames look like those of ``fit``.
+        """Cut videos with frames of the shape seen in ``fit`` into clips.
 
         Parameters
         ----------
@@ -99,8 +106,8 @@ class ClipWindows(BaseEstimator):
         Raises
         ------
         ValueError
-            If a video is too short for a clip, its frames have another size or number of channels or are smaller than a cell,
-            or its values are no finite numbers. Says which video.
+            If a video is shorter than a clip, has frames of another shape or smaller than a cell, or holds other than finite
+            real numbers. The message names the video.
         OSError
             If a file cannot be read.
         """
@@ -108,7 +115,7 @@ class ClipWindows(BaseEstimator):
         return self._clips(X, self.frame_shape_)
 
     def fit_transform(self, X, y=None):
-        """Clips of videos; reads files once.
+        """Fit and transform; each file is read once.
 
         Parameters
         ----------
@@ -117,7 +124,12 @@ class ClipWindows(BaseEstimator):
 
         Returns
         -------
-        clips : Clips
+        clips : Clips of shape (n_clips, C, length, H, W)
+
+        Raises
+        ------
+        ValueError, OSError
+            As :meth:`transform`.
         """
         clips = self._clips(X)
         self.frame_shape_ = clips.videos[0].shape[1:]
@@ -131,9 +143,9 @@ class ClipWindows(BaseEstimator):
 
 
 class Clips(RowSource):
-    """Clips of videos, each cut out when it is asked for: an array for the detector that takes the memory of the videos alone.
+    """Array-like of clips, each cut out on access, so that only the videos take memory.
 
-    Made by :class:`ClipWindows`.
+    Returned by :class:`ClipWindows`.
 
     Parameters
     ----------
@@ -147,9 +159,9 @@ class Clips(RowSource):
     shape : tuple of int
         (n_clips, C, length, H, W), with C = 1 for grey videos; H and W in cells.
     dtype : numpy.dtype
-        That of the videos; float32 for changes and for cells of more than a pixel.
+        The videos' dtype; float32 with ``changes`` or ``cell`` above 1.
     video, start : ndarray of shape (n_clips,), int
-        Which video each clip is from, and its first frame there.
+        Index of each clip's video, and of its first frame in that video.
     """
 
     def __init__(self, videos, length, stride, changes=False, cell=1):
@@ -165,32 +177,32 @@ class Clips(RowSource):
         self.shape = (len(self.start), *(channels or [1]), length, height // cell, width // cell)
 
     def __getitem__(self, rows):
-        """One clip, or an array of those that a slice, indices or a mask choose."""
+        """One clip for an int; an array of clips for a slice, indices or a mask."""
         rows = np.arange(len(self))[rows]
-        wanted = rows.ravel()
-        chosen = np.empty((rows.size, *self.shape[1:]), dtype=self.dtype)
-        for i in np.unique(self.video[wanted]):
-            mine = np.flatnonzero(self.video[wanted] == i)
-            frames = self.start[wanted[mine]][:, None] + np.arange(self.length)
-            # A frame that several clips share is read and prepared once.
-            needed, place = np.unique(frames, return_inverse=True)
-            prepared = self._prepared(self.videos[i], needed)
-            for row, places in zip(mine, place.reshape(frames.shape), strict=True):
-                chosen[row] = np.moveaxis(prepared[places], -1, 0)
-        return chosen if rows.ndim else chosen[0]
+        indices = rows.ravel()
+        clips = np.empty((rows.size, *self.shape[1:]), dtype=self.dtype)
+        for i in np.unique(self.video[indices]):
+            positions = np.flatnonzero(self.video[indices] == i)
+            frames = self.start[indices[positions]][:, None] + np.arange(self.length)
+            # A frame that several clips share is read and processed once.
+            unique_frames, inverse = np.unique(frames, return_inverse=True)
+            processed = self._process(self.videos[i], unique_frames)
+            for position, frame_rows in zip(positions, inverse.reshape(frames.shape), strict=True):
+                clips[position] = np.moveaxis(processed[frame_rows], -1, 0)
+        return clips if rows.ndim else clips[0]
 
-    def _prepared(self, video, frames):
-        """Frames as clips hold them, (n_frames, H, W, C)."""
-        found = video[frames]
+    def _process(self, video, indices):
+        """Frames at the indices, with differences and cells applied, (n_frames, H, W, C)."""
+        frames = video[indices]
         if self.changes:
-            found = np.abs(np.subtract(found, video[frames - 1], dtype=np.float32))
-        if found.ndim == 3:
-            found = found[..., None]
-        return found if self.cell == 1 else _cell_means(found, self.cell)
+            frames = np.abs(np.subtract(frames, video[indices - 1], dtype=np.float32))
+        if frames.ndim == 3:
+            frames = frames[..., None]
+        return frames if self.cell == 1 else _cell_means(frames, self.cell)
 
 
 def _cell_means(frames, cell):
-    """Means over squares of pixels, by sums of every cell-th pixel: numpy is slow at means over short axes."""
+    """Means over squares of ``cell`` pixels a side; sums strided slices, as numpy is slow at means over short axes."""
     height, width = (size // cell * cell for size in frames.shape[1:3])
     total = np.zeros((len(frames), height // cell, width // cell, frames.shape[3]), dtype=np.float32)
     for y, x in product(range(cell), repeat=2):
@@ -198,8 +210,8 @@ def _cell_means(frames, cell):
     return total / cell**2
 
 
-def _as_videos(videos, n_frames, cell, frame_shape):
-    """Arrays of one frame shape, each long enough for a clip; errors name the video."""
+def _as_videos(videos, min_frames, cell, frame_shape):
+    """Videos as arrays of one frame shape and at least ``min_frames`` frames; errors name the video."""
     if isinstance(videos, (str, Path)) or getattr(videos, "ndim", 0) in (3, 4):
         raise ValueError("ClipWindows needs a list of videos; got one video. Use [video].")
     arrays = []
@@ -214,8 +226,8 @@ def _as_videos(videos, n_frames, cell, frame_shape):
                 f"{name} has shape {video.shape} and dtype {video.dtype}; "
                 "accepted are numbers of shape (T, H, W) or (T, H, W, C)."
             )
-        if len(video) < n_frames:
-            raise ValueError(f"{name} has {len(video)} frames, but a clip needs {n_frames}.")
+        if len(video) < min_frames:
+            raise ValueError(f"{name} has {len(video)} frames, but a clip needs {min_frames}.")
         frame_shape = video.shape[1:] if frame_shape is None else frame_shape
         if video.shape[1:] != frame_shape:
             raise ValueError(f"{name} has frames of shape {video.shape[1:]}, but ClipWindows is expecting {frame_shape}.")

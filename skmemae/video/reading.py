@@ -1,4 +1,4 @@
-"""Video files and folders of frames as arrays."""
+"""Read video files and folders of frames into arrays."""
 
 import os
 from pathlib import Path
@@ -7,55 +7,55 @@ import numpy as np
 
 from skmemae._data.layout import are_positive_ints
 
-_FRAMES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".tif", ".tiff")
+_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".tif", ".tiff")
 
 
 def read_video(path, *, size=None, grey=False, out=None):
-    """A video file, or a folder of frames in the order of the numbers in their names.
+    """Read a video file, or a folder of frames sorted by the numbers in their names.
 
     Parameters
     ----------
-        path : path-like
-            Read with imageio: ``pip install skmemae[video]``.
-        size : tuple of int, default=None
-            (H, W) to scale every frame to, averaging where it shrinks; None leaves frames as they are.
-        grey : bool, default=False
-            Turn colours into their brightness.
-        out : path-like, default=None
-            File to write the frames to one by one, as ``numpy.save`` does, for videos that do not fit in memory.
+    path : path-like
+        Read with imageio: ``pip install skmemae[video]``.
+    size : tuple of int, default=None
+        (H, W) to scale every frame to, averaging pixels when it shrinks; None keeps the frames' size.
+    grey : bool, default=False
+        Convert colours to brightness.
+    out : path-like, default=None
+        File to write the frames to one by one, in the format of ``numpy.save``, for videos that do not fit in memory.
 
     Returns
     -------
-        video : ndarray of shape (T, H, W) or (T, H, W, 3), uint8
-            A read-only memory map of ``out`` if that is given.
+    video : ndarray of shape (T, H, W) or (T, H, W, C)
+        uint8, or the dtype of a folder's frames; a read-only memory map of ``out`` if that is given.
 
     Raises
     ------
-        OSError
-            If there is nothing at the path, or it cannot be read. Nothing is left at ``out`` then.
-        ValueError
-            If frames of a folder differ in shape, ``size`` is not two positive integers, or frames to change are not uint8.
+    OSError
+        If the path does not exist or cannot be read. Nothing is written to ``out`` then.
+    ValueError
+        If frames of a folder differ in shape, ``size`` is not two positive integers, or frames to convert are not uint8.
+    ImportError
+        If imageio is not installed.
 
     Examples
     --------
-        >>> import tempfile
-        >>> from pathlib import Path
-        >>> import imageio.v3 as iio
-        >>> import numpy as np
-
-    from skmemae._data.layout import are_positive_ints
-        >>> from skmemae.video import read_video
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     for i in range(3):
-        ...         iio.imwrite(Path(folder) / f"{i}.png", np.full((20, 30, 3), i, dtype=np.uint8))
-        ...     video = read_video(folder, size=(10, 15), grey=True)
-        >>> video.shape, int(video[2].max())
-        ((3, 10, 15), 2)
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import imageio.v3 as iio
+    >>> import numpy as np
+    >>> from skmemae.video import read_video
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for i in range(3):
+    ...         iio.imwrite(Path(folder) / f"{i}.png", np.full((20, 30, 3), i, dtype=np.uint8))
+    ...     video = read_video(folder, size=(10, 15), grey=True)
+    >>> video.shape, int(video[2].max())
+    ((3, 10, 15), 2)
     """
     if size is not None and not (len(size) == 2 and are_positive_ints(size)):
         raise ValueError(f"The 'size' parameter of read_video must be None or two positive int (H, W). Got {size!r} instead.")
     path = Path(path)
-    frames = _same_shape((file, _change(file, frame, size, grey)) for file, frame in _frames(path))
+    frames = _check_shapes((file, _convert(file, frame, size, grey)) for file, frame in _frames(path))
     if out is None:
         return np.stack(list(frames))
     write_frames(frames, Path(out))
@@ -63,21 +63,21 @@ def read_video(path, *, size=None, grey=False, out=None):
 
 
 def _frames(path):
-    """Yield (file, frame) in order."""
+    """Yield pairs of file and frame in order."""
     imageio = _imageio()
     if path.is_file():
         try:
             frame = None
             for frame in imageio.imiter(path, plugin="pyav"):
                 yield path, frame
-        except Exception as error:  # each decoder has exceptions of its own
+        except Exception as error:  # decoders raise exceptions of their own
             raise OSError(f"Video {path} cannot be read: {error}") from error
         if frame is None:
             raise OSError(f"Video {path} cannot be read: it has no frames.")
         return
-    files = sorted((f for f in path.glob("*") if f.suffix.lower() in _FRAMES), key=_number)
+    files = sorted((f for f in path.glob("*") if f.suffix.lower() in _SUFFIXES), key=_number)
     if not files:
-        raise FileNotFoundError(f"Video {path} is neither a file nor a folder of frames ({', '.join(_FRAMES)}).")
+        raise FileNotFoundError(f"Video {path} is neither a file nor a folder of frames ({', '.join(_SUFFIXES)}).")
     for file in files:
         try:
             frame = np.asarray(imageio.imread(file, plugin="pillow"))
@@ -86,7 +86,8 @@ def _frames(path):
         yield file, frame
 
 
-def _change(file, frame, size, grey):
+def _convert(file, frame, size, grey):
+    """Scale a frame and convert it to grey."""
     if size is None and not grey:
         return frame
     if frame.dtype != np.uint8:
@@ -97,11 +98,12 @@ def _change(file, frame, size, grey):
     if grey:
         image = image.convert("L")
     if size is not None:
-        image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)  # of Pillow, averages what it shrinks
+        image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)  # averages when it shrinks
     return np.asarray(image)
 
 
-def _same_shape(frames):
+def _check_shapes(frames):
+    """Yield the frames of (file, frame) pairs; raise ValueError if their shapes differ."""
     shape = None
     for file, frame in frames:
         shape = shape or frame.shape
@@ -111,10 +113,10 @@ def _same_shape(frames):
 
 
 def write_frames(frames, out):
-    """Frames, one at a time, to a file as ``numpy.save`` writes it; it is complete or not there."""
-    part = out.with_name(out.name + ".part")
+    """Write frames to a file one by one, in the format of ``numpy.save``; an incomplete file is removed."""
+    unfinished = out.with_name(out.name + ".part")
     try:
-        with open(part, "wb") as file:
+        with open(unfinished, "wb") as file:
             n = 0
             for n, frame in enumerate(frames, start=1):
                 if n == 1:
@@ -122,10 +124,10 @@ def write_frames(frames, out):
                     np.lib.format.write_array_header_1_0(file, {**header, "shape": (0, *frame.shape)})
                 file.write(np.ascontiguousarray(frame).data)
             file.seek(0)
-            np.lib.format.write_array_header_1_0(file, {**header, "shape": (n, *frame.shape)})  # numpy leaves room for n
-        os.replace(part, out)
+            np.lib.format.write_array_header_1_0(file, {**header, "shape": (n, *frame.shape)})  # the header has room for n
+        os.replace(unfinished, out)
     finally:
-        part.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
 
 
 def _imageio():
@@ -137,5 +139,6 @@ def _imageio():
 
 
 def _number(file):
+    """Sort key: the numbers in a file's name, then the name."""
     digits = "".join(c if c.isdigit() else " " for c in file.stem).split()
     return [int(d) for d in digits], file.name

@@ -1,4 +1,4 @@
-"""Scores of clips as scores and maps of frames, over a whole video or live."""
+"""Turn scores of clips into scores and maps of frames, for a whole video or live."""
 
 from collections import deque
 
@@ -7,11 +7,11 @@ from sklearn.utils.validation import check_is_fitted
 
 
 def frame_scores(scores, clips):
-    """Scores of clips as scores of frames.
+    """Scores of frames from scores of clips.
 
-    A clip's score goes to the frame it centres on (section 4.2 of the paper), which of an even number of frames is the one
-    after the middle, as in the authors' code. Frames between two centres get a value between theirs; those at the ends of a
-    video the nearest clip's.
+    A clip's score goes to its centre frame (section 4.2 of the paper); in a clip of even length that is the frame after the
+    middle, as in the authors' code. Scores are interpolated linearly between centres; frames before the first and after the
+    last centre get the score of the nearest clip.
 
     Parameters
     ----------
@@ -21,12 +21,12 @@ def frame_scores(scores, clips):
     Returns
     -------
     scores : list of ndarray of shape (T,)
-        One for each video, in the order of the videos; the direction is that of ``scores``.
+        One per video, in the order of ``clips.videos``, with the direction of the scores passed in.
 
     Raises
     ------
     ValueError
-        If there are not as many scores as clips.
+        If the number of scores is not the number of clips.
     """
     scores = np.asarray(scores, dtype=np.float64)
     if scores.shape != clips.start.shape:
@@ -39,54 +39,54 @@ def frame_scores(scores, clips):
 
 
 def frame_maps(detector, clips, batch_size=64):
-    """Squared residual of every pixel of every frame, each taken from the clip that centres nearest to it.
+    """Squared residuals of all pixels of all frames, each frame's from the clip with the nearest centre.
 
     Parameters
     ----------
     detector : MemAEDetector
-        Fitted on clips like these.
+        Fitted on clips of the same shape.
     clips : Clips
     batch_size : int, default=64
-        Clips whose maps are held at a time.
+        Number of clips whose maps are in memory at a time.
 
     Returns
     -------
     maps : list of ndarray of shape (T, H, W), float32
-        One for each video, in scaled units, higher = more abnormal; summed over the channels. Pixels of a cell are equal.
+        One per video, in scaled units, summed over the channels; higher = more abnormal. Pixels of a cell share one value.
     """
     maps = [np.empty(video.shape[:3], dtype=np.float32) for video in clips.videos]
-    frames_of = _nearest_frames(clips)
+    frame_ranges = _nearest_frames(clips)
     for first in range(0, len(clips), batch_size):
         rows = np.arange(len(clips))[first : first + batch_size]
         for row, clip in zip(rows, detector.anomaly_map(clips[rows]).sum(axis=1), strict=True):
-            frames = np.arange(*frames_of[row])
-            # With a stride, a few frames may be in no clip: they get the map of the clip's frame that is nearest to them.
-            found = clip[np.clip(frames - clips.start[row], 0, clips.length - 1)]
-            maps[clips.video[row]][frames] = found if clips.cell == 1 else _pixels(found, clips.cell, maps[0].shape[1:])
+            frames = np.arange(*frame_ranges[row])
+            # With a stride, some frames may be in no clip: they get the map of the clip's nearest frame.
+            errors = clip[np.clip(frames - clips.start[row], 0, clips.length - 1)]
+            maps[clips.video[row]][frames] = errors if clips.cell == 1 else _pixels(errors, clips.cell, maps[0].shape[1:])
     return maps
 
 
 def _pixels(cells, size, shape):
-    """Maps of cells as maps of pixels; pixels that were cut off get the nearest cell's value."""
+    """Maps of pixels from maps of cells; pixels that were cut off get the value of the nearest cell."""
     rows, columns = (np.minimum(np.arange(n) // size, n // size - 1) for n in shape)
     return cells[:, rows[:, None], columns]
 
 
 def _nearest_frames(clips):
-    """First frame, and the one after the last, nearest to each clip's centre: (n_clips, 2); of two equally near the earlier."""
-    found = np.empty((len(clips), 2), dtype=int)
+    """Ranges of the frames nearest to each clip's centre, (n_clips, 2), ends excluded; ties go to the earlier clip."""
+    ranges = np.empty((len(clips), 2), dtype=int)
     for i, video in enumerate(clips.videos):
         centres = clips.start[clips.video == i] + clips.length // 2
         edges = np.r_[0, (centres[:-1] + centres[1:]) // 2 + 1, len(video)]
-        found[clips.video == i] = np.column_stack([edges[:-1], edges[1:]])
-    return found
+        ranges[clips.video == i] = np.column_stack([edges[:-1], edges[1:]])
+    return ranges
 
 
 def normality_score(errors):
-    """The paper's p_u: one minus the error, scaled to run from 0 to 1 within each video (section 4.2).
+    """Normality of frames: one minus the errors, scaled to [0, 1] within each video (p_u in section 4.2 of the paper).
 
-    It looks at a whole video, the best and the worst frame of which are 1 and 0 even if nothing happens there: an evaluation
-    helper, and not what ``decision_function`` returns.
+    For evaluation: it needs the whole video, and the best and the worst frame get 1 and 0 even if nothing abnormal happens.
+    It is not the score that ``decision_function`` returns.
 
     Parameters
     ----------
@@ -96,28 +96,28 @@ def normality_score(errors):
     Returns
     -------
     normality : list of ndarray of shape (T,)
-        In [0, 1], higher = more normal; 1 throughout a video whose errors are all equal.
+        In [0, 1], higher = more normal; all 1 for a video whose errors are all equal.
     """
-    found = []
+    normality = []
     for error in errors:
         error = np.asarray(error, dtype=np.float64)
         spread = np.ptp(error)
-        found.append(1 - (error - error.min()) / (spread if spread > 0 else 1.0))
-    return found
+        normality.append(1 - (error - error.min()) / (spread if spread > 0 else 1.0))
+    return normality
 
 
 class OnlineNormality:
     """Normality of a live video, frame by frame.
 
-    Each frame completes a clip with those before it, whose error goes to the frame that it centres on: ``delay`` frames back.
-    Errors are scaled by the training data's, as nothing is known about the rest of the video.
+    Each new frame completes a clip with the frames before it. The clip's error goes to its centre frame, ``delay`` frames back.
+    Errors are scaled by the range of the training errors, as the rest of the video is unknown.
 
     Parameters
     ----------
     detector : MemAEDetector
         Fitted on clips of :class:`ClipWindows`.
     windows : ClipWindows
-        What cut those clips, fitted.
+        The fitted transformer that cut the training clips.
 
     Attributes
     ----------
@@ -147,7 +147,7 @@ class OnlineNormality:
         self.delay = windows.length - 1 - windows.length // 2
 
     def push(self, frame):
-        """Take the next frame.
+        """Add the next frame and score the frame ``delay`` frames back.
 
         Parameters
         ----------
@@ -156,16 +156,16 @@ class OnlineNormality:
         Returns
         -------
         normality : float
-            Of the frame ``delay`` frames back: 1 for the smallest and 0 for the largest error of the training clips, less for
-            a larger one; NaN until there are enough frames for a clip.
+            Higher = more normal: 1 for the smallest and 0 for the largest training error, negative for larger errors; NaN
+            until there are enough frames for a clip.
 
         Raises
         ------
         ValueError
-            If the frame has another shape than those of training, or holds other than finite real numbers. It is then not
-            taken.
+            If the frame's shape differs from the training frames', or it holds other than finite real numbers. The frame is
+            then not added.
         """
-        frame = np.array(frame)  # a copy: capture devices fill one buffer again and again
+        frame = np.array(frame)  # a copy, as capture devices reuse one buffer
         if frame.shape != self.windows.frame_shape_:
             raise ValueError(
                 f"The frame has shape {frame.shape}, but OnlineNormality is expecting {self.windows.frame_shape_}."
@@ -177,5 +177,5 @@ class OnlineNormality:
             return float("nan")
         clip = self.windows.transform([np.stack(self._frames)])
         error = -float(self.detector.score_samples(clip)[0])
-        least, most = self._range
-        return 1 - (error - least) / ((most - least) or 1.0)
+        lowest, highest = self._range
+        return 1 - (error - lowest) / ((highest - lowest) or 1.0)
