@@ -1,1 +1,1 @@
-"""Protocols that compare MemAEDetector with other detectors: ``python -m skmemae.benchmark``."""
+"""Benchmark protocols that compare MemAEDetector with other detectors: ``python -m skmemae.benchmark``."""

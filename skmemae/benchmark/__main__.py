@@ -18,7 +18,7 @@ PROTOCOLS = {
 
 
 def main(argv=None):
-    """Parse the command line and run one protocol; without a protocol the overview, whose options are known at the top too."""
+    """Parse the command line and run one protocol; the default is the overview, whose options work without its name."""
     parser = argparse.ArgumentParser(prog="python -m skmemae.benchmark", description=str(__doc__).splitlines()[0])
     overview.add_arguments(parser)
     commands = parser.add_subparsers(dest="protocol", title="protocols", metavar="PROTOCOL")
@@ -27,7 +27,7 @@ def main(argv=None):
         module.add_arguments(commands.add_parser(name, help=summary, description=summary))
     argv = sys.argv[1:] if argv is None else argv
     args = parser.parse_args(argv)
-    # A protocol's parser puts its defaults over options that came before its name.
+    # The defaults of a protocol's parser overwrite options given before its name.
     if args.protocol is not None and argv[0] != args.protocol:
         parser.error(f"options of {args.protocol} go after its name: {parser.prog} {args.protocol} [options]")
     PROTOCOLS[args.protocol or "overview"].run(args)

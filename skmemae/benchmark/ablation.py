@@ -1,12 +1,12 @@
-"""What each part of the memory brings: the paper's table 4 and figure 7, on images, a table and clips.
+"""Ablation of the memory's parts: the paper's table 4 and figure 7, on images, a table and clips.
 
-All rows have the same layers, the same data and the same number of epochs as MemAEDetector's defaults; one parameter differs:
+All variants are MemAEDetector at its defaults, with the same layers, data and epochs, except for the parameters of the variant:
 AE (no memory), AE-l1 (no memory, an l1 penalty on the encoding), nonSpar (neither shrinkage nor entropy loss), without
-shrinkage, without entropy loss, and full. Then full with memories of other sizes.
+shrinkage, without entropy loss, and full; then full with other memory sizes N.
 
-MNIST: four digits, each normal in turn, as in ``one-class``. KDDCUP99: as in ``kddcup99``. Clips: digits in motion, as in the
-overview. "contaminated MNIST" is MNIST with a tenth of other digits in the training set. The measure is F1 of the top fifth for
-KDDCUP99, ROC AUC for the others.
+MNIST: four digits, each normal in turn, as in ``one-class``. KDDCUP99: as in ``kddcup99``. Clips: moving digits, as in the
+overview. "contaminated MNIST" is MNIST with other digits as a tenth of the training set. The measure is F1 of the top fifth for
+KDDCUP99 and ROC AUC for the others; higher = better.
 """
 
 from collections.abc import Callable
@@ -32,23 +32,23 @@ COLUMNS = {"measure": "±.4f", "fit_seconds": ".1f"}
 
 
 def add_arguments(parser):
-    """Options of the protocol."""
+    """Add the options of the protocol."""
     cells.add_arguments(parser, seeds=3)
 
 
 def run(args):
-    """Fill every cell, print a table per data set, draw both pictures."""
+    """Run all cells, print the tables and draw a figure."""
     rows = cells.run(plan(args), f"{args.out}/ablation.jsonl", measure, desc="ablation")
     report.finish(rows, COLUMNS, args.out, "ablation")
 
 
 def plan(args):
-    """One cell for each data set, seed and variant."""
+    """Cells, one for each data set, seed, task and variant."""
     variants: dict[str, dict] = {**VARIANTS, **{f"full, N = {size}": {"memory_size": size} for size in SIZES}}
     if args.detectors:
         variants = {name: variants[name] for name in args.detectors}
     planned = []
-    for name in report.chosen(args.data, SETS):
+    for name in report.select_sets(args.data, SETS):
         for seed in range(args.seeds):
             for task, split in SETS[name](args.data_home, seed):
                 for variant, parameters in variants.items():
@@ -58,7 +58,7 @@ def plan(args):
 
 
 def measure(detector, split):
-    """The numbers of a cell, with the one that its data set is judged by as "measure"."""
+    """Results of a cell as a dict; "measure" is F1 for KDDCUP99 and ROC AUC for the others, higher = better."""
     if "inverse" not in split:
         numbers, _ = cells.evaluate(detector, split)
         return {"measure": numbers["roc_auc"], **numbers}
@@ -67,15 +67,15 @@ def measure(detector, split):
 
 
 def mnist(data_home, seed, contaminated=False):
-    """Yield (task, split) for some digits; with a tenth of the training set from other digits if contaminated."""
+    """Yield pairs of task and split for four digits; if contaminated, other digits are a tenth of the training set."""
     dataset = loaded(datasets.load_mnist, data_home)
-    make = contaminated_digits if contaminated else datasets.one_class_split
+    split_by = contaminated_digits if contaminated else datasets.one_class_split
     for digit in DIGITS:
-        yield f"class {digit}", partial(make, dataset.data, dataset.target, digit, random_state=seed)
+        yield f"class {digit}", partial(split_by, dataset.data, dataset.target, digit, random_state=seed)
 
 
 def contaminated_digits(X, y, normal, random_state):
-    """A one-class split with other digits among the training images, a tenth of them, none of which is in the test set."""
+    """One-class split with other digits as a tenth of the training images; none of these is in the test set."""
     split = datasets.one_class_split(X, y, normal, outlier_share=0.5, random_state=random_state)
     outliers = np.flatnonzero(split.y_test == 1)
     extra = outliers[: len(split.X_train) // 9]
@@ -85,15 +85,15 @@ def contaminated_digits(X, y, normal, random_state):
 
 
 def connections(data_home, seed):
-    """Yield KDDCUP99's one split."""
+    """Yield the task, "", and the split of KDDCUP99."""
     X, y = _connections(data_home)
     yield "", partial(kddcup99.half_and_half, X, y, seed)
 
 
 def clips(data_home, seed):
-    """Yield moving digits, the same clips with another split for each seed."""
-    made = datasets.make_moving_digits(random_state=0)
-    yield "", partial(datasets.one_class_split, made.data, made.target, 0, random_state=seed)
+    """Yield the task, "", and the split of moving digits: the same clips for all seeds, another split for each."""
+    dataset = datasets.make_moving_digits(random_state=0)
+    yield "", partial(datasets.one_class_split, dataset.data, dataset.target, 0, random_state=seed)
 
 
 SETS: dict[str, Callable] = {
@@ -112,7 +112,7 @@ def _connections(data_home):
 
 @cache
 def loaded(load, data_home):
-    """A data set by its loader, once; the program ends where it cannot be had."""
+    """Data set from its loader, cached; SystemExit if it is not available."""
     try:
         return load(data_home)
     except OSError as error:

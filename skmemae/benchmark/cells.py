@@ -1,4 +1,4 @@
-"""Cells of a protocol's table, one fit each: finished ones are kept in a file of JSON lines and not run again."""
+"""Cells of a protocol's table, one fit each; finished cells are kept in a file of JSON lines and not run again."""
 
 import inspect
 import json
@@ -19,43 +19,43 @@ PACKAGES = ("skmemae", "torch", "scikit-learn", "pyod", "numpy", "scipy")
 
 
 class Cell(NamedTuple):
-    """One fit to make and to score."""
+    """One fit of a detector on a split."""
 
-    data: str  # data set, a line of the table
-    task: str  # part of it, such as the class that is normal
+    data: str  # name of the data set, a line of the table
+    task: str  # subset of the data, such as the normal class
     seed: int
-    detector: str  # name, a column of the table
-    make: Callable[[], Any]  # an unfitted detector
-    split: Callable[[], Any]  # Bunch of X_train, X_test, y_test; the same object for cells that share it
+    detector: str  # name of the detector, a column of the table
+    make: Callable[[], Any]  # returns an unfitted detector
+    split: Callable[[], Any]  # returns a Bunch of X_train, X_test, y_test; one object for all cells that share the split
 
 
 def add_arguments(parser, seeds):
-    """Options that all protocols of cells share."""
+    """Add the options that all protocols share."""
     parser.add_argument("--seeds", type=int, default=seeds, metavar="K", help=f"repetitions of every cell (default: {seeds})")
-    parser.add_argument("--out", default="benchmark-results", metavar="DIR", help="where results go (default: %(default)s)")
-    parser.add_argument("--data-home", metavar="DIR", help="folder of the data; what is not there is downloaded, if it can be")
+    parser.add_argument("--out", default="benchmark-results", metavar="DIR", help="folder for results (default: %(default)s)")
+    parser.add_argument("--data-home", metavar="DIR", help="folder of the data; missing data is downloaded where possible")
     parser.add_argument("--data", nargs="+", metavar="NAME", help="only these data sets")
     parser.add_argument("--detectors", nargs="+", metavar="NAME", help="only these detectors")
 
 
 def run(cells, path, measure=None, desc=None):
-    """Run the cells that the file does not hold yet, and append a row for each.
+    """Run the cells without a row in the file, and append a row for each.
 
     Parameters
     ----------
     cells : list of Cell
     path : path-like
-        Of the JSON lines. May be interrupted at any time: the next call goes on where this one stopped. A cell whose
-        detector has other parameters than in the file is run anew, and the newest row of a cell counts.
+        File of JSON lines. A run can be interrupted at any time; the next call resumes it. A cell is run again if the
+        parameters of its detector have changed. The newest row of a cell counts.
     measure : callable, default=None
-        (detector, split) to a dict of numbers; None for those of :func:`evaluate`.
+        ``measure(detector, split)`` returns a dict of numbers; None for the numbers of :func:`evaluate`.
     desc : str, default=None
         Title of the progress bar.
 
     Returns
     -------
     rows : list of dict
-        One per cell, in the cells' order.
+        One per cell, in the order of the cells.
 
     Raises
     ------
@@ -68,32 +68,32 @@ def run(cells, path, measure=None, desc=None):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = {row_key(row): row for row in read(path)}
-    wanted = [(cell, (cell.data, cell.task, cell.seed, cell.detector, describe(cell.make()))) for cell in cells]
-    todo = [(cell, key) for cell, key in wanted if key not in rows]
+    keyed = [(cell, (cell.data, cell.task, cell.seed, cell.detector, describe(cell.make()))) for cell in cells]
+    todo = [(cell, key) for cell, key in keyed if key not in rows]
     versions = {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
-    split = of = None
-    with tqdm(total=len(wanted), initial=len(wanted) - len(todo), desc=desc, unit="fit") as bar, open(path, "a") as file:
+    split = make_split = None  # those of the last cell
+    with tqdm(total=len(keyed), initial=len(keyed) - len(todo), desc=desc, unit="fit") as bar, open(path, "a") as file:
         for cell, key in todo:
             bar.set_postfix_str(", ".join(filter(None, (cell.data, cell.task, f"seed {cell.seed}", cell.detector))))
-            if cell.split is not of:
-                split, of = cell.split(), cell.split
+            if cell.split is not make_split:
+                split, make_split = cell.split(), cell.split
             identity = dict(zip(("data", "task", "seed", "detector", "parameters"), key, strict=True))
             numbers = measure(cell.make(), split)
             rows[key] = {**identity, **numbers, "threads": torch.get_num_threads(), "versions": versions}
             file.write(json.dumps(rows[key]) + "\n")
             file.flush()
             bar.update()
-    return [rows[key] for _, key in wanted]
+    return [rows[key] for _, key in keyed]
 
 
 def evaluate(detector, split):
-    """Fit on the training samples and score the test samples: (numbers, scores)."""
+    """Fit on the training samples and score the test samples; returns a dict of numbers and the scores."""
     scores, seconds = fit_and_score(detector, split)
     return {**ranking(split.y_test, scores), **seconds}, scores
 
 
 def fit_and_score(detector, split):
-    """Scores of the test samples, and the seconds that it took to fit and to score."""
+    """Scores of the test samples, higher = more abnormal, and a dict of the seconds to fit and to score."""
     start = perf_counter()
     detector.fit(split.X_train)
     fitted = perf_counter()
@@ -102,8 +102,8 @@ def fit_and_score(detector, split):
 
 
 def ranking(y, scores):
-    """How well scores rank the outliers (y = 1) above the inliers; all in [0, 1], higher = better."""
-    # Of as many samples as there are outliers, taken from the top, the share that are outliers.
+    """ROC AUC, average precision and precision at n for outliers (y = 1); all in [0, 1], higher = better."""
+    # Precision at n is the share of outliers among the n highest scores, for n outliers.
     top = np.argsort(-scores, kind="stable")[: np.sum(y)]
     return {
         "roc_auc": float(roc_auc_score(y, scores)),
@@ -113,7 +113,7 @@ def ranking(y, scores):
 
 
 def read(path):
-    """Rows of a file of JSON lines, the newest of each cell; none where there is no file."""
+    """Newest row of each cell in a file of JSON lines; an empty list if there is no file."""
     path = Path(path)
     if not path.is_file():
         return []
@@ -125,15 +125,15 @@ def read(path):
 
 
 def row_key(row):
-    """What makes a row the result of one cell."""
+    """Key that identifies the cell of a row."""
     return tuple(row[name] for name in ("data", "task", "seed", "detector", "parameters"))
 
 
 def describe(value) -> str:
-    """An estimator as one would write it: its class and the parameters that are not at their defaults."""
+    """Constructor call of an estimator: its class and the parameters that differ from the defaults."""
     if not isinstance(value, BaseEstimator) and not hasattr(value, "get_params"):
         return getattr(value, "__name__", None) or repr(value)
     defaults = {name: p.default for name, p in inspect.signature(type(value)).parameters.items()}
-    given = {name: describe(v) for name, v in value.get_params(deep=False).items()}
-    changed = [f"{name}={text}" for name, text in given.items() if text != describe(defaults.get(name))]
+    texts = {name: describe(v) for name, v in value.get_params(deep=False).items()}
+    changed = [f"{name}={text}" for name, text in texts.items() if text != describe(defaults.get(name))]
     return f"{type(value).__name__}({', '.join(changed)})"

@@ -1,8 +1,8 @@
-"""What the defaults bring: one parameter changed at a time, on the part of the data that the defaults were chosen on.
+"""Effect of the defaults: one parameter changed at a time, on the data that the defaults were chosen on.
 
 Images: MNIST with 2 and 8 normal, CIFAR-10 with airplane, deer and ship normal, as in ``one-class``. Tables: nine of ODDS, as
-in ``odds``, and KDDCUP99. The measure is F1 of the top fifth for KDDCUP99, ROC AUC for the others. No number of these is a
-test of the defaults; the other protocols are.
+in ``odds``, and KDDCUP99. The measure is F1 of the top fifth for KDDCUP99 and ROC AUC for the others; higher = better. These
+results do not test the defaults; those of the other protocols do.
 """
 
 from collections.abc import Callable
@@ -25,20 +25,20 @@ COLUMNS = ablation.COLUMNS
 
 
 def add_arguments(parser):
-    """Options of the protocol."""
+    """Add the options of the protocol."""
     cells.add_arguments(parser, seeds=2)
 
 
 def run(args):
-    """Fill every cell, print the table, draw a picture."""
+    """Run all cells, print the tables and draw a figure."""
     rows = cells.run(plan(args), f"{args.out}/choices.jsonl", ablation.measure, desc="choices")
     report.finish(rows, COLUMNS, args.out, "choices")
 
 
 def plan(args):
-    """One cell for each data set, task, seed and variant."""
+    """Cells, one for each data set, seed, task and variant."""
     planned = []
-    for name in report.chosen(args.data, SETS):
+    for name in report.select_sets(args.data, SETS):
         tasks, variants = SETS[name]
         for seed in range(args.seeds):
             for task, split in tasks(args.data_home, seed):
@@ -49,14 +49,14 @@ def plan(args):
 
 
 def images(load, classes, data_home, seed):
-    """Yield (task, split) for some normal classes."""
+    """Yield pairs of task and split, one for each of the normal classes."""
     dataset = ablation.loaded(load, data_home)
     for normal in classes:
         yield f"class {normal}", partial(datasets.one_class_split, dataset.data, dataset.target, normal, random_state=seed)
 
 
 def tables(split_by, data_home, seed):
-    """Yield (task, split) for some tables of ODDS."""
+    """Yield pairs of task and split, one for each of nine tables of ODDS."""
     for name in ODDS:
         table = ablation.loaded(partial(datasets.load_odds, name), data_home)
         yield name, partial(split_by, table.data, table.target, random_state=seed)

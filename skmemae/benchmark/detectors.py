@@ -1,4 +1,4 @@
-"""The detectors of every table: MemAEDetector and untuned baselines, all at their defaults."""
+"""Detectors of the benchmarks: MemAEDetector and untuned baselines, all at their defaults."""
 
 import numpy as np
 from pyod.models.auto_encoder import AutoEncoder
@@ -21,48 +21,48 @@ DEEP = ("AutoEncoder", "VAE", "DeepSVDD")
 
 
 class PCAError(BaseEstimator):
-    """Squared error of the projection on the components that hold nine tenths of the variance.
+    """PCA detector: squared reconstruction error from the components that explain 90 % of the variance.
 
-    PyOD's PCA weighs every component by its inverse variance, which is infinite or NaN for pixels that never change.
+    PyOD's PCA weights each component by its inverse variance, which is infinite or NaN for constant pixels.
     """
 
     def fit(self, X):
-        """Find the components."""
+        """Fit the components."""
         self.pca_ = PCA(n_components=0.9, svd_solver="full").fit(X)
         return self
 
     def decision_function(self, X):
-        """Squared error, higher = more abnormal."""
+        """Squared reconstruction errors, higher = more abnormal."""
         return ((X - self.pca_.inverse_transform(self.pca_.transform(X))) ** 2).sum(axis=1)
 
 
 class DeepSVDDOfAnyWidth(BaseEstimator):
-    """PyOD's DeepSVDD, which wants to be told the number of columns before it sees them."""
+    """PyOD's DeepSVDD, whose constructor needs the number of columns, created in ``fit``."""
 
     def __init__(self, random_state=None):
         self.random_state = random_state
 
     def fit(self, X):
-        """Fit with the number of columns of X."""
+        """Create and fit a DeepSVDD for the columns of X."""
         self.detector_ = DeepSVDD(X.shape[1], random_state=self.random_state, verbose=0).fit(X)
         return self
 
     def decision_function(self, X):
-        """Distance from the centre, higher = more abnormal."""
+        """Squared distances from the centre, higher = more abnormal."""
         return self.detector_.decision_function(X)
 
 
 class OnScaledRows(BaseEstimator):
-    """A baseline on flattened and scaled samples.
+    """Baseline on flattened, scaled samples.
 
-    Columns of tables are standardised. Images and clips are scaled as a whole: giving each pixel unit variance would blow up
-    the noise of pixels that hardly ever change, and the baselines lose by it.
+    Columns of tables are standardised. Images and clips are standardised as a whole: unit variance for each pixel would amplify
+    the noise of nearly constant pixels, and the baselines score lower with it.
 
     Parameters
     ----------
     detector : estimator
     most : int or None, default=None
-        Train on so many random rows at most: for detectors whose cost grows with the square of the rows.
+        Largest number of training rows, drawn at random, for detectors of quadratic cost; None for all rows.
     """
 
     def __init__(self, detector, most=None):
@@ -70,7 +70,7 @@ class OnScaledRows(BaseEstimator):
         self.most = most
 
     def fit(self, X):
-        """Learn the scaling and fit the baseline."""
+        """Fit the scaling and the baseline."""
         axis = 0 if X.ndim == 2 else None
         self.mean_ = X.mean(axis=axis, dtype=np.float64)
         deviation = X.std(axis=axis, dtype=np.float64)
@@ -81,7 +81,7 @@ class OnScaledRows(BaseEstimator):
         return self
 
     def decision_function(self, X):
-        """Anomaly scores; NaN counts as 0, as in PyOD's own benchmark."""
+        """Anomaly scores, higher = more abnormal; NaN becomes 0, as in PyOD's benchmark."""
         return np.nan_to_num(self.detector.decision_function(self._rows(X)))
 
     def _rows(self, X):
@@ -89,7 +89,7 @@ class OnScaledRows(BaseEstimator):
 
 
 class OnContrast(BaseEstimator):
-    """A baseline on images that are each brought to zero mean and unit deviation, as MemAEDetector's own default does it."""
+    """Baseline on images standardised one by one to zero mean and unit deviation, as MemAEDetector does by default."""
 
     def __init__(self, detector):
         self.detector = detector
@@ -100,7 +100,7 @@ class OnContrast(BaseEstimator):
         return self
 
     def decision_function(self, X):
-        """Anomaly scores."""
+        """Anomaly scores, higher = more abnormal."""
         return self.detector.decision_function(self._rows(X))
 
     def _rows(self, X):
@@ -108,13 +108,18 @@ class OnContrast(BaseEstimator):
 
 
 def make_baselines(seed, most=None):
-    """Makers of fresh baselines by name; the seed goes to those that have one.
+    """Functions that create unfitted baselines, by name.
 
     Parameters
     ----------
     seed : int
+        Random state of the baselines that have one.
     most : int or None, default=None
-        Most training rows of OC-SVM and KDE, whose cost grows with the square of the rows.
+        Largest number of training rows of OC-SVM and KDE, whose cost is quadratic in the rows; None for all rows.
+
+    Returns
+    -------
+    makers : dict of str to callable
     """
     return {
         "OC-SVM": lambda: OnScaledRows(OCSVM(), most),
@@ -129,7 +134,7 @@ def make_baselines(seed, most=None):
 
 
 def make_ours(seed, preset=None, **parameters):
-    """Makers of MemAEDetector: at its defaults, without the memory (the same layers), and with a preset of the paper."""
+    """Functions that create MemAEDetector, by name: defaults, no memory (the same layers), and a preset of the paper."""
     makers = {
         OURS: lambda: MemAEDetector(random_state=seed, **parameters),
         WITHOUT: lambda: MemAEDetector(memory_size=0, random_state=seed, **parameters),
@@ -140,7 +145,7 @@ def make_ours(seed, preset=None, **parameters):
 
 
 def select(makers, names):
-    """The makers of the given names, or all for None; an unknown name ends the program."""
+    """Makers with the given names, or all for None; SystemExit for an unknown name."""
     unknown = set(names or ()) - set(makers)
     if unknown:
         raise SystemExit(f"--detectors knows {sorted(makers)}, got {sorted(unknown)}")

@@ -1,4 +1,4 @@
-"""Write the page of results from stored rows, with the paper's numbers beside them."""
+"""Write the page of results from stored rows, beside the paper's numbers."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 from skmemae.benchmark import ablation, cells, choices, kddcup99, odds, one_class, report, video
 from skmemae.benchmark.detectors import DEEP, OURS
 
-# Tables 1 to 3 of the paper, with the names that the rows have. The paper's AE and MemAE are other networks than ours.
+# Tables 1 to 3 of the paper, under the detector names of the rows. The networks of the paper's AE and MemAE differ from ours.
 PAPER = {
     "MNIST": {"OC-SVM": 0.9499, "KDE": 0.8116, "VAE": 0.9632, "no memory": 0.9619, "MemAE": 0.9751},
     "CIFAR-10": {"OC-SVM": 0.5619, "KDE": 0.5756, "VAE": 0.5725, "no memory": 0.5706, "MemAE": 0.6088},
@@ -17,24 +17,24 @@ PAPER = {
 }
 TITLE = """# Results
 
-Made by `python -m skmemae.benchmark document` from the rows in `docs/results`, one line of JSON for each data set, task, seed
-and detector, with its parameters, seconds and versions. Detectors run at their defaults, or as their section says, on the same
-splits; no label reaches a fit. "no memory" is MemAE with `memory_size=0`, "MemAE, paper's preset" has the layers and settings
-that the paper prints. The column "paper" holds the paper's own numbers.
-What was tried, and on which part of the data the defaults were chosen, is told in [what makes the memory work](what_works.md).
+Written by `python -m skmemae.benchmark document` from the rows in `docs/results`, one line of JSON for each data set, task,
+seed and detector, with parameters, seconds and versions. Detectors run on the same splits at their defaults, or as their
+section says, and are fitted without labels. "no memory" is MemAE with `memory_size=0`; "MemAE, paper's preset" has the layers
+and settings of the paper. The column "paper" holds the paper's numbers.
+[What makes the memory work](what_works.md) describes the experiments behind the defaults and the data they were chosen on.
 """
 SPEED = """## speed
 
-Speed and memory: ``fit`` beside a bare loop and PyOD, long data, growth with rows, addressing, several processes.
+Speed and memory: ``fit`` against a bare loop and PyOD, data on disk, growth with rows, addressing, several processes.
 
-Each figure runs in a process of its own with the number of threads that its line says. Seconds are medians of repeats taken in
-turns, and a ratio is of medians of one run. Goals are what the figure is meant to reach, met or not.
+Each figure is measured in a separate process with the number of threads in its line. Seconds are medians of alternating
+repeats; ratios are of medians from one run. A goal is the target of a figure, reached or not.
 
 ```console
 python benchmarks/speed.py
 ```
 """
-_MANY_SETS = 10  # one table for all of them, instead of one for each
+_MANY_SETS = 10  # from this number of data sets, one table for all instead of one for each
 SECTIONS = {
     "one-class": (one_class, "one-class --data-home DIR"),
     "kddcup99": (kddcup99, "kddcup99 --data-home DIR"),
@@ -47,9 +47,9 @@ SECTIONS = {
 
 
 def add_arguments(parser):
-    """Options of the page."""
-    parser.add_argument("--rows", default="docs/results", metavar="DIR", help="where the rows are (default: %(default)s)")
-    parser.add_argument("--page", default="docs/benchmarks.md", metavar="FILE", help="what to write (default: %(default)s)")
+    """Add the options of the page."""
+    parser.add_argument("--rows", default="docs/results", metavar="DIR", help="folder of the rows (default: %(default)s)")
+    parser.add_argument("--page", default="docs/benchmarks.md", metavar="FILE", help="file to write (default: %(default)s)")
 
 
 def run(args):
@@ -67,7 +67,7 @@ def run(args):
 
 
 def section(name, protocol, command, rows):
-    """Heading, what the protocol is, the command, and its tables."""
+    """Section of a protocol: heading, description, command and tables."""
     parts = [f"## {name}\n", protocol.__doc__, f"```console\npython -m skmemae.benchmark {command}\n```\n"]
     value = next(iter(protocol.COLUMNS))
     sets = report.grouped(rows, "data")
@@ -84,42 +84,42 @@ def section(name, protocol, command, rows):
 
 
 def speed_section(stored):
-    """What ``benchmarks/speed.py`` stored: heading, what it measures, the command, its table and its picture."""
-    made = ", ".join(f"{what} {number}" for what, number in stored["made_with"].items())
+    """Section of ``benchmarks/speed.py``: heading, description, command, table, figure and versions."""
+    versions = ", ".join(f"{package} {version}" for package, version in stored["made_with"].items())
     table = report.markdown(report.figure_lines(stored["rows"]))
-    picture = "![Seconds by the number of rows, both on logarithmic axes](images/growth.png)\n"
-    return "\n".join([SPEED, table, "", picture, made, ""])
+    figure = "![Seconds by the number of rows, both on logarithmic axes](images/growth.png)\n"
+    return "\n".join([SPEED, table, "", figure, versions, ""])
 
 
 def with_paper(data, lines):
-    """The lines of a table with the paper's numbers as one more column, where it has some."""
-    known = next((numbers for name, numbers in PAPER.items() if data.startswith(name)), None)
-    if known is None:
+    """Lines of a table with the paper's numbers as one more column, if the paper has the data set."""
+    published = next((numbers for name, numbers in PAPER.items() if data.startswith(name)), None)
+    if published is None:
         return lines
-    column = ["paper", *[format(known[line[0]], ".4f") if line[0] in known else "" for line in lines[1:]]]
+    column = ["paper", *[format(published[line[0]], ".4f") if line[0] in published else "" for line in lines[1:]]]
     return [[*line, cell] for line, cell in zip(lines, column, strict=True)]
 
 
 def wins(rows, value):
-    """On how many data sets MemAE is above each of PyOD's deep detectors; nothing where they have not all run."""
+    """Sentence that counts the data sets where MemAE beats PyOD's deep detectors; empty if no set has all of them."""
     names = (OURS, *DEEP)
-    cells_of = {data: report.grouped(group, "detector") for data, group in report.grouped(rows, "data").items()}
+    groups = [report.grouped(group, "detector") for group in report.grouped(rows, "data").values()]
     means = [
-        {who: np.mean([row[value] for row in by_name[who]]) for who in names}
-        for by_name in cells_of.values()
-        if all(who in by_name for who in names)
+        {name: np.mean([row[value] for row in by_name[name]]) for name in names}
+        for by_name in groups
+        if all(name in by_name for name in names)
     ]
     if not means:
         return ""
-    counts = ", ".join(f"{who} on {sum(mean[OURS] > mean[who] for mean in means)}" for who in DEEP)
-    above_all = sum(mean[OURS] > max(mean[who] for who in DEEP) for mean in means)
+    counts = ", ".join(f"{name} on {sum(mean[OURS] > mean[name] for mean in means)}" for name in DEEP)
+    above_all = sum(mean[OURS] > max(mean[name] for name in DEEP) for mean in means)
     return f"Of {len(means)} sets, MemAE is above {counts}, and above all of them on {above_all}."
 
 
 def made_with(rows):
-    """Seeds, threads and versions of the rows."""
-    seeds = {who: len(report.grouped(group, "seed")) for who, group in report.grouped(rows, "detector").items()}
-    by_count = report.grouped([{"n": n, "who": who} for who, n in seeds.items()], "n")
-    told = "; ".join(f"{n} for {', '.join(row['who'] for row in group)}" for n, group in by_count.items())
+    """Sentence on the seeds, threads and versions of the rows."""
+    counts = {name: len(report.grouped(group, "seed")) for name, group in report.grouped(rows, "detector").items()}
+    by_count = report.grouped([{"n": n, "name": name} for name, n in counts.items()], "n")
+    seeds = "; ".join(f"{n} for {', '.join(row['name'] for row in group)}" for n, group in by_count.items())
     versions = ", ".join(f"{package} {number}" for package, number in rows[-1]["versions"].items())
-    return f"Seeds: {told}. Threads: {rows[-1]['threads']}. {versions}."
+    return f"Seeds: {seeds}. Threads: {rows[-1]['threads']}. {versions}."

@@ -1,9 +1,9 @@
 """KDDCUP99 with the attacks as normal rows: the paper's table 3.
 
-A random half of all rows is to train, of which the attacks alone are used; the other half is the test set. The fifth of it that
-scores highest is flagged; a fifth (19.7 %) is truly abnormal, which caps F1 at .992. Seven symbolic columns are one-hot, 121
-columns in all; statistics come from the training rows. Five rows in six repeat others, and rare kinds of attack drown in them:
-all baselines are given the distinct training rows, with which they score higher, OC-SVM and KDE 10,000 of them at most.
+The attacks of a random half of all rows are the training set; the other half is the test set. The fifth of it with the highest
+scores is flagged; 19.7 % is truly abnormal, which caps F1 at .992. Seven symbolic columns are one-hot encoded, 121 columns in
+all; the scaling is fitted on the training rows. Five rows in six repeat others, and frequent attacks outweigh rare ones: all
+baselines are trained on the distinct rows, with which they score higher, OC-SVM and KDE on 10,000 of them at most.
 """
 
 from functools import partial
@@ -24,7 +24,7 @@ COLUMNS = {"f1": "±.4f", "precision": ".4f", "recall": ".4f", "roc_auc": ".4f",
 
 
 class OnDistinctRows(BaseEstimator):
-    """A detector trained on each distinct row once."""
+    """Detector trained on the distinct rows."""
 
     def __init__(self, detector):
         self.detector = detector
@@ -36,23 +36,23 @@ class OnDistinctRows(BaseEstimator):
         return self
 
     def decision_function(self, X):
-        """The detector's scores."""
+        """Scores of the detector, higher = more abnormal."""
         return self.detector.decision_function(X)
 
 
 def add_arguments(parser):
-    """Options of the protocol."""
+    """Add the options of the protocol."""
     cells.add_arguments(parser, seeds=20)
 
 
 def run(args):
-    """Fill every cell, print the table, draw a picture."""
+    """Run all cells, print the tables and draw a figure."""
     rows = cells.run(plan(args), f"{args.out}/kddcup99.jsonl", measure, desc="kddcup99")
     report.finish(rows, COLUMNS, args.out, "kddcup99")
 
 
 def plan(args):
-    """One cell for each seed and detector."""
+    """Cells, one for each seed and detector."""
     try:
         dataset = datasets.load_kddcup99(args.data_home)
     except OSError as error:
@@ -61,26 +61,26 @@ def plan(args):
     planned = []
     for seed in range(args.seeds):
         split = partial(half_and_half, X, dataset.target, seed)
-        baselines = {who: partial(on_distinct_rows, make) for who, make in make_baselines(seed, MOST_ROWS).items()}
+        baselines = {name: partial(on_distinct_rows, make) for name, make in make_baselines(seed, MOST_ROWS).items()}
         makers = select({**make_ours(seed, "kddcup99"), **baselines}, args.detectors)
-        planned += [cells.Cell(dataset.name, "", seed, who, make, split) for who, make in makers.items()]
+        planned += [cells.Cell(dataset.name, "", seed, name, make, split) for name, make in makers.items()]
     return planned
 
 
 def on_distinct_rows(make):
-    """The detector that ``make`` makes, trained on distinct rows."""
+    """Detector from ``make()``, trained on distinct rows."""
     return OnDistinctRows(make())
 
 
 def half_and_half(X, y, seed):
-    """The protocol's split; ``inverse`` says which distinct test row each test row is."""
+    """Split of the protocol: X_test has distinct rows, and ``X_test[inverse]`` are the rows that y_test labels."""
     train, test = train_test_split(np.arange(len(X)), test_size=0.5, random_state=seed)
     distinct, inverse = np.unique(X[test], axis=0, return_inverse=True)
     return Bunch(X_train=X[train[y[train] == 0]], X_test=distinct, inverse=inverse.ravel(), y_test=y[test])
 
 
 def measure(detector, split):
-    """Precision, recall and F1 of the flagged rows, and the ranking. Equal rows score the same, so each is scored once."""
+    """Dict of precision, recall and F1 of the flagged rows, ranking and seconds; each distinct row is scored once."""
     scores, seconds = cells.fit_and_score(detector, split)
     scores = scores[split.inverse]
     flagged = scores > np.quantile(scores, 1 - FLAGGED)

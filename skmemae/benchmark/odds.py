@@ -1,9 +1,9 @@
 """Seventeen tables of the ODDS library, trained with their outliers (PyOD's benchmark) and without (the paper's case).
 
-"contaminated": a random 60 % of the rows, outliers and all, is to train and the rest to test, not stratified. "clean": half of
-the normal rows is to train, the other half and all outliers are the test set. Columns are standardised by the training rows.
-Every detector runs at its defaults but for ``contamination``, which sets thresholds and does not change a ranking; none is told
-labels.
+"contaminated": a random 60 % of the rows, outliers included, are the training set, the rest the test set, not stratified.
+"clean": half of the normal rows are the training set, the other half and all outliers the test set. Columns are standardised
+by the training rows. Every detector runs at its defaults, without labels; ``contamination`` only sets thresholds and does not
+change the ranking.
 """
 
 from functools import partial
@@ -14,26 +14,26 @@ from skmemae.benchmark.detectors import make_baselines, make_ours, select
 
 SPLITS = {"contaminated": datasets.contaminated_split, "clean": datasets.clean_split}
 COLUMNS = {"roc_auc": "±.4f", "precision_at_n": ".3f", "fit_seconds": ".2f", "score_seconds": ".3f"}
-MOST_ROWS = 10_000  # of OC-SVM and KDE, whose cost grows with the square; only shuttle has more
+MOST_ROWS = 10_000  # for OC-SVM and KDE, of quadratic cost; only shuttle has more
 
 
 def add_arguments(parser):
-    """Options of the protocol."""
+    """Add the options of the protocol."""
     cells.add_arguments(parser, seeds=10)
-    parser.add_argument("--splits", nargs="+", choices=list(SPLITS), default=list(SPLITS), help="only these ways to split")
+    parser.add_argument("--splits", nargs="+", choices=list(SPLITS), default=list(SPLITS), help="only these splits")
 
 
 def run(args):
-    """Fill every cell; for each way to split print the mean over the sets and draw a picture."""
+    """For each kind of split, run all cells, print the tables and draw a figure."""
     for name in args.splits:
         rows = cells.run(plan(args, SPLITS[name]), f"{args.out}/odds-{name}.jsonl", desc=f"odds, {name}")
         report.finish(rows, COLUMNS, args.out, f"odds-{name}")
 
 
 def plan(args, split_by):
-    """One cell for each table, seed and detector."""
+    """Cells, one for each table, seed and detector."""
     planned = []
-    for name in report.chosen(args.data, datasets.ODDS):
+    for name in report.select_sets(args.data, datasets.ODDS):
         try:
             table = datasets.load_odds(name, args.data_home)
         except OSError as error:
@@ -41,5 +41,5 @@ def plan(args, split_by):
         for seed in range(args.seeds):
             split = partial(split_by, table.data, table.target, random_state=seed)
             makers = select({**make_ours(seed, "kddcup99"), **make_baselines(seed, MOST_ROWS)}, args.detectors)
-            planned += [cells.Cell(name, "", seed, who, make, split) for who, make in makers.items()]
+            planned += [cells.Cell(name, "", seed, detector, make, split) for detector, make in makers.items()]
     return planned

@@ -1,8 +1,9 @@
-"""One class of images is normal, the other nine are not: the paper's table 1 on MNIST, CIFAR-10 and Fashion-MNIST.
+"""One class of images is normal, the other nine are abnormal: the paper's table 1 on MNIST, CIFAR-10 and Fashion-MNIST.
 
-Each class in turn is normal. Two thirds of its samples are to train (of which MemAEDetector holds out a tenth), the rest and
-random samples of the other classes are the test set, three tenths of which are outliers. Every detector runs at its defaults,
-and no label reaches a fit. "KNN, contrast" sees each image at zero mean and unit deviation, as MemAEDetector does.
+Each class in turn is normal. Two thirds of its samples are the training set, of which MemAEDetector holds out a tenth for
+validation; the rest and random samples of the other classes are the test set, with 30 % outliers. Every detector runs at its
+defaults and is fitted without labels. "KNN, contrast" standardises each image to zero mean and unit deviation, as MemAEDetector
+does.
 """
 
 from functools import partial
@@ -22,35 +23,36 @@ COLUMNS = {"roc_auc": "±.4f", "average_precision": ".3f", "fit_seconds": ".1f",
 
 
 def add_arguments(parser):
-    """Options of the protocol."""
+    """Add the options of the protocol."""
     cells.add_arguments(parser, seeds=3)
     classes = list(range(10))
     parser.add_argument("--classes", nargs="+", type=int, default=classes, metavar="C", help="only these normal classes")
 
 
 def run(args):
-    """Fill every cell, print a table per data set, draw a picture."""
+    """Run all cells, print the tables and draw a figure."""
     rows = cells.run(plan(args), f"{args.out}/one-class.jsonl", desc="one-class")
     report.finish(rows, COLUMNS, args.out, "one-class")
 
 
 def plan(args):
-    """One cell for each data set, class, seed and detector."""
+    """Cells, one for each data set, class, seed and detector."""
     planned = []
-    for name in report.chosen(args.data, SETS):
+    for name in report.select_sets(args.data, SETS):
         load, preset = SETS[name]
         try:
             dataset = load(args.data_home)
         except OSError as error:
-            # Asked for by name it must be there; else the others go on without it.
+            # A data set named in --data must exist; otherwise it is skipped.
             if args.data:
                 raise SystemExit(str(error)) from error
             print(f"left out: {error}")
             continue
         for normal in args.classes:
+            task = f"class {normal}"
             for seed in range(args.seeds):
                 split = partial(datasets.one_class_split, dataset.data, dataset.target, normal, random_state=seed)
-                known = {**make_ours(seed, preset), **make_baselines(seed), "KNN, contrast": lambda: OnContrast(KNN())}
-                makers = select(known, args.detectors)
-                planned += [cells.Cell(dataset.name, f"class {normal}", seed, who, make, split) for who, make in makers.items()]
+                available = {**make_ours(seed, preset), **make_baselines(seed), "KNN, contrast": lambda: OnContrast(KNN())}
+                makers = select(available, args.detectors)
+                planned += [cells.Cell(dataset.name, task, seed, detector, make, split) for detector, make in makers.items()]
     return planned

@@ -1,8 +1,8 @@
-"""Fit MemAE and rank it beside OC-SVM, KDE and others on a table, images and clips; a few minutes.
+"""Compare MemAE with OC-SVM, KDE and others on a table, images and clips in a few minutes.
 
-Data: the breast cancer table (benign is normal), the handwritten digits as 8 x 8 images (each digit normal in turn), and
-clips of these digits in motion. Training sets hold normal samples alone; three tenths of a test set are outliers. Every
-detector runs at its defaults on every set, and no label reaches a fit.
+Data: the breast cancer table (benign is normal), handwritten digits as 8 x 8 images (each digit normal in turn), and clips of
+these digits moving. Training sets hold normal samples only; 30 % of a test set are outliers. Every detector runs at its
+defaults and is fitted without labels.
 """
 
 from pathlib import Path
@@ -21,13 +21,13 @@ COLUMNS = {"roc_auc": "±.3f", "average_precision": ".3f", "fit_seconds": ".2f",
 
 
 def add_arguments(parser):
-    """Options of the protocol."""
+    """Add the options of the protocol."""
     parser.add_argument("--seeds", type=int, default=1, metavar="K", help="repetitions of every cell (default: 1)")
-    parser.add_argument("--out", default="benchmark-results", metavar="DIR", help="where results go (default: %(default)s)")
+    parser.add_argument("--out", default="benchmark-results", metavar="DIR", help="folder for results (default: %(default)s)")
 
 
 def tasks():
-    """Yield (data set, X, y, normal classes)."""
+    """Yield tuples of data set name, X, y and normal class."""
     cancer = load_breast_cancer()
     yield "breast cancer", cancer.data, cancer.target, 1
     digits = load_digits()
@@ -38,11 +38,11 @@ def tasks():
 
 
 def run(args):
-    """Fill every cell, print a table per data set, write CSV, JSON and a picture."""
+    """Run all cells, print a table per data set, write CSV, JSON and a figure."""
     if args.seeds < 1:
         raise SystemExit(f"--seeds must be at least 1, got {args.seeds}")
     rows: list[dict] = []
-    kept: dict[tuple[str, str], list] = {}
+    scored: dict[tuple[str, str], list] = {}
     todo = list(tasks())
     with tqdm(total=len(todo) * args.seeds * len(make_detectors(0)), desc="overview", unit="fit") as bar:
         for i, (data, X, y, normal) in enumerate(todo):
@@ -52,49 +52,49 @@ def run(args):
                     bar.set_postfix_str(f"{data}, {name}")
                     row, scores = evaluate(detector, split)
                     rows.append({"data": data, "normal": int(normal), "detector": name, "seed": seed, **row})
-                    kept.setdefault((data, name), []).append((split.y_test, scores))
+                    scored.setdefault((data, name), []).append((split.y_test, scores))
                     if (data, name, seed, int(normal)) == ("digits", OURS, 0, 2):
-                        shown = detector, split, scores
+                        example = detector, split, scores
                     bar.update()
             if i + 1 == len(todo) or todo[i + 1][0] != data:
                 bar.write(f"\n{data}\n" + report.table([r for r in rows if r["data"] == data], "detector", COLUMNS))
     print("\nmean over the data sets\n" + report.table(report.data_means(rows, COLUMNS), "detector", COLUMNS))
     report.save(rows, args.out, "overview")
-    picture = draw(kept, shown, args.out)
-    print(f"\n{picture.parent / 'overview.csv'}, overview.json and {picture.name} written")
+    figure = draw(scored, example, args.out)
+    print(f"\n{figure.parent / 'overview.csv'}, overview.json and {figure.name} written")
 
 
 def make_detectors(seed):
-    """Fresh detectors by name: ours and the baselines that take a minute or two together."""
+    """Unfitted detectors by name: MemAEDetector and the faster baselines."""
     makers = select({**make_ours(seed), **make_baselines(seed)}, NAMES)
     return {name: make() for name, make in makers.items()}
 
 
-def draw(kept, shown, out):
-    """ROC curves by data set, and the digits found most abnormal with what the memory made of them."""
+def draw(scored, example, out):
+    """Draw ROC curves by data set, and the most abnormal digits with their reconstructions; returns the figure's path."""
     plt = report.pyplot()
     from sklearn.metrics import RocCurveDisplay
 
     from skmemae.display import ReconstructionDisplay
 
-    sets = list(dict.fromkeys(data for data, _ in kept))
+    sets = list(dict.fromkeys(data for data, _ in scored))
     figure = plt.figure(figsize=(12, 7.5), layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=[3, 2.2])
     for axes, data in zip(upper.subplots(1, len(sets), sharey=True, squeeze=False)[0], sets, strict=True):
-        for name in dict.fromkeys(name for of, name in kept if of == data):
-            # Scores of different fits have different units: each fit's ranks are pooled.
-            y = np.concatenate([y for y, _ in kept[data, name]])
-            ranks = np.concatenate([scores.argsort().argsort() / len(scores) for _, scores in kept[data, name]])
+        for name in dict.fromkeys(name for other, name in scored if other == data):
+            # Scores of different fits have different units, so their ranks are pooled.
+            y = np.concatenate([y for y, _ in scored[data, name]])
+            ranks = np.concatenate([scores.argsort().argsort() / len(scores) for _, scores in scored[data, name]])
             style = {"linewidth": 2.5, "color": "black"} if name == OURS else {"linewidth": 1}
             RocCurveDisplay.from_predictions(y, ranks, name=name, ax=axes, curve_kwargs=style)
         axes.set(title=data, xlabel="false alarms", ylabel="outliers found" if data == sets[0] else "")
         axes.legend(fontsize=7, loc="lower right")
-    detector, split, scores = shown
+    detector, split, scores = example
     outliers = np.flatnonzero(split.y_test == 1)
     inliers = np.flatnonzero(split.y_test == 0)[:5]
-    found = outliers[np.argsort(-scores[outliers])][:7]
-    ReconstructionDisplay.from_estimator(detector, split.X_test[np.concatenate([inliers, found])]).plot(figure=lower)
-    lower.suptitle('trained on "2": five normal test images, then the seven outliers that score highest')
+    top = outliers[np.argsort(-scores[outliers])][:7]
+    ReconstructionDisplay.from_estimator(detector, split.X_test[np.concatenate([inliers, top])]).plot(figure=lower)
+    lower.suptitle('trained on "2": five normal test images, then the seven outliers with the highest scores')
     path = Path(out) / "overview.png"
     figure.savefig(path, dpi=110)
     plt.close(figure)

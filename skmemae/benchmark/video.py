@@ -1,15 +1,15 @@
 """Videos with abnormal intervals: the paper's table 2 on UCSD Ped2.
 
-Training videos are normal throughout, and each frame of the test videos gets a score. "micro" is the ROC AUC over all frames
-together after scaling scores to [0, 1] within each video, as the paper does it, "raw" that without the scaling, and "macro" the
-mean of the AUCs of the videos that hold both kinds of frames. "smoothed" is micro after a Gaussian of three frames over time.
-"pixel" is the ROC AUC over all pixels, for detectors with a map.
+Training videos are normal; each frame of a test video gets a score. "micro" is the ROC AUC over all frames after scaling the
+scores to [0, 1] within each video, as in the paper; "raw" is the same without the scaling; "macro" is the mean of the AUCs of
+the videos with both normal and abnormal frames. "smoothed" is micro after a Gaussian filter over time with sigma = 3 frames.
+"pixel" is the ROC AUC over all pixels, for detectors with an anomaly map. Higher = better for all of them.
 
-"MemAE" is `presets.small_video()` on clips of what changes between frames, averaged over cells that leave at most 100 to the
-smaller side. "no memory" has the same layers, and so have the autoencoders of clips of frames ("frames, no memory") and of one
-frame at a time ("single frames, no memory"). "defaults" is MemAEDetector without any setting, on clips of changes. PyOD's
-detectors see the changes of one frame, averaged over squares of ten cells. The paper's preset, with and without its memory,
-sees clips of 16 frames as they are and runs only where ``--detectors`` names it: it wants a GPU.
+"MemAE" is `presets.small_video()` on clips of differences between frames, averaged over cells, of which the smaller side has at
+most 100. "no memory" has the same layers, as have the autoencoders of clips of frames ("frames, no memory") and of single
+frames ("single frames, no memory"). "defaults" is MemAEDetector at its defaults on clips of differences. PyOD's detectors see
+the differences of one frame, averaged over squares of ten by ten cells. The paper's preset, with and without its memory, sees
+clips of 16 whole frames. It needs a GPU and runs only if ``--detectors`` names it.
 """
 
 from functools import partial
@@ -40,13 +40,13 @@ COLUMNS = {
     "frames_per_second": ".0f",
 }
 LENGTH = 9
-_MOST_CELLS = 100
+_MAX_CELLS = 100
 _POOL = 10
 _SIGMA = 3
 
 
 class OnClips(BaseEstimator):
-    """A detector of clips as one of videos."""
+    """Detector of videos from a detector of clips."""
 
     def __init__(self, detector, windows):
         self.detector = detector
@@ -58,70 +58,70 @@ class OnClips(BaseEstimator):
         return self
 
     def scores(self, videos):
-        """Score of each frame, one array for each video."""
+        """Scores of frames, one array per video; higher = more abnormal."""
         clips = self.windows.transform(videos)
         return frame_scores(self.detector.decision_function(clips), clips)
 
     def maps(self, videos):
-        """Map of each frame, one array for each video; None where the detector has none."""
+        """Anomaly maps of frames, one array per video; None if the detector has no maps."""
         return frame_maps(self.detector, self.windows.transform(videos)) if hasattr(self.detector, "anomaly_map") else None
 
 
 class OnRows(BaseEstimator):
-    """A detector of vectors as one of clips."""
+    """Detector of clips from a detector of vectors."""
 
     def __init__(self, detector):
         self.detector = detector
 
     def fit(self, clips):
-        """Fit on all numbers of each clip."""
+        """Fit on flattened clips."""
         self.detector.fit(np.asarray(clips).reshape(len(clips), -1))
         return self
 
     def decision_function(self, clips):
-        """Score of each clip."""
+        """Scores of clips, higher = more abnormal."""
         return self.detector.decision_function(np.asarray(clips).reshape(len(clips), -1))
 
 
 def add_arguments(parser):
-    """Options of the protocol."""
+    """Add the options of the protocol."""
     cells.add_arguments(parser, seeds=1)
 
 
 def run(args):
-    """Fill every cell, print the table, draw a picture."""
+    """Run all cells, print the tables and draw a figure."""
     rows = cells.run(plan(args), f"{args.out}/video.jsonl", measure, desc="video")
     report.finish(rows, COLUMNS, args.out, "video")
 
 
 def plan(args):
-    """One cell for each data set, seed and detector."""
+    """Cells, one for each data set, seed and detector."""
     planned = []
-    for name in report.chosen(args.data, SETS):
+    for name in report.select_sets(args.data, SETS):
         try:
             dataset = SETS[name](args.data_home)
         except OSError as error:
-            # Asked for by name it must be there; else the others go on without it.
+            # A data set named in --data must exist; otherwise it is skipped.
             if args.data:
                 raise SystemExit(str(error)) from error
             print(f"left out: {error}")
             continue
         for seed in range(args.seeds):
-            makers = make_detectors(seed, cell_of(dataset.train))
+            makers = make_detectors(seed, cell_size(dataset.train))
             if args.detectors:
                 makers |= make_paper(seed)
             makers = select(makers, args.detectors)
-            planned += [cells.Cell(dataset.name, "", seed, who, make, partial(_given, dataset)) for who, make in makers.items()]
+            split = partial(_identity, dataset)
+            planned += [cells.Cell(dataset.name, "", seed, detector, make, split) for detector, make in makers.items()]
     return planned
 
 
-def _given(dataset):
-    """The split of a cell, which is read already."""
+def _identity(dataset):
     return dataset
 
 
 def make_detectors(seed, cell):
-    """Makers of detectors of videos by name."""
+    """Functions that create unfitted detectors of videos, by name."""
 
     def small(length=LENGTH, changes=True, **parameters):
         detector = MemAEDetector(random_state=seed, **{**presets.small_video(), **parameters})
@@ -143,7 +143,7 @@ def make_detectors(seed, cell):
 
 
 def make_paper(seed):
-    """Makers of the paper's detectors by name."""
+    """Functions that create the paper's detectors, by name."""
 
     def paper(**parameters):
         return OnClips(MemAEDetector(random_state=seed, **{**presets.paper("video"), **parameters}), ClipWindows(16))
@@ -151,26 +151,26 @@ def make_paper(seed):
     return {PRESET: paper, f"{PRESET}, {WITHOUT}": lambda: paper(memory_size=0)}
 
 
-def cell_of(videos):
-    """Pixels of a cell, so that a CPU can train on what is left."""
-    return max(1, -(-min(videos[0].shape[1:3]) // _MOST_CELLS))
+def cell_size(videos):
+    """Side of a cell in pixels, so that the smaller side of a frame has at most ``_MAX_CELLS`` cells."""
+    return max(1, -(-min(videos[0].shape[1:3]) // _MAX_CELLS))
 
 
 def measure(detector, split):
-    """Fit, score every frame of the test videos, and rank them."""
+    """Fit, score all frames of the test videos, and return a dict of ROC AUCs, seconds and speed."""
     start = perf_counter()
     detector.fit(split.train)
     fitted = perf_counter()
     scores = detector.scores(split.test)
     seconds = perf_counter() - fitted
     labels = np.concatenate(split.labels)
-    both = [(y, s) for y, s in zip(split.labels, scores, strict=True) if 0 < y.mean() < 1]
+    mixed = [(y, s) for y, s in zip(split.labels, scores, strict=True) if 0 < y.mean() < 1]
     maps = detector.maps(split.test)
     return {
         "micro": micro(labels, scores),
         "smoothed": micro(labels, [gaussian_filter1d(s, _SIGMA, mode="nearest") for s in scores]),
         "raw": float(roc_auc_score(labels, np.concatenate(scores))),
-        "macro": float(np.mean([roc_auc_score(y, s) for y, s in both])),
+        "macro": float(np.mean([roc_auc_score(y, s) for y, s in mixed])),
         "pixel": float("nan") if maps is None else pixel_roc_auc(maps, split.masks),
         "fit_seconds": fitted - start,
         "frames_per_second": len(labels) / seconds,
@@ -178,5 +178,5 @@ def measure(detector, split):
 
 
 def micro(labels, scores):
-    """ROC AUC over all frames after scaling scores to [0, 1] within each video."""
+    """ROC AUC over all frames after scaling scores to [0, 1] within each video; higher = better."""
     return float(roc_auc_score(labels, 1 - np.concatenate(normality_score(scores))))

@@ -1,4 +1,4 @@
-"""The three families of encoder and decoder, fully connected, 2-D and 3-D convolutional, and a fast one for clips."""
+"""Encoders and decoders: fully connected, 2-D and 3-D convolutional, and a fast 2-D one for clips."""
 
 import math
 from itertools import pairwise
@@ -11,36 +11,42 @@ _CONVOLUTION = {2: (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d), 3: (nn.Conv3
 
 
 class Backbone(NamedTuple):
-    """An encoder and the decoder that undoes it."""
+    """Encoder and the decoder that inverts it."""
 
     encoder: nn.Module
     decoder: nn.Module
 
 
 class Layer(NamedTuple):
-    """A convolution as the paper writes it, Conv(kernel, stride, channels)."""
+    """Convolution in the paper's notation, Conv(kernel, stride, channels)."""
 
     kernel: int
-    stride: int | tuple[int, ...]  # one for all axes, or one for each
+    stride: int | tuple[int, ...]  # for all axes, or a tuple with one for each
     channels: int
 
     def strides(self, n_axes) -> tuple[int, ...]:
-        """One for each axis."""
+        """Strides, one for each axis."""
         return self.stride if isinstance(self.stride, tuple) else (self.stride,) * n_axes
 
 
 def fully_connected(sample_shape, widths, activation=lambda: nn.LeakyReLU(0.1), bare_code=True) -> Backbone:
-    """Linear layers d - widths[0] - ... - widths[-1] and back, with an activation after each but the last.
+    """Fully connected backbone d - widths[0] - ... - widths[-1] and back, with an activation after each layer but the last.
 
-    Samples of any shape are flattened on the way in and get their shape back on the way out.
+    The encoder flattens samples of any shape; the decoder restores the shape.
 
     Parameters
     ----------
-    sample_shape, widths : tuple of int
+    sample_shape : tuple of int
+    widths : tuple of int
+        Output widths of the encoder's layers.
     activation : callable
-        Makes an activation module.
+        Returns an activation module.
     bare_code : bool, default=True
-        No activation after the encoder's last layer.
+        Omit the activation after the encoder's last layer.
+
+    Returns
+    -------
+    backbone : Backbone
     """
     sizes = (math.prod(sample_shape), *widths)
     encoder: list[nn.Module] = [nn.Flatten()]
@@ -55,16 +61,20 @@ def fully_connected(sample_shape, widths, activation=lambda: nn.LeakyReLU(0.1), 
 
 
 def convolutional(sample_shape, widths, bottleneck: bool) -> Backbone:
-    """Convolutions of stride 2 with batch normalisation and LeakyReLU, mirrored by transposed convolutions.
+    """Convolutional backbone: stride 2, batch normalisation and LeakyReLU, mirrored by transposed convolutions.
 
     Parameters
     ----------
     sample_shape : tuple of int
-        (channels, \\*positions) with two positions axes for images and three for clips; any sizes.
+        (channels, height, width) for images or (channels, frames, height, width) for clips, of any size.
     widths : tuple of int
-        Channels of the layers. With ``bottleneck`` the last number is the width of a linear code instead.
+        Output channels of the encoder's layers. With ``bottleneck`` the last number is the width of the linear layer.
     bottleneck : bool
-        End in a linear layer that sees the whole sample: one query per sample, narrower than the sample.
+        End the encoder in a linear layer over the whole sample, for one query per sample.
+
+    Returns
+    -------
+    backbone : Backbone
     """
     channels = widths[:-1] if bottleneck else widths
     layers = [Layer(3, 2, c) for c in channels]
@@ -73,27 +83,31 @@ def convolutional(sample_shape, widths, bottleneck: bool) -> Backbone:
         return stacked_convolutions(sample_shape, layers, mirrored, lambda: nn.LeakyReLU(0.1))
     encoder, decoder = stacked_convolutions(sample_shape, layers, mirrored, lambda: nn.LeakyReLU(0.1), bare_code=False)
     map_shape = (channels[-1], *position_sizes(sample_shape, layers)[-1])
-    numbers = math.prod(map_shape)
+    map_size = math.prod(map_shape)
     norm = _CONVOLUTION[len(sample_shape) - 1][2]
     return Backbone(
-        nn.Sequential(encoder, nn.Flatten(), nn.Linear(numbers, widths[-1])),
+        nn.Sequential(encoder, nn.Flatten(), nn.Linear(map_size, widths[-1])),
         nn.Sequential(
-            nn.Linear(widths[-1], numbers), nn.Unflatten(1, map_shape), norm(channels[-1]), nn.LeakyReLU(0.1), decoder
+            nn.Linear(widths[-1], map_size), nn.Unflatten(1, map_shape), norm(channels[-1]), nn.LeakyReLU(0.1), decoder
         ),
     )
 
 
 def frames_as_channels(sample_shape, widths=(48, 96, 128, 128)) -> Backbone:
-    """Clips by 2-D convolutions that see all frames at once, at a fraction of the cost of 3-D ones.
+    """Backbone for clips of 2-D convolutions with the frames as channels, at a fraction of the cost of 3-D convolutions.
 
-    The second and the third of four layers have stride 2, so what moves keeps its place.
+    Only the second and third of the four layers have stride 2, so that codes keep the positions of moving objects.
 
     Parameters
     ----------
     sample_shape : tuple of int
         (channels, frames, height, width)
     widths : tuple of four int, default=(48, 96, 128, 128)
-        Channels of the layers, of which the last is the width of a query.
+        Output channels of the encoder's layers; the last is the width of a query.
+
+    Returns
+    -------
+    backbone : Backbone
     """
     channels, frames, *size = sample_shape
     strides = (1, 2, 2, 1)
@@ -108,23 +122,28 @@ def frames_as_channels(sample_shape, widths=(48, 96, 128, 128)) -> Backbone:
 
 
 def stacked_convolutions(sample_shape, layers, mirrored, activation, bare_code=True) -> Backbone:
-    """Encoder and decoder from lists of layers, with batch normalisation and an activation after each but the last.
+    """Backbone from lists of layers, with batch normalisation and an activation after each layer but the last.
 
     Parameters
     ----------
     sample_shape : tuple of int
+        Channels first.
     layers, mirrored : list of Layer
-        Of the encoder and of the decoder; the decoder undoes the encoder's strides in reverse order.
+        Layers of the encoder and of the decoder, whose strides are the encoder's in reverse order.
     activation : callable
-        Makes an activation module.
+        Returns an activation module.
     bare_code : bool, default=True
-        No batch normalisation and activation after the encoder's last layer: a rectified query loses half of the
-        directions that the memory could tell apart.
+        Omit batch normalisation and activation after the encoder's last layer: rectified queries cover only part of the
+        directions that the memory can distinguish.
+
+    Returns
+    -------
+    backbone : Backbone
     """
     conv, transposed, norm = _CONVOLUTION[len(sample_shape) - 1]
     sizes = position_sizes(sample_shape, layers)
     encoder, decoder, before = [], [], sample_shape[0]
-    # A bias before batch normalisation changes nothing, but its gradient is noise, which Adam makes as large as any other.
+    # A bias before batch normalisation has no effect, but its gradient is noise, which Adam scales up like any other.
     for step, (kernel, stride, after) in enumerate(layers, start=1):
         bias = bare_code and step == len(layers)
         encoder += [conv(before, after, kernel, stride, padding=kernel // 2, bias=bias), norm(after), activation()]
@@ -132,17 +151,17 @@ def stacked_convolutions(sample_shape, layers, mirrored, activation, bare_code=T
     for step, layer in enumerate(mirrored):
         kernel, stride, after = layer
         strides = zip(sizes[-1 - step], layer.strides(len(sizes[0])), sizes[-2 - step], strict=True)
-        # What a transposed convolution falls short of the larger map, so that odd sizes come back exactly.
+        # Output padding makes up for the rounding of odd sizes, so that the decoder restores them exactly.
         padding = kernel // 2
-        missing = [large - ((small - 1) * stride - 2 * padding + kernel) for small, stride, large in strides]
-        options = {"padding": padding, "output_padding": tuple(missing), "bias": step == len(mirrored) - 1}
+        extra = [large - ((small - 1) * stride - 2 * padding + kernel) for small, stride, large in strides]
+        options = {"padding": padding, "output_padding": tuple(extra), "bias": step == len(mirrored) - 1}
         decoder += [transposed(before, after, kernel, stride, **options), norm(after), activation()]
         before = after
     return Backbone(nn.Sequential(*(encoder[:-2] if bare_code else encoder)), nn.Sequential(*decoder[:-2]))
 
 
 def position_sizes(sample_shape, layers) -> list[tuple[int, ...]]:
-    """Sizes of the positions axes before the first layer and after each."""
+    """Sizes of the axes other than channels, before the first layer and after each layer."""
     sizes = [tuple(sample_shape[1:])]
     for layer in layers:
         sizes.append(tuple(-(-size // stride) for size, stride in zip(sizes[-1], layer.strides(len(sizes[-1])), strict=True)))
@@ -150,7 +169,7 @@ def position_sizes(sample_shape, layers) -> list[tuple[int, ...]]:
 
 
 def initialise(module: nn.Module, generator: torch.Generator) -> None:
-    """Fill every parameter of the module's standard layers from one generator."""
+    """Initialise the parameters of linear, convolution and batch normalisation layers in place from one generator."""
     for layer in module.modules():
         if isinstance(layer, nn.Linear | nn.modules.conv._ConvNd):
             fan_in = layer.weight[0].numel() if not getattr(layer, "transposed", False) else layer.weight[:, 0].numel()

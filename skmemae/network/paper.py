@@ -1,7 +1,7 @@
-"""The paper's own networks, layer by layer as section 4 prints them.
+"""The networks of section 4 of the paper.
 
-Each function takes the sample shape, channels first, and returns an encoder and a decoder: a ``backbone`` for
-``MemAEDetector``. Batch normalisation and ReLU (tanh for KDDCUP99) follow every layer except the last.
+Each function takes the sample shape, channels first, and returns an encoder and a decoder, a ``backbone`` for
+``MemAEDetector``. Batch normalisation and ReLU follow every layer except the last; for KDDCUP99, tanh alone.
 """
 
 from torch import nn
@@ -15,27 +15,27 @@ KDDCUP99 = (60, 30, 10, 3)
 
 
 def mnist(sample_shape) -> Backbone:
-    """Section 4.1: three convolutions, the first with kernel 1."""
+    """Network for MNIST (section 4.1): three convolutions, the first with kernel 1."""
     return _convolutions(sample_shape, *MNIST)
 
 
 def cifar10(sample_shape) -> Backbone:
-    """Section 4.1: four convolutions of kernel 3."""
+    """Network for CIFAR-10 (section 4.1): four convolutions of kernel 3."""
     return _convolutions(sample_shape, *CIFAR10)
 
 
 def video(sample_shape) -> Backbone:
-    """Section 4.2: four 3-D convolutions of kernel 3."""
+    """Network for video (section 4.2): four 3-D convolutions of kernel 3."""
     return _convolutions(sample_shape, *VIDEO)
 
 
 def kddcup99(sample_shape) -> Backbone:
-    """Section 4.3: fully connected, 120 to 3 and back, with tanh."""
+    """Network for KDDCUP99 (section 4.3): fully connected, 120-60-30-10-3 and back, with tanh."""
     return fully_connected(sample_shape, KDDCUP99, nn.Tanh, bare_code=False)
 
 
 def _convolutions(sample_shape, encoder, decoder) -> Backbone:
-    # The printed output channels fit the paper's data; other data keeps its own.
+    # The paper's output channels fit its data; other data keeps its own number.
     kernel, stride, _ = decoder[-1]
     mirrored = [Layer(*layer) for layer in decoder[:-1]] + [Layer(kernel, stride, sample_shape[0])]
     return stacked_convolutions(sample_shape, [Layer(*layer) for layer in encoder], mirrored, nn.ReLU, bare_code=False)
