@@ -192,7 +192,7 @@ class FittedModel:
         score = Score(state["score"]["kind"], tuple(state["score"]["typical_distances"]))
         return cls(layout, Scaling(**state["scaling"]), score, state["network_spec"], move_to_device(networks, device).eval())
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def score_training(self, loader: Loader, rows: Tensor, processes) -> TrainingResult:
         """Learn typical distances and score the training samples; each process scores its part.
 
@@ -281,7 +281,7 @@ class FittedModel:
         """What the function of (scaled samples, output of each network) gives for all samples of X."""
         return isolated(self._collect, X, function)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def _collect(self, X, function):
         # Small results that are kept between large ones that come and go would tear holes into the heap, which then grows.
         loader, results, done = self._loader(X), None, 0

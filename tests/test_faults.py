@@ -241,38 +241,46 @@ def test_the_callers_torch_changes_nothing_and_is_left_alone(name, setting, rest
         assert settings() == before
 
 
-def test_an_interruption_at_any_moment_leaves_torch_as_it_was():
-    """A KeyboardInterrupt at every so many lines of a fit in bfloat16, in which autocast comes and goes."""
-    X, plain, stops = data()["table"][:40], None, 0
+def interrupted(function, lines):
+    """Call the function and raise a KeyboardInterrupt in it after so many lines; whether it came to that."""
 
-    def interrupt_after(lines):
-        def trace(frame, event, argument):
-            nonlocal left
-            if event == "line":
-                left -= 1
-                if left == 0:
-                    raise KeyboardInterrupt
-            return trace
+    def trace(frame, event, argument):
+        nonlocal lines
+        if event == "line":
+            lines -= 1
+            if lines == 0:
+                raise KeyboardInterrupt
+        return trace
 
-        left = lines
-        sys.settrace(trace)
-        try:
-            return detector(precision="bfloat16", max_epochs=2, ensemble_size=1).fit(X).decision_scores_
-        finally:
-            sys.settrace(None)
+    sys.settrace(trace)
+    try:
+        function()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(None)
+    return False
 
-    for lines in (10**9, *range(1500, 60_000, 1511)):
-        before = settings()
-        try:
-            scores = interrupt_after(lines)
-            plain = scores if plain is None else plain
-            np.testing.assert_array_equal(scores, plain)
-        except KeyboardInterrupt:
-            stops += 1
+
+@pytest.mark.parametrize("what", ["fit", "score"])
+def test_an_interruption_at_any_moment_leaves_torch_as_it_was(what):
+    """In bfloat16, in which autocast comes and goes at every step."""
+    X = data()["table"][:40]
+    det = detector(precision="bfloat16", max_epochs=2, ensemble_size=1).fit(X)
+    expected, stops, before = det.decision_scores_, 0, settings()
+    work, moments = {
+        "fit": (lambda: detector(precision="bfloat16", max_epochs=2, ensemble_size=1).fit(X), range(1500, 60_000, 1511)),
+        "score": (lambda: det.decision_function(X), range(1, 2500, 7)),
+    }[what]
+    for lines in moments:
+        stops += interrupted(work, lines)
         assert settings() == before
         assert torch.autocast_increment_nesting() == 1
         torch.autocast_decrement_nesting()
     assert stops > 10
+    np.testing.assert_array_equal(
+        detector(precision="bfloat16", max_epochs=2, ensemble_size=1).fit(X).decision_scores_, expected
+    )
 
 
 def with_dropout(sample_shape):
