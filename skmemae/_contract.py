@@ -1,4 +1,4 @@
-"""Both detector contracts, PyOD's and scikit-learn's, on top of one method that gives anomaly scores."""
+"""Both detector contracts, PyOD's and scikit-learn's, on top of ``score_samples``."""
 
 import contextlib
 import copy
@@ -29,10 +29,10 @@ def unchanged_on_error(estimator):
 
 
 class DualContractDetector(BaseDetector):
-    """What follows from ``_anomaly_scores`` under each convention.
+    """What follows from ``score_samples`` under each convention.
 
-    A subclass has the parameters ``contamination`` and ``convention``, implements ``fit`` and ``_anomaly_scores(X)``
-    (X to float64 scores, higher = more abnormal), and calls ``_set_training_scores`` with those of the training samples.
+    A subclass has the parameters ``contamination`` and ``convention``, implements ``fit`` and ``score_samples``, and calls
+    ``_set_training_scores`` with the anomaly scores of the training samples.
     """
 
     # PyOD carries old copies of these; scikit-learn's know about nested estimators, the HTML repr and changed parameters.
@@ -50,9 +50,9 @@ class DualContractDetector(BaseDetector):
         self._set_threshold(contamination_threshold(self.contamination, scores, noise), self.contamination)
 
     def _set_threshold(self, threshold: float, contamination=None) -> None:
-        self.threshold_ = threshold
-        self.labels_ = (self.decision_scores_ > threshold).astype(int)
-        self._outlier_share = float(contamination if isinstance(contamination, Real) else self.labels_.mean())
+        labels = (self.decision_scores_ > threshold).astype(int)
+        share = float(contamination if isinstance(contamination, Real) else labels.mean())
+        self.__dict__.update(threshold_=threshold, labels_=labels, _outlier_share=share)  # at once, whatever interrupts
 
     @property
     def offset_(self):
@@ -100,20 +100,6 @@ class DualContractDetector(BaseDetector):
             )
         self._set_threshold(contamination_threshold(contamination, self.decision_scores_, self._noise), contamination)
         return self
-
-    def score_samples(self, X):
-        """Normality of samples under either convention.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-
-        Returns
-        -------
-        scores : ndarray of shape (n_samples,), float64
-            Minus the anomaly score: higher = more normal.
-        """
-        return -self._anomaly_scores(X)
 
     def decision_function(self, X):
         """Score samples in the sense of ``convention``.
@@ -184,7 +170,7 @@ class DualContractDetector(BaseDetector):
         """
         if method not in ("linear", "unify"):
             raise ValueError(f"The 'method' parameter of predict_proba must be 'linear' or 'unify'. Got {method!r} instead.")
-        scores = self._anomaly_scores(X)
+        scores = -self.score_samples(X)
         if method == "linear":
             low, high = self.decision_scores_.min(), self.decision_scores_.max()
             outlier = (scores - low) / (high - low if high > low else 1.0)
@@ -206,7 +192,7 @@ class DualContractDetector(BaseDetector):
         confidence : ndarray of shape (n_samples,)
             Between 0 and 1.
         """
-        return self._confidence(self._anomaly_scores(X))
+        return self._confidence(-self.score_samples(X))
 
     def predict_with_rejection(self, X, T=32, return_stats=False, delta=0.1, c_fp=1, c_fn=1, c_r=-1):
         """Labels in PyOD's coding with unsure samples rejected; the same under both conventions.
@@ -228,7 +214,7 @@ class DualContractDetector(BaseDetector):
         stats : list of three floats
             Only with ``return_stats``.
         """
-        scores = self._anomaly_scores(X)
+        scores = -self.score_samples(X)
         labels = (scores > self.threshold_).astype(int)
         labels[2 * np.abs(self._confidence(scores) - 0.5) <= 1 - 2 * np.exp(-T)] = -2
         if not return_stats:
@@ -237,7 +223,7 @@ class DualContractDetector(BaseDetector):
 
     def _predict_rank(self, X, normalized=False):
         """Rank of each sample's anomaly score among the training scores, as PyOD's combination methods ask for it."""
-        scores = self._anomaly_scores(X)
+        scores = -self.score_samples(X)
         ranks = np.searchsorted(np.sort(self.decision_scores_), scores)
         return ranks / max(ranks.max(), 1) if normalized else ranks
 

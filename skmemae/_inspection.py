@@ -50,6 +50,20 @@ class InspectableDetector(DualContractDetector):
         self._fitted_model().to(device)
         return self
 
+    def score_samples(self, X):
+        """Normality of samples under either convention.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,), float64
+            Minus the anomaly score: higher = more normal.
+        """
+        return -self._fitted_model().scores(self._check_scoring(X))
+
     def reconstruct(self, X):
         """Reconstruct samples from the memory.
 
@@ -141,9 +155,6 @@ class InspectableDetector(DualContractDetector):
         samples : ndarray of shape (n_samples, \\*sample_shape_)
         """
         return self._fitted_model().layout.to_network(torch.from_numpy(np.array(X))).numpy()
-
-    def _anomaly_scores(self, X):
-        return self._fitted_model().scores(self._check_scoring(X))
 
     def _fitted_model(self) -> FittedModel:
         check_is_fitted(self, "_model")

@@ -82,7 +82,7 @@ class FittedModel:
 
     def scores(self, X) -> np.ndarray:
         """Anomaly scores, higher = more abnormal: (n_samples,), float64, finite."""
-        return self.score.combine(self._map(X, self._terms))
+        return self.score.combine(isolated(self._collect, X, self._terms))
 
     def reconstruct(self, X) -> np.ndarray:
         """Reconstructions in the units and the shape of X, the mean over the networks; float32, for float64 X float64."""
@@ -90,7 +90,7 @@ class FittedModel:
         def mean(_, outputs):
             return torch.stack([output.reconstruction for output in outputs]).mean(dim=0)
 
-        scaled = self._map(X, mean)
+        scaled = isolated(self._collect, X, mean)
         exact = X.dtype == np.float64
         reconstructions = np.empty((len(scaled), *self.layout.array_shape), dtype=np.float64 if exact else np.float32)
         largest = np.finfo(reconstructions.dtype).max
@@ -106,7 +106,7 @@ class FittedModel:
             residuals = torch.stack([(output.reconstruction - x).square() for output in outputs])
             return self.layout.from_network(residuals.mean(dim=0))
 
-        return self._map(X, squares)
+        return isolated(self._collect, X, squares)
 
     def weights(self, X) -> np.ndarray:
         """Addressing weights of all networks side by side: (n_samples, [\\*positions,] ensemble_size * N)."""
@@ -116,7 +116,7 @@ class FittedModel:
             weights = [memory.weights(query) for memory, query in zip(self.memories, queries, strict=True)]
             return torch.cat(weights, dim=-1) / len(weights)
 
-        return self._map(X, weights)
+        return isolated(self._collect, X, weights)
 
     def items(self) -> np.ndarray:
         """The memory items of all networks: (ensemble_size * N, C)."""
@@ -277,17 +277,14 @@ class FittedModel:
             return output.encoding.new_zeros(len(output.encoding), 0), output.encoding.new_zeros(len(output.encoding))
         return network.memory.use(network.queries(output.encoding))
 
-    def _map(self, X, function: Callable[[Tensor, list[Output]], Tensor]) -> np.ndarray:
-        """What the function of (scaled samples, output of each network) gives for all samples of X."""
-        return isolated(self._collect, X, function)
-
     @torch.inference_mode()
-    def _collect(self, X, function):
+    def _collect(self, X, function: Callable[[Tensor, list[Output]], Tensor]) -> np.ndarray:
+        """What the function of (scaled samples, output of each network) returns for all samples of X."""
         # Small results that are kept between large ones that come and go would tear holes into the heap, which then grows.
-        loader, results, done = self._loader(X), None, 0
+        loader, results, done = self._loader(X), np.empty(0), 0
         for count, parts in self._passes(loader, function, 0, len(loader)):
             part = torch.cat(parts)[:count].numpy(force=True)
-            if results is None:
+            if done == 0:
                 results = np.empty((len(loader), *part.shape[1:]), dtype=part.dtype)
             results[done : done + count] = part
             done += count

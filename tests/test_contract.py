@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from pyod.models.base import BaseDetector
 from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
 
@@ -20,11 +21,11 @@ class Given(DualContractDetector):
         self.convention = convention
 
     def fit(self, X, y=None):
-        self._set_training_scores(self._anomaly_scores(X))
+        self._set_training_scores(-self.score_samples(X))
         return self
 
-    def _anomaly_scores(self, X):
-        return np.asarray(X, dtype=np.float64)[:, 0]
+    def score_samples(self, X):
+        return -np.asarray(X, dtype=np.float64)[:, 0]
 
 
 def column(*scores):
@@ -189,6 +190,12 @@ def test_fit_predict_says_what_predict_says_under_either_convention():
         det = Given(0.3, convention)
         np.testing.assert_array_equal(det.fit_predict(X), det.predict(X))
     assert det.predict(X).tolist() == (1 - 2 * det.labels_).tolist()
+
+
+def test_confidence_among_equal_scores_is_pyods():
+    X = column(*np.random.default_rng(0).integers(0, 5, size=40))
+    det = Given(0.2).fit(X)
+    np.testing.assert_allclose(det.predict_confidence(X), BaseDetector.predict_confidence(det, X))
 
 
 def test_probabilities_of_equal_training_scores_are_numbers():
