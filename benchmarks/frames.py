@@ -1,12 +1,12 @@
-"""Frames scored per second by both video presets, what the memory takes of it, and the main memory that a long video takes.
+"""Frames scored per second with both video presets, the memory's share of the time, and main memory for a long video.
 
-Run it from the root of the repository, ``python benchmarks/frames.py``.
+Run ``python benchmarks/frames.py`` from the root of the repository.
 
-"frames_per_second" scores a whole video of noise, one clip for each frame; "live" takes its frames one by one;
-"memory_seconds" is the addressing of one clip. Weights are those of one step of training, which do not change the cost. With
-``--gib`` a video of that size is written to the disk, cut into clips of cells that share no frame, trained on for one epoch and
-scored, with a narrow network; "peak_gib" is the most memory that the process holds for itself meanwhile, without the pages
-of the file.
+"frames_per_second" scores a whole video of noise, one clip per frame; "live" scores its frames one by one; both in frames per
+second. "memory_seconds" are the seconds of addressing the memory with one clip. Networks are trained for one epoch on eight
+clips, as weights do not change the cost. With ``--gib`` a video of that size is written to disk and cut into clips of cells
+without overlap; a narrow network is trained on them for one epoch and scores them. "peak_gib" is the peak of the process's
+anonymous memory, which excludes pages of the file.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from skmemae.benchmark import report
 from skmemae.benchmark.video import LENGTH
 from skmemae.video import ClipWindows, OnlineNormality
 
-# Parameters, what cuts the clips, and the size of a frame: for the paper's preset as the paper scales them.
+# Parameters, windows and frame size; the paper's preset has the paper's frame size.
 PRESETS = {
     "small": (presets.small_video(), ClipWindows(LENGTH, changes=True, cell=2), (120, 180)),
     "paper": (presets.paper("video"), ClipWindows(16), (256, 256)),
@@ -34,9 +34,9 @@ _GIB = 2**30
 
 
 def main(argv=None):
-    """Measure, print tables, write CSV and JSON."""
+    """Measure, print tables and write CSV and JSON."""
     args = parse(argv)
-    if args.gib:  # first, before anything else has taken memory
+    if args.gib:  # first, before other measurements take memory
         Path(args.out).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=args.out) as folder:
             rows = [streaming(Path(folder) / "video.npy", int(args.gib * _GIB / np.prod(_FRAME)))]
@@ -49,23 +49,23 @@ def main(argv=None):
 
 
 def parse(argv):
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python benchmarks/frames.py", description=__doc__.splitlines()[0])
     parser.add_argument("--presets", nargs="+", choices=list(PRESETS), default=list(PRESETS), help="only these presets")
     parser.add_argument("--frames", type=int, default=48, metavar="T", help="frames of the video (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, metavar="R", help="repeats of each figure (default: %(default)s)")
-    parser.add_argument("--gib", type=float, default=0, metavar="G", help="size of a video on the disk, 0 = none (default)")
-    parser.add_argument("--out", default="benchmark-results", metavar="DIR", help="where results go (default: %(default)s)")
+    parser.add_argument("--gib", type=float, default=0, metavar="G", help="size of a video on disk, 0 = none (default)")
+    parser.add_argument("--out", default="benchmark-results", metavar="DIR", help="folder for results (default: %(default)s)")
     return parser.parse_args(argv)
 
 
 def speed(name, n_frames, repeats):
-    """One row per repeat."""
+    """Rows of a preset, one per repeat."""
     parameters, windows, frame_shape = PRESETS[name]
     video = np.random.default_rng(0).integers(0, 255, size=(n_frames, *frame_shape), dtype=np.uint8)
     clips = windows.fit_transform([video])
-    once = {"batch_size": 2, "max_epochs": 1, "validation_fraction": 0.0, "random_state": 0}
-    detector = MemAEDetector(**{**parameters, **once}).fit(clips[:8])
+    one_epoch = {"batch_size": 2, "max_epochs": 1, "validation_fraction": 0.0, "random_state": 0}
+    detector = MemAEDetector(**{**parameters, **one_epoch}).fit(clips[:8])
     network = detector.model_[0]
     with torch.inference_mode():
         encoding = network.encoder(torch.zeros(1, *detector.sample_shape_, device=detector.device_))
@@ -76,7 +76,7 @@ def speed(name, n_frames, repeats):
             {
                 "what": f"{name}, {windows.length} x {frame_shape[0]} x {frame_shape[1]}",
                 "frames_per_second": len(clips) / seconds(lambda: detector.decision_function(clips)),
-                "live": len(clips) / seconds(lambda pushed=online: [pushed.push(frame) for frame in video]),
+                "live": len(clips) / seconds(lambda online=online: [online.push(frame) for frame in video]),
                 "memory_seconds": seconds(lambda: network.memory(network.queries(encoding)), detector.device_),
                 "device": detector.device_,
                 "threads": torch.get_num_threads(),
@@ -87,7 +87,7 @@ def speed(name, n_frames, repeats):
 
 @torch.inference_mode()
 def seconds(work, device="cpu"):
-    """How long it takes."""
+    """Seconds of a call of ``work``."""
     start = perf_counter()
     work()
     if device.startswith("cuda"):
@@ -96,7 +96,7 @@ def seconds(work, device="cpu"):
 
 
 def streaming(file, n_frames):
-    """Fit and score over a video on the disk: seconds, and the peak of what is held for it."""
+    """Row of fitting and scoring a video on disk: seconds and peak anonymous memory."""
     video = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=(n_frames, *_FRAME))
     noise = np.random.default_rng(0).integers(0, 255, size=(256, *_FRAME), dtype=np.uint8)
     for first in range(0, n_frames, len(noise)):

@@ -1,7 +1,7 @@
-"""Speed and memory: ``fit`` beside a bare loop and PyOD, long data, growth with rows, addressing, several processes.
+"""Speed and memory: ``fit`` against a bare loop and PyOD, data on disk, growth with rows, addressing, several processes.
 
-Run it from the root of the repository, ``python benchmarks/speed.py``. Results go to ``--out``; those that are stored are in
-``docs/results``, and ``python -m skmemae.benchmark document`` puts them on the page of results.
+Run ``python benchmarks/speed.py`` from the root of the repository. Results go to ``--out``; ``docs/results`` holds the
+published ones, which ``python -m skmemae.benchmark document`` writes to the page of results.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pathlib import Path
 from figures import addressing, device, growth, processes, scoring, streaming, training
 from skmemae.benchmark import report
 
-# Name: function, numbers of threads it is measured with.
+# Name of a figure: function, numbers of threads to measure with.
 FIGURES = {
     "overhead": (training.overhead, (1, 2)),
     "transcription": (training.transcription, (1, 2)),
@@ -29,66 +29,61 @@ FIGURES = {
     "import": (processes.import_time, (1,)),
     "ranks": (processes.ranks, (1,)),
 }
-# Those that say something on a GPU alone.
+# Figures that are meaningful only on a GPU.
 GPU_FIGURES = {
     "gpu-table": (device.training_table, (1,)),
     "gpu-video": (device.training_video, (1,)),
     "gpu-agreement": (device.agreement, (1,)),
 }
 ALL = {**FIGURES, **GPU_FIGURES}
-_OPTIONS = ("repeats", "gib", "rows", "queries", "device", "out")  # what a figure's process is told
+_OPTIONS = ("repeats", "gib", "rows", "queries", "device", "out")  # passed on to the process of a figure
 
 
 def main(argv=None):
-    """Measure each figure, print a table, write JSON; rows of other figures that are there already stay."""
+    """Measure each figure, print a table and write JSON; stored rows of other figures are kept."""
     args = parse(argv)
-    if args.here:
+    if args.rows_file:
         rows = [row for name in args.figures for row in ALL[name][0](args)]
-        Path(args.here).write_text(json.dumps(rows))
+        Path(args.rows_file).write_text(json.dumps(rows))
         return
     stored = Path(args.out) / "speed.json"
     rows = json.loads(stored.read_text())["rows"] if stored.exists() else []
     for name in args.figures or (FIGURES if args.device == "cpu" else ("addressing", *GPU_FIGURES)):
         for threads in ALL[name][1]:
-            here = {"figure": name, "threads": threads, "device": args.device}
-            rows = [row for row in rows if any(row[key] != value for key, value in here.items())]
-            rows += [{**here, **row} for row in measure_apart(name, threads, args)]
+            setting = {"figure": name, "threads": threads, "device": args.device}
+            rows = [row for row in rows if any(row[key] != value for key, value in setting.items())]
+            rows += [{**setting, **row} for row in measure_apart(name, threads, args)]
             rows.sort(key=lambda row: list(ALL).index(row["figure"]))
             report.save(rows, args.out, "speed")
     print(report.align(report.figure_lines(rows)))
 
 
 def parse(argv):
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python benchmarks/speed.py", description=__doc__.splitlines()[0])
     parser.add_argument(
         "--figures",
         nargs="+",
         choices=list(ALL),
         metavar="NAME",
-        help=f"only these of {', '.join(ALL)} (default: all that --device is for)",
+        help=f"only these of {', '.join(ALL)} (default: all for --device)",
     )
     parser.add_argument("--repeats", type=int, default=3, metavar="R", help="repeats of each figure (default: %(default)s)")
-    parser.add_argument(
-        "--gib", type=float, default=20, metavar="G", help="size of the table on the disk (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--rows", type=float, default=1e7, metavar="N", help="rows that growth goes up to (default: %(default)g)"
-    )
-    parser.add_argument(
-        "--queries", type=float, default=1e6, metavar="Q", help="queries that are addressed (default: %(default)g)"
-    )
-    parser.add_argument("--device", default="cpu", help="where networks run (default: %(default)s)")
-    parser.add_argument("--out", default="benchmark-results", metavar="DIR", help="where results go (default: %(default)s)")
-    parser.add_argument("--here", metavar="FILE", help=argparse.SUPPRESS)  # the figures in this process, their rows to a file
+    parser.add_argument("--gib", type=float, default=20, metavar="G", help="size of the table on disk (default: %(default)s)")
+    parser.add_argument("--rows", type=float, default=1e7, metavar="N", help="most rows of growth (default: %(default)g)")
+    parser.add_argument("--queries", type=float, default=1e6, metavar="Q", help="queries of addressing (default: %(default)g)")
+    parser.add_argument("--device", default="cpu", help="device of the networks (default: %(default)s)")
+    parser.add_argument("--out", default="benchmark-results", metavar="DIR", help="folder for results (default: %(default)s)")
+    # Measure in this process and write the rows to the file.
+    parser.add_argument("--rows-file", metavar="FILE", help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
 
 def measure_apart(name, threads, args):
-    """Rows of one figure, from a process of its own with so many threads."""
+    """Rows of one figure, measured in a separate process with ``threads`` threads."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rows.json"
-        command = [sys.executable, str(Path(__file__).resolve()), "--figures", name, "--here", str(file)]
+        command = [sys.executable, str(Path(__file__).resolve()), "--figures", name, "--rows-file", str(file)]
         for option in _OPTIONS:
             command += [f"--{option}", str(getattr(args, option))]
         subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": str(threads)})

@@ -2,15 +2,15 @@
 MemAEDetector in ten minutes
 ============================
 
-Tables, images and clips with one detector, under PyOD's and scikit-learn's conventions, with pictures of what the memory does.
+One detector for tables, images and clips, under PyOD's and scikit-learn's conventions, with plots of the memory's effect.
 """
 
 # %%
 # A table
 # -------
 #
-# The breast cancer data that ships with scikit-learn: 30 measurements a tumour. Benign ones are normal. Two thirds of them
-# train the detector, the rest is mixed with malignant ones. No label reaches ``fit``.
+# The breast cancer data of scikit-learn has 30 measurements per tumour; benign tumours are normal. Two thirds of them are the
+# training set; the rest and some malignant tumours are the test set. ``fit`` gets no labels.
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_breast_cancer, load_digits
@@ -38,24 +38,24 @@ axes[0].legend()
 RocCurveDisplay.from_predictions(split.y_test, scores, ax=axes[1], name="MemAE")
 
 # %%
-# The threshold is a quantile of the training scores, which are a little lower than those of new data. Where the rate of false
-# alarms matters, set it on normal data that was held out; no refit is needed. Here one half of the benign test samples sets it,
-# and the other half tells.
+# The threshold is a quantile of the training scores, which are slightly lower than scores of new data. To control the rate of
+# false alarms, set the threshold on held-out normal data; no refit is needed. Here one half of the benign test samples sets the
+# threshold, and the other half measures the rate.
 benign = -detector.score_samples(split.X_test[split.y_test == 0])
 detector.set_threshold(threshold=float(np.quantile(benign[::2], 0.95)))
 print(f"false alarms: {np.mean(benign[1::2] > detector.threshold_):.0%}")
 print(f"malignant found: {detector.predict(split.X_test[split.y_test == 1]).mean():.0%}")
 
 # %%
-# The convention can be switched on a fitted detector: it acts on output alone.
+# The convention of a fitted detector can be changed, as it affects only the output.
 detector.set_params(convention="sklearn")
 print("scikit-learn's labels:", np.unique(detector.predict(split.X_test)))  # -1 outlier, +1 inlier
 print("the same AUC:", round(metrics.roc_auc(detector, split.X_test, split.y_test), 3))
 
 # %%
-# Which measurement stands out? The anomaly map has the shape of X.
-worst = split.X_test[np.argmax(scores)]
-residuals = detector.anomaly_map([worst])[0]
+# Which measurement is the most abnormal? The anomaly map has the shape of X.
+most_abnormal = split.X_test[np.argmax(scores)]
+residuals = detector.anomaly_map([most_abnormal])[0]
 for column in np.argsort(-residuals)[:3]:
     print(f"{cancer.feature_names[column]:25s} squared residual {residuals[column]:.1f}")
 
@@ -63,7 +63,7 @@ for column in np.argsort(-residuals)[:3]:
 # Images
 # ------
 #
-# The shape of X chooses the backbone: 8 x 8 images get a convolutional one. The digit "2" is normal.
+# The shape of X determines the backbone, a convolutional one for 8 x 8 images. The digit "2" is normal.
 digits = load_digits()
 split = one_class_split(digits.images, digits.target, normal=2, random_state=0)
 detector = MemAEDetector(random_state=0).fit(split.X_train)
@@ -71,26 +71,26 @@ scores = detector.decision_function(split.X_test)
 print(f"backbone {detector.backbone_}, ROC AUC {roc_auc_score(split.y_test, scores):.3f}")
 
 # %%
-# Outliers come back as twos. That is what a memory is for: the decoder sees a mixture of items, never the encoding itself.
+# Outliers are reconstructed as twos: the decoder gets a combination of memory items instead of the encoding.
 outliers = np.flatnonzero(split.y_test)
-found = outliers[np.argsort(-scores[outliers])][:8]
-ReconstructionDisplay.from_estimator(detector, split.X_test[found]).plot()
+top = outliers[np.argsort(-scores[outliers])][:8]
+ReconstructionDisplay.from_estimator(detector, split.X_test[top]).plot()
 
 # %%
-# Single memory items decode to prototypes of a two.
+# Decoded memory items are prototypes of a two.
 MemoryDisplay.from_estimator(detector, n_items=20).plot()
 
 # %%
-# The plain autoencoder is the same detector with ``memory_size=0``. Here are both on the same outliers.
+# The plain autoencoder is the same detector with ``memory_size=0``. These are its reconstructions of the same outliers.
 plain = MemAEDetector(memory_size=0, random_state=0).fit(split.X_train)
 print(f"without the memory: ROC AUC {roc_auc_score(split.y_test, plain.decision_function(split.X_test)):.3f}")
-ReconstructionDisplay.from_estimator(plain, split.X_test[found]).plot()
+ReconstructionDisplay.from_estimator(plain, split.X_test[top]).plot()
 
 # %%
-# Is the memory alive? How many items are in use, how many answer one query, and how training went.
+# Diagnostics of the memory: the number of items in use, the number of items per query, and the learning curves.
 usage = detector.memory_usage_
-answering = (detector.addressing_weights(split.X_test) > 0).sum(axis=1)
-print(f"{np.count_nonzero(usage)} of {len(usage)} items in use, {answering.mean():.1f} answer a query")
+items_per_query = (detector.addressing_weights(split.X_test) > 0).sum(axis=1)
+print(f"{np.count_nonzero(usage)} of {len(usage)} items in use, {items_per_query.mean():.1f} per query")
 
 figure, axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
 axes[0].bar(np.arange(len(usage)), np.sort(usage)[::-1])
@@ -104,8 +104,8 @@ axes[1].legend()
 # Clips
 # -----
 #
-# Clips of digits that move sideways; abnormal ones show another digit or move up and down. X has shape
-# (n, channels, frames, height, width), so the backbone convolves in time as well.
+# Normal clips show digits moving horizontally; abnormal ones show another digit or vertical motion. X has shape
+# (n, channels, frames, height, width), so the convolutions are 3-D.
 clips = make_moving_digits(n_clips=150, random_state=0)
 split = one_class_split(clips.data, clips.target, normal=0, random_state=0)
 detector = MemAEDetector(max_epochs=40, random_state=0).fit(split.X_train)

@@ -1,6 +1,6 @@
-"""What a GPU brings: training of a table and of video, and whether scores are those of the CPU.
+"""Training and scoring speed on a GPU, and the agreement of its scores with those of the CPU.
 
-On the CPU everything runs at a small size, so that the commands can be tried; the goals are those of a GPU.
+On the CPU everything runs at a small size, to try the commands; the goals are for a GPU.
 """
 
 import warnings
@@ -18,23 +18,23 @@ from skmemae._train.optimiser import Adam
 
 
 def training_table(args):
-    """Rows of KDDCUP99's shape that a fit trains on in a second, and whether the device is waited for within an epoch."""
+    """Rows of the training speed on a table of KDDCUP99's width, and of the synchronisations with a GPU within an epoch."""
     n, epochs = (2 * 10**6, 10) if _is_gpu(args.device) else (20_000, 2)
     X = np.random.default_rng(0).normal(size=(n, 120)).astype(np.float32)
     detector = MemAEDetector(**presets.paper("kddcup99"), validation_fraction=0.0, random_state=0, device=args.device)
     detector.set_params(batch_size=1024, max_epochs=1).fit(X)
-    one = seconds(lambda: detector.fit(X))
-    many = seconds(lambda: detector.set_params(max_epochs=1 + epochs).fit(X))
-    rate = n * epochs / (many - one)
-    rows = [row("rows trained, 120-60-30-10-3, batch 1024", rate, "a second", ">= 1e7", seconds=many - one)]
+    one_epoch = seconds(lambda: detector.fit(X))
+    all_epochs = seconds(lambda: detector.set_params(max_epochs=1 + epochs).fit(X))
+    rate = n * epochs / (all_epochs - one_epoch)
+    rows = [row("rows trained, 120-60-30-10-3, batch 1024", rate, "a second", ">= 1e7", seconds=all_epochs - one_epoch)]
     if torch.device(args.device).type == "cuda":
-        few, more = (_waits(clone(detector).set_params(max_epochs=1, batch_size=size), X[:40_000]) for size in (4096, 512))
-        rows.append(row("waits for the device, of an epoch of 78 steps less one of 9", more - few, "", "0"))
+        few, many = (_waits(clone(detector).set_params(max_epochs=1, batch_size=size), X[:40_000]) for size in (4096, 512))
+        rows.append(row("waits for the device, of an epoch of 78 steps less one of 9", many - few, "", "0"))
     return rows
 
 
 def training_video(args):
-    """Steps and scores of the paper's video preset beside the printed equations in float32."""
+    """Rows of training steps of the paper's video preset over the printed equations in float32, and of frames scored."""
     large = _is_gpu(args.device)
     shape = (1, 16, 256, 256) if large else (1, 16, 32, 32)
     batch, n = (14, 112) if large else (2, 4)
@@ -47,14 +47,14 @@ def training_video(args):
     x = torch.from_numpy(clips[:batch]).to(args.device)
     optimiser, plain_optimiser = Adam(fast), torch.optim.Adam(plain.parameters())
 
-    def ours():
+    def step():
         with training_precision("auto", x.device):
             output = fast.train()(x)
         objective(output, x, ALPHA, 0.0)[0].backward()
         optimiser.step(1e-4)
         _synchronise(args.device)
 
-    def theirs():
+    def printed_step():
         plain.train()
         query = plain.encoder(x).movedim(1, -1)
         read_out, weights = plain.memory(query.reshape(-1, query.shape[-1]))
@@ -66,33 +66,32 @@ def training_video(args):
         plain_optimiser.step()
         _synchronise(args.device)
 
-    mine, printed = in_turns(args.repeats * 3, ours, theirs)
-    score = min(seconds(lambda: detector.decision_function(clips)) for _ in range(args.repeats + 1))
-    what = "video, " + " x ".join(map(str, shape[1:]))
+    our_seconds, printed_seconds = in_turns(args.repeats * 3, step, printed_step)
+    score_seconds = min(seconds(lambda: detector.decision_function(clips)) for _ in range(args.repeats + 1))
+    label = "video, " + " x ".join(map(str, shape[1:]))
     return [
         row(
-            f"{what}: training steps over the printed equations'",
-            printed / mine,
+            f"{label}: training steps over the printed equations'",
+            printed_seconds / our_seconds,
             "times",
             ">= 5",
-            seconds=mine,
-            reference=printed,
+            seconds=our_seconds,
+            reference=printed_seconds,
         ),
-        row(f"{what}: frames scored", n * shape[1] / score, "a second", ">= 2000", seconds=score),
+        row(f"{label}: frames scored", n * shape[1] / score_seconds, "a second", ">= 2000", seconds=score_seconds),
     ]
 
 
 def agreement(args):
-    """Largest relative difference between scores of the device and of the CPU, of one detector."""
+    """Rows of the largest relative difference between the scores of one detector on the device and on the CPU."""
     rng = np.random.default_rng(0)
     rows = []
-    for what, X in {"table": rng.normal(size=(2000, 30)), "images": rng.normal(size=(500, 28, 28))}.items():
+    for name, X in {"table": rng.normal(size=(2000, 30)), "images": rng.normal(size=(500, 28, 28))}.items():
         detector = MemAEDetector(max_epochs=5, random_state=0, device=args.device).fit(X)
-        there = detector.decision_function(X)
-        here = detector.to("cpu").decision_function(X)
-        rows.append(
-            row(f"scores of {what}: largest relative difference from the CPU's", np.abs(there / here - 1).max(), "", "< 1e-4")
-        )
+        on_device = detector.decision_function(X)
+        on_cpu = detector.to("cpu").decision_function(X)
+        difference = np.abs(on_device / on_cpu - 1).max()
+        rows.append(row(f"scores of {name}: largest relative difference from the CPU's", difference, "", "< 1e-4"))
     return rows
 
 
@@ -106,13 +105,13 @@ def _synchronise(device):
 
 
 def _waits(detector, X):
-    """How often a fit waits for the GPU."""
+    """Number of synchronisations with the GPU in a fit."""
     before = torch.cuda.get_sync_debug_mode()
     torch.cuda.set_sync_debug_mode("warn")
     try:
-        with warnings.catch_warnings(record=True) as found:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             detector.fit(X)
     finally:
         torch.cuda.set_sync_debug_mode(before)
-    return sum("synchronizing" in str(warning.message) for warning in found)
+    return sum("synchronizing" in str(warning.message) for warning in caught)

@@ -1,4 +1,4 @@
-"""The memory that a process or a GPU holds; on the CPU known on Linux alone, and NaN elsewhere."""
+"""Memory held by a process or a GPU, in bytes; for processes on Linux only, NaN elsewhere."""
 
 import threading
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ import torch
 
 @contextmanager
 def anonymous_memory():
-    """Bytes that the process holds for itself, pages of files left out: at first, and then a hundred times a second."""
+    """Yield a list of the process's anonymous bytes (no pages of files), extended a hundred times a second."""
     held, done = [held_bytes("RssAnon")], threading.Event()
 
     def watch():
@@ -28,23 +28,23 @@ def anonymous_memory():
 
 
 def peak_bytes(work, device="cpu") -> float:
-    """The most memory of the device that the work takes beyond what is held before it.
+    """Peak bytes of the device's memory during ``work``, less the bytes held before it.
 
-    The peak of a process is that of its whole life, so on the CPU nothing larger may have run in it.
+    On the CPU the peak is that of the whole process, so nothing larger may have run in it before.
     """
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         work()
         return torch.cuda.max_memory_allocated() - before
-    # Not ru_maxrss, which a new process takes over from the one that started it.
+    # Not ru_maxrss, which a new process inherits from its parent.
     before = held_bytes("VmRSS")
     work()
     return held_bytes("VmHWM") - before
 
 
 def held_bytes(name) -> float:
-    """A line of the process's status: "RssAnon", "VmRSS" or its peak, "VmHWM"."""
+    """Bytes in the line ``name`` of the process's status: "RssAnon", "VmRSS" or its peak, "VmHWM"."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:

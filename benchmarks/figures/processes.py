@@ -1,4 +1,4 @@
-"""What several processes bring: grid search in workers, training over ranks; and how long the import takes."""
+"""Speed-up by several processes in grid search and in distributed training, and import time."""
 
 import json
 import subprocess
@@ -34,7 +34,7 @@ if os.environ.get("RANK", "0") == "0":
 
 
 def grid_search(args):
-    """Twenty fits of 2,000 x 20, two jobs over one."""
+    """Row of the speed-up of a grid search of 20 fits on 2,000 x 20 by two jobs over one."""
     X = np.random.default_rng(0).normal(size=(2000, 20))
 
     def search(jobs):
@@ -60,7 +60,7 @@ def _normality(detector, X, y=None):
 
 
 def import_time(args):
-    """Importing the package over importing what it stands on."""
+    """Row of the seconds to import the package over those to import its dependencies."""
     ours, base = in_turns(args.repeats * 3, lambda: _python("import skmemae"), lambda: _python(BASE))
     return [
         row(
@@ -75,27 +75,27 @@ def import_time(args):
 
 
 def ranks(args):
-    """Two processes over one, each with one thread: seconds of two more epochs, and of all."""
-    found = {}
+    """Rows of the speed-up of training by two processes over one, each with one thread: per epoch, and of a whole fit."""
+    times = {}
     with tempfile.TemporaryDirectory() as folder:
         for count in (1, 2):
             script, file = Path(folder) / f"fit{count}.py", str(Path(folder) / f"{count}.json")
             script.write_text(RANKS.format(device=args.device, file=file))
             launch = ["-m", "torch.distributed.run", f"--nproc-per-node={count}", "--standalone"] if count > 1 else []
             subprocess.run([sys.executable, *launch, str(script)], check=True)
-            found[count] = json.loads(Path(file).read_text())
-    (one_1, one_3), (two_1, two_3) = found[1], found[2]
-    what = "100,000 x 120, 120-512-256-32, batch 4096, two processes over one:"
+            times[count] = json.loads(Path(file).read_text())
+    (one_1, one_3), (two_1, two_3) = times[1], times[2]
+    label = "100,000 x 120, 120-512-256-32, batch 4096, two processes over one:"
     return [
         row(
-            f"{what} epochs",
+            f"{label} epochs",
             (one_3 - one_1) / (two_3 - two_1),
             "times",
             "",
             seconds=(two_3 - two_1) / 2,
             reference=(one_3 - one_1) / 2,
         ),
-        row(f"{what} fit of 3 epochs", one_3 / two_3, "times", "", seconds=two_3, reference=one_3),
+        row(f"{label} fit of 3 epochs", one_3 / two_3, "times", "", seconds=two_3, reference=one_3),
     ]
 
 

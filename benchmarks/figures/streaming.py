@@ -1,4 +1,4 @@
-"""A table on the disk that is larger than main memory may be: throughput beside one in memory, and the memory it takes."""
+"""Throughput and main memory for a table on disk, compared with a table in memory."""
 
 import tempfile
 from pathlib import Path
@@ -11,11 +11,11 @@ from skmemae import MemAEDetector
 
 COLUMNS = 1024
 _GIB = 2**30
-_IN_MEMORY_GIB = 1.5  # less than what is copied to the device at once
+_IN_MEMORY_GIB = 1.5  # less than the limit for copying data to the device as a whole
 
 
 def streaming(args):
-    """Fit for one epoch and score a float32 memory map of ``--gib`` GiB, and a table in memory of a size that fits there."""
+    """Rows of one epoch and of scoring: a float32 memory map of ``--gib`` GiB, and its first rows in memory."""
     detector = MemAEDetector(max_epochs=1, ensemble_size=1, widths=(64, 32), random_state=0, device=args.device)
     Path(args.out).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=args.out) as folder:
@@ -24,8 +24,8 @@ def streaming(args):
         X = np.load(file, mmap_mode="r")
         with anonymous_memory() as held:
             fit, score = _rates(detector, X)
-        few = np.array(X[: int(min(_IN_MEMORY_GIB, args.gib) * _GIB / (4 * COLUMNS))])
-    fit_in_memory, score_in_memory = _rates(detector, few)
+        first_rows = np.array(X[: int(min(_IN_MEMORY_GIB, args.gib) * _GIB / (4 * COLUMNS))])
+    fit_in_memory, score_in_memory = _rates(detector, first_rows)
     size = f"table of {args.gib:g} GiB on the disk"
     return [
         row(f"{size}: peak of anonymous memory", max(held) / _GIB, "GiB", "< 1"),
@@ -37,12 +37,12 @@ def streaming(args):
 
 
 def _rates(detector, X):
-    """Rows a second of a fit and of the scores."""
+    """Rows per second of ``fit`` and of ``decision_function``."""
     return [len(X) / seconds(lambda work=work: work(X)) for work in (detector.fit, detector.decision_function)]
 
 
 def _write(file, gib):
-    """Rows of noise with some structure, block by block."""
+    """Write rows of noise with 16 latent dimensions, block by block."""
     rng = np.random.default_rng(0)
     n, block = int(gib * _GIB / (4 * COLUMNS)), 16_384
     X = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=(n, COLUMNS))

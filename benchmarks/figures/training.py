@@ -1,4 +1,4 @@
-"""What ``fit`` costs beside the shortest loop, a step beside the paper's equations as printed, and the memory's share of it."""
+"""Cost of ``fit`` against a bare training loop, of a step against the paper's equations as printed, and the memory's share."""
 
 from itertools import pairwise
 
@@ -15,7 +15,7 @@ from skmemae.network import MemAE
 
 ALPHA = 2e-4
 KDDCUP99 = {**presets.paper("kddcup99"), "batch_size": 1024, "max_epochs": 20}
-# Parameters, shape of X: the paper's layers on tables and images, the defaults on small clips.
+# Parameters and shape of X: the paper's layers on tables and images, the defaults on small clips.
 FITS = {
     "table 200,000 x 120, 120-60-30-10-3": (KDDCUP99, (200_000, 120)),
     "images 2,000 x 28 x 28, MNIST preset": ({**presets.paper("mnist"), "max_epochs": 20}, (2_000, 28, 28)),
@@ -31,30 +31,30 @@ STEPS = {
 
 
 def overhead(args):
-    """Seconds of ``fit`` over those of the bare loop, which neither looks at X nor scores it."""
+    """Rows of the seconds of ``fit`` over those of the bare loop, which neither validates nor scores X."""
     rows = []
-    for what, (params, shape) in FITS.items():
+    for label, (params, shape) in FITS.items():
         X = noise(shape)
         detector = MemAEDetector(**params, validation_fraction=0.0, random_state=0, device=args.device)
         network = made_network(detector, X)
-        there = as_tensor(X, args.device)
+        on_device = as_tensor(X, args.device)
         settings = detector.get_params()
 
-        def loop(network=network, there=there, s=settings):
-            bare_loop(network, there, s["batch_size"], s["max_epochs"], s["learning_rate"])
+        def loop(network=network, on_device=on_device, s=settings):
+            bare_loop(network, on_device, s["batch_size"], s["max_epochs"], s["learning_rate"])
 
         ours, bare = in_turns(args.repeats, lambda detector=detector, X=X: detector.fit(X), loop)
-        rows.append(row(f"fit over the bare loop: {what}", ours / bare, "times", "<= 1.10", seconds=ours, reference=bare))
+        rows.append(row(f"fit over the bare loop: {label}", ours / bare, "times", "<= 1.10", seconds=ours, reference=bare))
     return rows
 
 
 def bare_loop(network, X, batch_size, epochs, learning_rate):
-    """The shortest loop that trains the same network in the same phases with the same optimiser."""
-    alone = MemAE(network.encoder, network.decoder)
+    """Train the network by the shortest loop with the phases and the optimiser of ``fit``."""
+    autoencoder = MemAE(network.encoder, network.decoder)
     optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate, fused=True)
     network.train()
     for epoch in range(epochs):
-        model = alone if epoch < epochs // 10 else network
+        model = autoencoder if epoch < epochs // 10 else network
         for rows in torch.randperm(len(X), device=X.device).split(batch_size):
             x = X[rows]
             output = model(x)
@@ -67,20 +67,20 @@ def bare_loop(network, X, batch_size, epochs, learning_rate):
 
 
 def transcription(args):
-    """Steps of the paper's KDDCUP99 network at batch 1024 beside a transcription of the equations in separate operations."""
+    """Row of training steps of the paper's KDDCUP99 network over those of a literal transcription of the equations."""
     X = torch.from_numpy(noise((20_480, 120))).to(args.device)
     network = made_network(MemAEDetector(**KDDCUP99, device=args.device), X[:2000].cpu().numpy()).train()
     optimiser = Adam(network)
     printed = Transcription().to(args.device)
     printed_optimiser = torch.optim.Adam(printed.parameters())
 
-    def ours():
+    def epoch():
         for rows in torch.randperm(len(X), device=X.device).split(1024):
             x = X[rows]
             objective(network(x), x, ALPHA, 0.0)[0].backward()
             optimiser.step(1e-4)
 
-    def theirs():
+    def printed_epoch():
         for rows in torch.randperm(len(X), device=X.device).split(1024):
             x = X[rows]
             reconstruction, weights = printed(x)
@@ -90,13 +90,15 @@ def transcription(args):
             loss.backward()
             printed_optimiser.step()
 
-    mine, printed_seconds = in_turns(args.repeats * 3, lambda: [ours() for _ in range(5)], lambda: [theirs() for _ in range(5)])
-    what = "training steps a second over the printed equations': 120-60-30-10-3, batch 1024"
-    return [row(what, printed_seconds / mine, "times", ">= 2", seconds=mine, reference=printed_seconds)]
+    our_seconds, printed_seconds = in_turns(
+        args.repeats * 3, lambda: [epoch() for _ in range(5)], lambda: [printed_epoch() for _ in range(5)]
+    )
+    label = "training steps a second over the printed equations': 120-60-30-10-3, batch 1024"
+    return [row(label, printed_seconds / our_seconds, "times", ">= 2", seconds=our_seconds, reference=printed_seconds)]
 
 
 class Transcription(nn.Module):
-    """The network of section 4.3 for KDDCUP99, with tanh."""
+    """The paper's network for KDDCUP99 (section 4.3), with tanh."""
 
     def __init__(self, sizes=(120, 60, 30, 10, 3), n_items=50):
         super().__init__()
@@ -114,7 +116,7 @@ class Transcription(nn.Module):
 
 
 class PrintedMemory(nn.Module):
-    """Equations 3 to 7 as printed, lambda at 1/N."""
+    """Memory by equations 3 to 7 as printed, with lambda = 1/N."""
 
     def __init__(self, items):
         super().__init__()
@@ -130,9 +132,9 @@ class PrintedMemory(nn.Module):
 
 
 def memory_share(args):
-    """Seconds of the memory, forward and backward, over those of a whole training step."""
+    """Rows of the memory's seconds, forward and backward, as a share of those of a training step."""
     rows = []
-    for what, (params, shape) in STEPS.items():
+    for label, (params, shape) in STEPS.items():
         X = noise(shape)
         detector = MemAEDetector(**{"ensemble_size": 1, **params, "memory_size": _size(params)}, device=args.device)
         network = made_network(detector, np.concatenate([X] * 2)).train()
@@ -146,31 +148,33 @@ def memory_share(args):
             optimiser.step(1e-4)
 
         def memory(network=network, query=query, grad=grad):
-            found = network.memory(query)
-            torch.autograd.backward([found.read_out, found.entropy], [grad, torch.ones_like(found.entropy)])
+            answer = network.memory(query)
+            torch.autograd.backward([answer.read_out, answer.entropy], [grad, torch.ones_like(answer.entropy)])
 
-        whole, part = in_turns(
+        step_seconds, memory_seconds = in_turns(
             args.repeats * 3, lambda step=step: [step() for _ in range(5)], lambda: [memory() for _ in range(5)]
         )
-        rows.append(row(f"memory's share of a step: {what}", part / whole, "of 1", "<= 0.05", seconds=part, reference=whole))
+        share = memory_seconds / step_seconds
+        name = f"memory's share of a step: {label}"
+        rows.append(row(name, share, "of 1", "<= 0.05", seconds=memory_seconds, reference=step_seconds))
     return rows
 
 
 def _size(params):
-    """Of the memory, as many samples would make the default."""
+    """Number of memory items: that of the parameters, else the default for large data."""
     return params.get("memory_size", 500 if "memory_unit" not in params else 1000)
 
 
 def noise(shape):
-    """The same samples for the same shape."""
+    """Normal noise, equal for equal shapes."""
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
 def as_tensor(X, device):
-    """X as the network sees it, with an axis for the channels of images."""
+    """X in the network's format on the device: images get an axis of channels."""
     return torch.from_numpy(X[:, None] if X.ndim == 3 else X).to(device)
 
 
 def made_network(detector, X):
-    """A network as the detector makes it for X."""
+    """Network of the detector after one epoch on the first rows of X."""
     return clone(detector).set_params(max_epochs=1).fit(X[:2048]).model_[0]
