@@ -12,7 +12,7 @@ from skmemae._data.statistics import learn_scaling
 from skmemae._inspection import InspectableDetector
 from skmemae._model import FittedModel
 from skmemae._resolve import CONSTRAINTS, check_numbers, resolve
-from skmemae._runtime import is_out_of_memory, isolated, move_to_device, resolve_device
+from skmemae._runtime import is_out_of_memory, isolated, move_to_device, resolve_device, resolve_precision
 from skmemae._score import Score
 from skmemae._train.distributed import fingerprint, processes_of_fit
 from skmemae._train.loop import Settings, train_members
@@ -291,6 +291,7 @@ class MemAEDetector(InspectableDetector):
             training_mask = processes.compute_on_first(thin_repeats, X) if thin else None
             rows = torch.arange(len(X)) if training_mask is None else torch.from_numpy(np.flatnonzero(training_mask))
             params = resolve(self.get_params(deep=False), layout, len(rows))
+            params |= {"device": str(device), "precision": resolve_precision(self.precision, device)}
             scaling = processes.compute_on_first(learn_scaling, X, layout, params["scaling"], training_mask)
             spec = {"sample_shape": layout.sample_shape, **{name: params[name] for name in _NETWORK_PARAMETERS}}
             networks = move_to_device(_build_networks(params["ensemble_size"], spec, generator), device)

@@ -63,16 +63,16 @@ def scoring_precision(device: torch.device):
     return torch.backends.cudnn.flags(**now, allow_tf32=False)
 
 
-def training_precision(precision: str, device: torch.device):
-    """A context for the forward pass in training.
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """The precision of training: "auto" is bfloat16 on CUDA devices that have it and float32 elsewhere."""
+    if precision != "auto":
+        return precision
+    return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
 
-    "auto" computes in bfloat16 on CUDA devices that have it and in float32 elsewhere.
-    """
-    if precision == "auto":
-        precision = "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
-    if precision == "float32":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+def training_precision(precision: str, device: torch.device):
+    """A context for the forward pass in training, of a resolved precision."""
+    return contextlib.nullcontext() if precision == "float32" else torch.autocast(device.type, dtype=torch.bfloat16)
 
 
 def isolated(function: Callable, *args: Any) -> Any:

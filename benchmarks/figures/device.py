@@ -12,7 +12,7 @@ from sklearn.base import clone
 from figures import in_turns, row, seconds
 from figures.training import ALPHA, PrintedMemory
 from skmemae import MemAEDetector, presets
-from skmemae._runtime import training_precision
+from skmemae._runtime import resolve_precision, training_precision
 from skmemae._train.loop import objective
 from skmemae._train.optimiser import Adam
 
@@ -48,7 +48,7 @@ def training_video(args):
     optimiser, plain_optimiser = Adam(fast), torch.optim.Adam(plain.parameters())
 
     def step():
-        with training_precision("auto", x.device):
+        with training_precision(resolve_precision("auto", x.device), x.device):
             output = fast.train()(x)
         objective(output, x, ALPHA, 0.0)[0].backward()
         optimiser.step(1e-4)

@@ -148,11 +148,12 @@ class Processes(SingleProcess):
     def check_equal(self, **named):
         for name, value in named.items():
             values = self._gather(value)
-            if any(other != values[0] for other in values):
-                raise ValueError(
-                    f"All processes of a distributed fit need the same data and parameters; {name} is {value} in process "
-                    f"{self.rank} and {values[0]} in process 0."
-                )
+            for rank, other in enumerate(values):
+                if other != values[0]:
+                    raise ValueError(
+                        f"All processes of a distributed fit need the same data and parameters; {name} is {values[0]} in "
+                        f"process 0 and {other} in process {rank}."
+                    )
 
     def checked(self, function, *args):
         try:
