@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from skmemae import MemAEDetector
-from skmemae._runtime import MicroBatches, is_out_of_memory, isolated, resolve_device, training_precision
+from skmemae._runtime import MicroBatches, is_out_of_memory, isolated, resolve_device, resolve_precision, training_precision
 from skmemae._train.loop import _backward
 from skmemae.network import MemAE, Memory, build_network
 from tests.problems import SETTINGS
@@ -30,7 +30,8 @@ def test_what_cannot_be_used_is_named(device):
     "precision, dtype", [("auto", torch.float32), ("float32", torch.float32), ("bfloat16", torch.bfloat16)]
 )
 def test_precision_of_a_matrix_product_in_training(precision, dtype):
-    with training_precision(precision, torch.device("cpu")):
+    cpu = torch.device("cpu")
+    with training_precision(resolve_precision(precision, cpu), cpu):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
 
 
