@@ -65,6 +65,10 @@ def fit(name, X=X, **params):
         found[name] = f"{type(error).__name__}: {error}"
     seconds[name] = time.monotonic() - start
 
+def wait_for(name):
+    while not Path(name).exists():
+        time.sleep(0.05)
+
 def backbone(shape):
     if rank == 1:
         raise ZeroDivisionError("no such backbone")
@@ -87,9 +91,12 @@ if rank == 0:
 usual, distributed._ENTRY = distributed._ENTRY, timedelta(seconds=3)
 if rank == 0:
     fit("entered by one")
-    Path("failed").touch()
-while not Path("failed").exists():
-    time.sleep(0.05)
+    Path("0 failed").touch()
+wait_for("0 failed")
+if rank == 1:
+    fit("entered by the other")
+    Path("1 failed").touch()
+wait_for("1 failed")
 distributed._ENTRY = usual
 fit("after a failed entry")
 
@@ -136,14 +143,23 @@ def test_two_processes_agree_with_one_and_with_each_other_to_the_bit(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def cases(tmp_path_factory):
-    """What came of each case in either process."""
+def ran(tmp_path_factory):
+    """What came of each case in either process, and what was printed to stderr."""
     folder = tmp_path_factory.mktemp("cases")
     done = torchrun(CASES, folder, timeout=120)
     assert done.returncode == 0, done.stderr
     found, seconds = zip(*(json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)), strict=True)
     assert max(max(s.values()) for s in seconds) < 20
-    return found
+    return found, done.stderr
+
+
+@pytest.fixture
+def cases(ran):
+    return ran[0]
+
+
+def test_a_joint_fit_warns_of_nothing(ran):
+    assert "FutureWarning" not in ran[1]
 
 
 def alone():
@@ -175,11 +191,12 @@ def test_different_data_or_parameters_are_an_error_everywhere_that_tells_the_dif
         assert "'max_epochs': 2" in found["parameters"] and "'max_epochs': 3" in found["parameters"]
 
 
-def test_a_fit_that_one_process_does_not_enter_ends_with_an_error_that_names_it(cases):
+@pytest.mark.parametrize("name, rank", [("entered by one", 0), ("entered by the other", 1)])
+def test_a_fit_that_one_process_does_not_enter_ends_with_an_error_that_names_it(cases, name, rank):
     assert distributed._ENTRY.total_seconds() == 45
-    said = "RuntimeError: Process 0 of 2 waited 3 s for process(es) [1] to enter fit. Call fit in every process"
-    assert cases[0]["entered by one"].startswith(said)
-    assert "inside skmemae.single_process()" in cases[0]["entered by one"]
+    said = f"RuntimeError: Process {rank} of 2 waited 3 s for process(es) [{1 - rank}] to enter fit. Call fit in every process"
+    assert cases[rank][name].startswith(said)
+    assert "inside skmemae.single_process()" in cases[rank][name]
 
 
 def test_one_process_can_fit_alone_while_the_other_goes_on(cases):
