@@ -138,42 +138,27 @@ def build_network(
             module.load_state_dict(empty, assign=True)
             initialise(module, generator)
         shape = _encoding_shape(encoder, decoder, sample_shape)
-    memory = None
-    if memory_size:
-        width = shape.numel() if memory_unit == "sample" else shape[0]
-        memory = Memory(
-            memory_size,
-            width,
-            similarity=similarity,
-            temperature=temperature,
-            shrink_threshold=shrink_threshold,
-            heads=memory_heads,
-        )
+    width = shape.numel() if memory_unit == "sample" else shape[0]
+    memory = _memory(width, memory_size, similarity, temperature, shrink_threshold, memory_heads)
+    if memory is not None:
         nn.init.uniform_(memory.items, -(width**-0.5), width**-0.5, generator=generator)
     return MemAE(encoder, decoder, memory, memory_unit).eval()
 
 
-def restore_network(
-    parameters,
-    sample_shape,
-    backbone,
-    widths,
-    *,
-    memory_size,
-    memory_unit,
-    similarity,
-    temperature,
-    shrink_threshold,
-    memory_heads,
-) -> MemAE:
+def restore_network(parameters, sample_shape, backbone, widths, *, memory_unit="sample", **memory) -> MemAE:
     """Build a network around parameters that are there already; runs no computation, so that no thread of torch starts.
 
     Parameters
     ----------
     parameters : dict of str to Tensor
         The ``state_dict`` of the network.
-    sample_shape, backbone, widths, memory_size, memory_unit, similarity, temperature, shrink_threshold, memory_heads
-        Those of :func:`build_network`.
+    sample_shape, backbone, widths, memory_unit, **memory
+        Those of :func:`build_network`, without the generator.
+
+    Returns
+    -------
+    network : MemAE
+        On the device of the parameters, in evaluation mode.
 
     Raises
     ------
@@ -184,21 +169,24 @@ def restore_network(
         encoder, decoder = _call_backbone(backbone, sample_shape, RandomStream(0))
     else:
         encoder, decoder = _meta_backbone(backbone, sample_shape, widths, memory_unit)
-    memory = None
-    if memory_size:
-        width = parameters["memory.items"].shape[1]
-        with torch.device("meta"):
-            memory = Memory(
-                memory_size,
-                width,
-                similarity=similarity,
-                temperature=temperature,
-                shrink_threshold=shrink_threshold,
-                heads=memory_heads,
-            )
-    network = MemAE(encoder, decoder, memory, memory_unit).eval()
+    width = parameters["memory.items"].shape[1] if memory["memory_size"] else 0
+    with torch.device("meta"):
+        network = MemAE(encoder, decoder, _memory(width, **memory), memory_unit).eval()
     network.load_state_dict(parameters, assign=True)
     return network
+
+
+def _memory(width, memory_size, similarity="cosine", temperature=1.0, shrink_threshold=1.0, memory_heads=1) -> Memory | None:
+    if memory_size == 0:
+        return None
+    return Memory(
+        memory_size,
+        width,
+        similarity=similarity,
+        temperature=temperature,
+        shrink_threshold=shrink_threshold,
+        heads=memory_heads,
+    )
 
 
 def _meta_backbone(family, sample_shape, widths, memory_unit) -> Backbone:
