@@ -248,7 +248,7 @@ class FittedModel:
     def _typical_distances(self, loader: Loader, rows: Tensor) -> tuple[float, ...]:
         """Median over some training samples of each network's squared distance between query and read-out."""
         n = max(1, min(_TYPICAL_ROWS, _TYPICAL_NUMBERS // math.prod(self.layout.sample_shape)))
-        micro, found = MicroBatches(least=1), []
+        micro, parts = MicroBatches(least=1), []
 
         def distances(x):
             outputs = self._outputs(x)
@@ -258,8 +258,8 @@ class FittedModel:
 
         for part in rows[:: max(1, len(rows) // n)].split(self._height(len(rows))):
             with scoring_precision(loader.device):
-                found += [values.cpu() for values in micro.map(distances, loader.samples(part))]
-        distance, norm = np.median(torch.cat(found, dim=1).numpy(), axis=1)
+                parts += [values.cpu() for values in micro.map(distances, loader.samples(part))]
+        distance, norm = np.median(torch.cat(parts, dim=1).numpy(), axis=1)
         return tuple(float(d) or 1.0 for d in np.maximum(distance, _ROUNDING * norm))
 
     def _terms(self, x: Tensor, outputs: list[Output]) -> Tensor:

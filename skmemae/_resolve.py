@@ -91,43 +91,43 @@ def resolve(params: dict[str, Any], layout: Layout, n_samples: int) -> dict[str,
         If values do not fit each other or the data.
     """
     custom = callable(params["backbone"])
-    unit = memory_unit(params["memory_unit"], layout.family)
+    unit = resolve_memory_unit(params["memory_unit"], layout.family)
     if layout.family == "fc" and unit == "location" and not custom:
         raise ValueError("memory_unit='location' needs a feature map; got vectors, for which 'sample' is accepted.")
-    layers = widths(params["widths"], layout, unit)
-    size = batch_size(params["batch_size"], n_samples, layout)
+    layers = resolve_widths(params["widths"], layout, unit)
+    size = resolve_batch_size(params["batch_size"], n_samples, layout)
     return {
         **params,
         "backbone": params["backbone"] if custom else layout.family,
         "widths": layers,
-        "memory_size": memory_size(params["memory_size"], n_samples, layout, unit, layers),
+        "memory_size": resolve_memory_size(params["memory_size"], n_samples, layout, unit, layers),
         "memory_unit": unit,
-        "memory_heads": memory_heads(params["memory_heads"], n_samples, layout, None if custom else layers),
-        "temperature": temperature(params["temperature"], layout),
+        "memory_heads": resolve_memory_heads(params["memory_heads"], n_samples, layout, None if custom else layers),
+        "temperature": resolve_temperature(params["temperature"], layout),
         "shrink_threshold": float(params["shrink_threshold"]),
         "entropy_weight": float(params["entropy_weight"]),
         "latent_l1": float(params["latent_l1"]),
-        "ensemble_size": ensemble_size(params["ensemble_size"], layout),
-        "anomaly_score": anomaly_score(params["anomaly_score"], layout),
-        "scaling": scaling(params["scaling"], layout),
+        "ensemble_size": resolve_ensemble_size(params["ensemble_size"], layout),
+        "anomaly_score": resolve_anomaly_score(params["anomaly_score"], layout),
+        "scaling": resolve_scaling(params["scaling"], layout),
         "batch_size": size,
-        "max_epochs": max_epochs(params["max_epochs"], n_samples, size, layout),
+        "max_epochs": resolve_max_epochs(params["max_epochs"], n_samples, size, layout),
     }
 
 
-def scaling(given, layout):
+def resolve_scaling(value, layout):
     """Resolve ``scaling``: columns in units of their spread, images by what they show whatever the light.
 
     Images too small to show anything but their level are scaled as a whole, and so are clips.
     """
-    if given != "auto":
-        return given
+    if value != "auto":
+        return value
     if layout.family == "fc":
         return "log"
     return "contrast" if layout.family == "conv2d" and math.prod(layout.sample_shape[1:]) >= _LEAST_PIXELS else "standard"
 
 
-def anomaly_score(given, layout):
+def resolve_anomaly_score(value, layout):
     """Resolve ``anomaly_score``.
 
     In images an edge beside its place is no anomaly, so the residual is smoothed. A clip with more to see has a larger error,
@@ -139,21 +139,21 @@ def anomaly_score(given, layout):
     ValueError
         If a score of images is asked for vectors.
     """
-    if given in ("smooth", "local") and layout.family == "fc":
-        raise ValueError(f"anomaly_score={given!r} needs images or clips; got vectors, for which 'combined' is the default.")
-    if given == "auto":
+    if value in ("smooth", "local") and layout.family == "fc":
+        raise ValueError(f"anomaly_score={value!r} needs images or clips; got vectors, for which 'combined' is the default.")
+    if value == "auto":
         return {"fc": "combined", "conv2d": "smooth", "conv3d": "relative"}[layout.family]
-    return given
+    return value
 
 
-def memory_unit(given, family):
+def resolve_memory_unit(value, family):
     """Resolve ``memory_unit``: clips get a query per location, as in section 4.2 of the paper."""
-    if given == "auto":
+    if value == "auto":
         return "location" if family == "conv3d" else "sample"
-    return given
+    return value
 
 
-def widths(given, layout, unit):
+def resolve_widths(value, layout, unit):
     """Resolve ``widths``.
 
     Raises
@@ -162,13 +162,13 @@ def widths(given, layout, unit):
         If the given widths are not positive integers, or too few for a bottleneck.
     """
     least = 2 if layout.family != "fc" and unit == "sample" else 1
-    if given is not None:
-        if len(given) < least or not are_positive_ints(given):
+    if value is not None:
+        if len(value) < least or not are_positive_ints(value):
             raise ValueError(
                 f"The 'widths' parameter of MemAEDetector must be None or a tuple of at least {least} positive int. "
-                f"Got {given!r} instead."
+                f"Got {value!r} instead."
             )
-        return tuple(int(w) for w in given)
+        return tuple(int(w) for w in value)
     # Half as wide as a sample: an encoder that need not choose what to keep reconstructs outliers like the rest. Never one
     # number alone, of which a cosine knows the sign and nothing else.
     code = min(32, max(2, math.prod(layout.sample_shape) // 2))
@@ -179,13 +179,13 @@ def widths(given, layout, unit):
     return (*channels, code) if unit == "sample" else channels
 
 
-def memory_size(given, n_samples, layout, unit, widths):
+def resolve_memory_size(value, n_samples, layout, unit, widths):
     """Resolve ``memory_size``: a hundred items, more for images and locations, or a quarter of the queries if that is less.
 
     Items are prototypes, not copies of the training set; images and locations vary more than rows of a table.
     """
-    if given != "auto":
-        return int(given)
+    if value != "auto":
+        return int(value)
     queries, most = n_samples, 100
     if unit == "location":
         queries *= math.prod(-(-size // 2 ** len(widths)) for size in layout.sample_shape[1:])
@@ -195,43 +195,43 @@ def memory_size(given, n_samples, layout, unit, widths):
     return min(most, max(2, queries // 4))
 
 
-def memory_heads(given, n_samples, layout, widths):
+def resolve_memory_heads(value, n_samples, layout, widths):
     """Resolve ``memory_heads``: one; for a large table one for every eight numbers of the code, four at most.
 
     Many rows are of many kinds, and whole prototypes reconstruct the rare ones badly. ``widths`` is None for a callable
     backbone.
     """
-    if given != "auto":
-        return int(given)
+    if value != "auto":
+        return int(value)
     if layout.family != "fc" or widths is None or n_samples < _MANY_ROWS:
         return 1
     return next(heads for heads in range(max(1, min(4, widths[-1] // 8)), 0, -1) if widths[-1] % heads == 0)
 
 
-def temperature(given, layout):
+def resolve_temperature(value, layout):
     """Resolve ``temperature``: sharp enough that a read-out is made of few items, for images sharper than for the rest."""
-    if given != "auto":
-        return float(given)
+    if value != "auto":
+        return float(value)
     return 0.01 if layout.family == "conv2d" else 0.05
 
 
-def ensemble_size(given, layout):
+def resolve_ensemble_size(value, layout):
     """Resolve ``ensemble_size``: four networks for a table, where they are small and differ the most; else one."""
-    if given != "auto":
-        return int(given)
+    if value != "auto":
+        return int(value)
     return 4 if layout.family == "fc" else 1
 
 
-def batch_size(given, n_samples, layout):
+def resolve_batch_size(value, n_samples, layout):
     """Resolve ``batch_size``: about a twentieth of the samples; fewer images or clips, of which a few have many positions."""
-    if given != "auto":
-        return min(int(given), max(2, n_samples))
+    if value != "auto":
+        return min(int(value), max(2, n_samples))
     most = 1024 if layout.family == "fc" else min(128, max(8, _BATCH_NUMBERS // math.prod(layout.sample_shape)))
     return min(most, max(32, 2 ** round(math.log2(n_samples / 20))))
 
 
-def max_epochs(given, n_samples, batch_size, layout):
+def resolve_max_epochs(value, n_samples, batch_size, layout):
     """Resolve ``max_epochs``: enough for about ``STEPS`` optimiser steps."""
-    if given != "auto":
-        return int(given)
+    if value != "auto":
+        return int(value)
     return min(200, max(20, round(STEPS[layout.family] * batch_size / n_samples)))

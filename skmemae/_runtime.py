@@ -137,11 +137,11 @@ class _Float32(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
-        given = kwargs.get("dtype") is not None
-        if func in self._DRAWN and not given:
+        has_dtype = kwargs.get("dtype") is not None
+        if func in self._DRAWN and not has_dtype:
             kwargs["dtype"] = torch.float32
         result = func(*args, **kwargs)
-        return result.float() if func in self._READ and not given and result.is_floating_point() else result
+        return result.float() if func in self._READ and not has_dtype and result.is_floating_point() else result
 
 
 class MicroBatches:

@@ -198,6 +198,18 @@ def test_training_that_diverges_is_an_error_that_names_the_learning_rate(learnin
         MemAEDetector(learning_rate=learning_rate, max_epochs=30, random_state=0).fit(data()["table"])
 
 
+def test_training_that_ends_with_scores_that_are_not_finite_is_an_error():
+    class BreaksInScoring(nn.Linear):
+        def forward(self, x):
+            return super().forward(x) * (1 if self.training else np.nan)
+
+    def backbone(shape):
+        return nn.Linear(shape[0], 2), BreaksInScoring(2, shape[0])
+
+    with pytest.raises(ValueError, match="not finite"):
+        detector(backbone=backbone, validation_fraction=0.0).fit(data()["table"])
+
+
 def test_an_extreme_temperature_gives_finite_scores():
     assert np.isfinite(detector(temperature=1e30).fit(data()["images"]).threshold_)
 
@@ -252,13 +264,14 @@ def interrupted(function, lines):
                 raise KeyboardInterrupt
         return trace
 
+    before = sys.gettrace()  # of a coverage tool
     sys.settrace(trace)
     try:
         function()
     except KeyboardInterrupt:
         return True
     finally:
-        sys.settrace(None)
+        sys.settrace(before)
     return False
 
 

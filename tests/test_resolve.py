@@ -21,39 +21,39 @@ from skmemae._resolve import CONSTRAINTS, check_numbers, resolve
     ],
 )
 def test_widths_follow_the_shape(array_shape, unit, expected):
-    assert _resolve.widths(None, choose_layout(array_shape), unit) == expected
-    assert _resolve.widths([np.int64(7), 5], choose_layout(array_shape), unit) == (7, 5)
+    assert _resolve.resolve_widths(None, choose_layout(array_shape), unit) == expected
+    assert _resolve.resolve_widths([np.int64(7), 5], choose_layout(array_shape), unit) == (7, 5)
 
 
 @pytest.mark.parametrize("n, expected", [(2, 2), (40, 10), (300, 75), (400, 100), (10**6, 100)])
 def test_memory_size_is_a_quarter_of_the_queries_up_to_a_hundred(n, expected):
-    assert _resolve.memory_size("auto", n, choose_layout((6,)), "sample", (64, 3)) == expected
-    assert _resolve.memory_size(7, n, choose_layout((6,)), "sample", (64, 3)) == 7
+    assert _resolve.resolve_memory_size("auto", n, choose_layout((6,)), "sample", (64, 3)) == expected
+    assert _resolve.resolve_memory_size(7, n, choose_layout((6,)), "sample", (64, 3)) == 7
 
 
 @pytest.mark.parametrize("n, expected", [(40, 10), (400, 100), (3000, 300), (10**5, 500)])
 def test_images_get_a_tenth_of_their_number(n, expected):
-    assert _resolve.memory_size("auto", n, choose_layout((28, 28)), "sample", (16, 32)) == expected
+    assert _resolve.resolve_memory_size("auto", n, choose_layout((28, 28)), "sample", (16, 32)) == expected
 
 
 def test_locations_are_queries():
     layout = choose_layout((1, 4, 8, 8))
-    assert _resolve.memory_size("auto", 3, layout, "location", (16, 32)) == 3 * 1 * 2 * 2 // 4
-    assert _resolve.memory_size("auto", 10_000, layout, "location", (16, 32)) == 1000
+    assert _resolve.resolve_memory_size("auto", 3, layout, "location", (16, 32)) == 3 * 1 * 2 * 2 // 4
+    assert _resolve.resolve_memory_size("auto", 10_000, layout, "location", (16, 32)) == 1000
 
 
 @pytest.mark.parametrize("n", [2, 100, 1000, 20_000, 10**7])
 @pytest.mark.parametrize("array_shape, most", [((6,), 1024), ((28, 28), 128), ((1, 8, 16, 16), 128)])
 def test_batches_and_epochs_stay_in_their_bounds(n, array_shape, most):
     layout = choose_layout(array_shape)
-    batch_size = _resolve.batch_size("auto", n, layout)
-    epochs = _resolve.max_epochs("auto", n, batch_size, layout)
+    batch_size = _resolve.resolve_batch_size("auto", n, layout)
+    epochs = _resolve.resolve_max_epochs("auto", n, batch_size, layout)
     assert 32 <= batch_size <= most and 20 <= epochs <= 200
-    assert _resolve.batch_size(5, n, layout) == min(5, n) and _resolve.max_epochs(3, n, 5, layout) == 3
+    assert _resolve.resolve_batch_size(5, n, layout) == min(5, n) and _resolve.resolve_max_epochs(3, n, 5, layout) == 3
 
 
 def test_batches_of_large_samples_are_small():
-    sizes = [_resolve.batch_size("auto", 10_000, choose_layout(shape)) for shape in ((1, 9, 60, 90), (1, 16, 256, 256))]
+    sizes = [_resolve.resolve_batch_size("auto", 10_000, choose_layout(shape)) for shape in ((1, 9, 60, 90), (1, 16, 256, 256))]
     assert sizes == [2**20 // (9 * 60 * 90), 8]
 
 
@@ -68,7 +68,12 @@ def test_batches_of_large_samples_are_small():
     ],
 )
 def test_each_kind_of_data_has_its_defaults(array_shape, expected):
-    functions = (_resolve.scaling, _resolve.anomaly_score, _resolve.temperature, _resolve.ensemble_size)
+    functions = (
+        _resolve.resolve_scaling,
+        _resolve.resolve_anomaly_score,
+        _resolve.resolve_temperature,
+        _resolve.resolve_ensemble_size,
+    )
     layout = choose_layout(array_shape)
     assert tuple(function("auto", layout) for function in functions) == expected
     given = (None, "reconstruction", 1.0, 2)
@@ -78,10 +83,10 @@ def test_each_kind_of_data_has_its_defaults(array_shape, expected):
 @pytest.mark.parametrize("code, heads", [(3, 1), (15, 1), (16, 2), (17, 1), (18, 2), (24, 3), (32, 4)])
 def test_wide_codes_of_large_tables_have_several_heads(code, heads):
     table, images = choose_layout((2 * code,)), choose_layout((28, 28))
-    assert _resolve.memory_heads("auto", 10_000, table, (64, code)) == heads
-    assert _resolve.memory_heads("auto", 9_999, table, (64, code)) == 1
-    assert _resolve.memory_heads("auto", 10_000, images, (16, code)) == 1
-    assert _resolve.memory_heads("auto", 10_000, table, None) == 1
+    assert _resolve.resolve_memory_heads("auto", 10_000, table, (64, code)) == heads
+    assert _resolve.resolve_memory_heads("auto", 9_999, table, (64, code)) == 1
+    assert _resolve.resolve_memory_heads("auto", 10_000, images, (16, code)) == 1
+    assert _resolve.resolve_memory_heads("auto", 10_000, table, None) == 1
 
 
 def resolved(n, shape, **params):

@@ -115,10 +115,10 @@ class Scaling:
         least, greatest = torch.aminmax(scaled)
         return max(-least, greatest) > self.limit
 
-    def _tensors(self, like: Tensor):
+    def _tensors(self, reference: Tensor):
         def tensor(array):
-            known = array is None or isinstance(array, Tensor)
-            return array if known else torch.tensor(array, dtype=like.dtype, device=like.device)
+            is_ready = array is None or isinstance(array, Tensor)
+            return array if is_ready else torch.tensor(array, dtype=reference.dtype, device=reference.device)
 
         return map(tensor, (self.center, self.scale, self.log_unit, self.mean_sample))
 
