@@ -146,6 +146,8 @@ def test_the_threshold_moves_without_a_refit(table):
         ({"threshold": -np.inf}, "'threshold' parameter of set_threshold"),
         ({"threshold": True}, "'threshold' parameter of set_threshold"),
         ({"threshold": "1"}, "'threshold' parameter of set_threshold"),
+        ({"threshold": 10**400}, "'threshold' parameter of set_threshold"),
+        ({"contamination": 10**400}, "'contamination' parameter of set_threshold"),
     ],
 )
 def test_a_wrong_threshold_is_named_and_changes_nothing(wrong, message):

@@ -3,6 +3,7 @@
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,25 +19,17 @@ from skmemae import MemAEDetector, MemoryCollapseWarning, metrics
 from tests.problems import detector
 
 
-def test_the_score_is_the_squared_error_and_the_map_adds_up_to_it(table):
-    X, _ = table
-    det = detector(anomaly_score="reconstruction", ensemble_size=1).fit(X)
-    np.testing.assert_allclose(det.anomaly_map(X).sum(axis=1), det.decision_scores_, rtol=1e-4)
-    scaled = (X - X.mean(axis=0)) / X.std(axis=0)
-    reconstruction = (det.reconstruct(X) - X.mean(axis=0)) / X.std(axis=0)
-    np.testing.assert_allclose(((scaled - reconstruction) ** 2).sum(axis=1), det.decision_scores_, rtol=1e-3)
-    images = detector(anomaly_score="relative").fit(X.reshape(300, 2, 3))
-    assert np.isfinite(images.decision_scores_).all()
-
-
 def test_members_of_an_ensemble_differ_and_all_count(table):
     X, _ = table
     det = detector(ensemble_size=3).fit(X)
-    terms = det._model._map(det._check_scoring(X), det._model._terms)
-    alone = [type(det._model.score)("combined", (d,)) for d in det._model.score.typical_distances]
-    scores = [score.combine(terms[:, i : i + 1]) for i, score in enumerate(alone)]
-    np.testing.assert_allclose(det.decision_function(X), np.exp(np.log(scores).mean(axis=0)))
-    assert not np.allclose(scores[0], scores[1], rtol=0.01)
+    pairs = zip(det.model_, det._model.score.typical_distances, strict=True)
+    members = [
+        replace(det._model, networks=nn.ModuleList([network]), score=replace(det._model.score, typical_distances=(distance,)))
+        for network, distance in pairs
+    ]
+    alone = [member.scores(X) for member in members]
+    np.testing.assert_allclose(det.decision_function(X), np.exp(np.log(alone).mean(axis=0)))
+    assert not np.allclose(alone[0], alone[1], rtol=0.01)
 
 
 def test_outliers_are_found_in_tables_images_and_clips(table, rng):
@@ -54,30 +47,12 @@ def test_outliers_are_found_in_tables_images_and_clips(table, rng):
     assert roc_auc_score(np.repeat([0, 1], 20), scores) > 0.9
 
 
-def test_the_memory_is_alive_and_visible(table):
-    X, _ = table
-    det = detector(max_epochs=30).fit(X)
-    assert det.memory_.shape == (4 * 75, 3) and det.memory_usage_.shape == (4 * 75,)
-    assert det.zero_row_fraction_ == 0
-    assert (det.memory_usage_ > 0).mean() > 0.5 and det.memory_usage_.max() < 0.9
-    np.testing.assert_allclose((det.addressing_weights(X) > 0).mean(axis=0), det.memory_usage_, atol=0.02)
-    assert det.n_iter_ == len(det.loss_curve_) == len(det.validation_curve_) == 30
-    assert det.loss_curve_[-1] < 0.9 * det.loss_curve_[0]
-
-
 def test_a_memory_that_does_not_work_as_one_warns(table):
     X, _ = table
     with pytest.warns(MemoryCollapseWarning, match="Lower shrink_threshold or temperature"):
         det = detector(temperature=1.0, shrink_threshold=20.0, ensemble_size=1).fit(X)
     assert det.zero_row_fraction_ > 0.5
     np.testing.assert_allclose(det.addressing_weights(X).max(axis=1), 1)
-
-
-def test_some_items_can_be_decoded_alone(table):
-    det = detector().fit(table[0])
-    used = np.argsort(-det.memory_usage_)[:5]
-    np.testing.assert_allclose(det.decode_memory(used), det.decode_memory()[used], rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(det.decode_memory([299, 0]), det.decode_memory()[[299, 0]], rtol=1e-5, atol=1e-6)
 
 
 def test_everything_that_was_resolved_is_told(table):
@@ -89,15 +64,6 @@ def test_everything_that_was_resolved_is_told(table):
     given = {name: told[name] for name in ("memory_size", "widths", "temperature", "scaling", "batch_size", "anomaly_score")}
     again = detector(**given)
     np.testing.assert_array_equal(again.fit(table[0]).decision_scores_, det.decision_scores_)
-
-
-def test_a_move_is_for_scores_and_leaves_the_parameter(table):
-    X, _ = table
-    det = detector(device="cpu").fit(X)
-    scores = det.decision_function(X)
-    assert det.to("auto") is det and det.device == "cpu"
-    np.testing.assert_allclose(det.decision_function(X), scores, rtol=1e-4)
-    assert det.to("cpu").device_ == "cpu" and all(p.device.type == "cpu" for p in det.model_.parameters())
 
 
 def test_frequent_rows_count_less_unless_asked_otherwise(rng):

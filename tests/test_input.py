@@ -65,14 +65,6 @@ def test_tensors_are_taken_for_the_arrays_that_they_are(rng, dtype):
     np.testing.assert_array_equal(det.decision_function(X), expected.decision_scores_)
 
 
-def test_channels_first_lays_samples_out_as_the_network_does(rng):
-    X = rng.normal(size=(20, 8, 9, 3))
-    det = detector(max_epochs=1).fit(X)
-    np.testing.assert_array_equal(det.channels_first(X), np.moveaxis(X, -1, 1))
-    decoded = det.decode_memory()
-    np.testing.assert_array_equal(det.channels_first(decoded), np.moveaxis(decoded, -1, 1))
-
-
 def test_images_of_bytes_score_as_the_same_images_of_floats(rng):
     X = rng.integers(0, 256, size=(50, 8, 8)).astype(np.uint8)
     np.testing.assert_allclose(detector().fit(X).decision_scores_, detector().fit(X.astype(float)).decision_scores_, rtol=0.05)
@@ -156,6 +148,7 @@ def test_shapes_that_could_be_meant_otherwise_warn_at_the_callers_line(rng):
         detector(max_epochs=1, channel_axis=1).fit(rng.normal(size=(20, 6, 5, 7)))
 
 
+@pytest.mark.filterwarnings("ignore::skmemae.MemoryCollapseWarning")
 @pytest.mark.parametrize("n", [2, 3, 33, 65])
 def test_few_rows_and_awkward_batches_train(rng, n):
     for shape in ((4,), (5, 6), (1, 1), (1, 2, 2)):

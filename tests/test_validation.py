@@ -142,20 +142,6 @@ def test_images_of_another_shape_or_alone_are_refused(images):
     assert images.predict(X[:1]).shape == (1,)
 
 
-@pytest.mark.parametrize("items", [[-1], [300], [0.5], [[1, 2]], 3, "all", [True], [None], [2**63]])
-def test_items_that_are_none_of_the_memory_are_refused(fitted, items):
-    with pytest.raises(ValueError, match="'items' parameter of decode_memory must be None or a list of int from 0 to 299"):
-        fitted.decode_memory(items)
-
-
-@pytest.mark.parametrize("device", ["abacus", "cuda:99", "meta"])
-def test_a_device_to_move_to_is_checked_and_the_detector_stays(fitted, table, device):
-    scores = fitted.decision_function(table[0])
-    with pytest.raises(ValueError, match=f"'device' parameter is '{device}'"):
-        fitted.to(device)
-    assert fitted.device_ == "cpu" and np.array_equal(fitted.decision_function(table[0]), scores)
-
-
 def test_what_is_accepted_is_accepted_without_a_warning(table, monkeypatch):
     monkeypatch.undo()
     X, _ = table
