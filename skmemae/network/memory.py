@@ -77,7 +77,8 @@ class AddressAndReadOut(torch.autograd.Function):
         mass : Tensor of shape (N,), without gradient, or None outside training
         """
         needs_grad = any(ctx.needs_input_grad)
-        keep = needs_grad and query[..., 0].numel() * keys.shape[1] <= _KEPT_WEIGHTS
+        exporting = torch.compiler.is_compiling()  # with any number of rows
+        keep = needs_grad and not exporting and query[..., 0].numel() * keys.shape[1] <= _KEPT_WEIGHTS
         ctx.threshold, ctx.keep_best, ctx.kept = threshold, keep_best, []
         read_outs, entropies, masses = [], [], []
         for block in _blocks(query, keys):
