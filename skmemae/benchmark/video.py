@@ -96,8 +96,6 @@ def run(args):
 
 def plan(args):
     """Cells, one for each data set, seed and detector."""
-    if args.data_home is None:
-        raise SystemExit("--data-home DIR is needed: the folder that holds the videos")
     planned = []
     for name in report.select_sets(args.data, SETS):
         try:
