@@ -11,6 +11,7 @@ from scipy.stats import binom
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from skmemae._resolve import is_finite
 from skmemae._warnings import warn_caller
 
 _LEAST_NOISE = 1e-5  # relative, of scores in float32
@@ -83,14 +84,14 @@ class DualContractDetector(BaseDetector):
         if (contamination is None) == (threshold is None):
             raise ValueError("set_threshold needs either contamination or threshold, not both and not neither.")
         if threshold is not None:
-            if not isinstance(threshold, Real) or isinstance(threshold, bool) or not np.isfinite(float(threshold)):
+            if not isinstance(threshold, Real) or isinstance(threshold, bool) or not is_finite(threshold):
                 raise ValueError(
                     f"The 'threshold' parameter of set_threshold must be a finite number. Got {threshold!r} instead."
                 )
             self._set_threshold(float(threshold))
             return self
         if isinstance(contamination, Real):
-            accepted = 0 < float(contamination) <= 0.5 and not isinstance(contamination, bool)
+            accepted = is_finite(contamination) and 0 < float(contamination) <= 0.5 and not isinstance(contamination, bool)
         else:
             accepted = hasattr(contamination, "fit")
         if not accepted:

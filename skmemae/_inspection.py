@@ -134,6 +134,7 @@ class InspectableDetector(DualContractDetector):
         model = self._with_memory("decode_memory")
         n_items = self.memory_usage_.size
         numbers = np.arange(n_items) if items is None else np.asarray(items)
+        numbers = numbers if numbers.size else numbers.astype(int)
         if numbers.ndim != 1 or numbers.dtype.kind not in "iu" or not np.isin(numbers, np.arange(n_items)).all():
             raise ValueError(
                 f"The 'items' parameter of decode_memory must be None or a list of int from 0 to {n_items - 1}. "
@@ -153,8 +154,16 @@ class InspectableDetector(DualContractDetector):
         Returns
         -------
         samples : ndarray of shape (n_samples, \\*sample_shape_)
+
+        Raises
+        ------
+        ValueError
+            If the samples have another shape than those of ``fit``.
         """
-        return self._fitted_model().layout.to_network(torch.from_numpy(np.array(X))).numpy()
+        layout = self._fitted_model().layout
+        X = np.asarray(X)
+        self._check_shape(X, layout.array_shape)
+        return layout.to_network(torch.from_numpy(X.astype(X.dtype.newbyteorder("=")))).numpy()
 
     def _fitted_model(self) -> FittedModel:
         check_is_fitted(self, "_model")
@@ -189,12 +198,15 @@ class InspectableDetector(DualContractDetector):
         if len(expected) > 1 and tuple(getattr(X, "shape", ())) == expected:
             raise ValueError(f"X has shape {expected}, which is one sample; {type(self).__name__} takes many: give X[None].")
         X = self._check_samples(X, reset=False)
+        self._check_shape(X, expected)
+        return X
+
+    def _check_shape(self, X, expected):
         if X.shape[1:] != expected:
             raise ValueError(
                 f"X has samples of shape {X.shape[1:]}, but {type(self).__name__} is expecting samples of shape "
                 f"{expected} as input."
             )
-        return X
 
     def __getstate__(self):
         """Numpy arrays and plain values only, with a format version: loads on machines without the training device."""

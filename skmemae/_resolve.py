@@ -60,13 +60,16 @@ def check_numbers(params: dict[str, Any], accepts_bool=("thin_repeats", "verbose
     for name, value in params.items():
         if isinstance(value, bool) and name not in accepts_bool:
             raise ValueError(f"The {name!r} parameter must not be a bool. Got {value!r} instead.")
-        if isinstance(value, Real) and not isinstance(value, bool):
-            try:
-                finite = math.isfinite(float(value))
-            except OverflowError:
-                finite = False
-            if not finite:
-                raise ValueError(f"The {name!r} parameter must be a finite number. Got {value!r} instead.")
+        if isinstance(value, Real) and not is_finite(value):
+            raise ValueError(f"The {name!r} parameter must be a finite number. Got {value!r} instead.")
+
+
+def is_finite(value: Real) -> bool:
+    """Whether a number is finite as a float."""
+    try:
+        return math.isfinite(float(value))
+    except OverflowError:
+        return False
 
 
 def resolve(params: dict[str, Any], layout: Layout, n_samples: int) -> dict[str, Any]:

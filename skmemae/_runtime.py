@@ -1,6 +1,7 @@
 """Where and in what precision networks run, apart from the settings that the caller has given torch."""
 
 import contextlib
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -72,7 +73,10 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
 def training_precision(precision: str, device: torch.device):
     """A context for the forward pass in training, of a resolved precision."""
-    return contextlib.nullcontext() if precision == "float32" else torch.autocast(device.type, dtype=torch.bfloat16)
+    if precision == "float32":
+        return contextlib.nullcontext()
+    # Inside an autocast of the caller's, copies of the weights would be kept from step to step.
+    return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
 
 
 def isolated(function: Callable, *args: Any) -> Any:
@@ -125,8 +129,8 @@ class _ThreadSettings:
 
     @staticmethod
     def _nesting():
-        torch.autocast_increment_nesting()
-        return torch.autocast_decrement_nesting()
+        # Both in one call of C, between which no interruption comes.
+        return tuple(map(operator.call, (torch.autocast_increment_nesting, torch.autocast_decrement_nesting)))[1]
 
 
 class _Float32(TorchFunctionMode):

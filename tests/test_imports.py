@@ -22,7 +22,7 @@ KNOWS = {
     "_train": {"_data", "_runtime", "network"},
     "_model": {"_data", "_runtime", "_score", "network"},
     "_resolve": {"_data"},
-    "_contract": {"_warnings"},
+    "_contract": {"_resolve", "_warnings"},
     "_inspection": {"_contract", "_data", "_model"},
     "_detector": {
         "_contract",

@@ -118,7 +118,8 @@ def _choose_family(shape, backbone, channel_axis) -> str:
     if rank == 1:
         return "fc"
     if rank == 2:
-        return "conv2d" if callable(backbone) else _image_or_window(shape)
+        is_image = callable(backbone) or channel_axis not in ("auto", None)
+        return "conv2d" if is_image else _image_or_window(shape)
     without_channels = rank if channel_axis is None else rank - 1
     if rank == 3 and without_channels == 2:
         return "conv2d"
@@ -170,6 +171,8 @@ def _guess_channels(shape) -> int:
     for channels_first, channels_last in (usual, square, few):
         if channels_first != channels_last:
             return 0 if channels_first else len(shape) - 1
+    if first == last == 1:
+        return 0
     warn_caller(
         f"Axis 1 of X is taken for the channels of samples of shape {shape}. channel_axis=1 says so and silences this "
         "warning; channel_axis=-1 takes the last axis."

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import timedelta
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -127,8 +128,10 @@ class Processes(SingleProcess):
         return n * self.rank // self.size, n * (self.rank + 1) // self.size
 
     def wrap(self, module):
-        # Buffers are equal already.
-        return nn.parallel.DistributedDataParallel(module, process_group=self.group, broadcast_buffers=False)
+        parallel = nn.parallel.DistributedDataParallel
+        name = "forward_sync_buffers" if "forward_sync_buffers" in signature(parallel).parameters else "broadcast_buffers"
+        buffers: dict[str, Any] = {name: False}  # they are equal already
+        return parallel(module, process_group=self.group, **buffers)
 
     @contextlib.contextmanager
     def shared_statistics(self, module):
@@ -284,11 +287,12 @@ def _wait_for_all(store, rank, size) -> str:
         store.wait(keys, _ENTRY)
     except dist.DistStoreError as error:
         missing = [other for other, key in enumerate(keys) if not store.check([key])]
-        store.delete_key(keys[rank])
-        raise RuntimeError(
-            f"Process {rank} of {size} waited {_ENTRY.seconds} s for process(es) {missing} to enter fit. Call fit in every "
-            "process that torchrun has started, or inside skmemae.single_process() to fit in one process alone."
-        ) from error
+        if missing:  # or the last has come just now
+            store.delete_key(keys[rank])
+            raise RuntimeError(
+                f"Process {rank} of {size} waited {_ENTRY.seconds} s for process(es) {missing} to enter fit. Call fit in every "
+                "process that torchrun has started, or inside skmemae.single_process() to fit in one process alone."
+            ) from error
     _fits_entered += 1
     return prefix
 
