@@ -104,7 +104,7 @@ def _learn_contrast(X, layout: Layout, training_mask) -> Scaling:
         return learn_scaling(X, layout, "standard", training_mask)
     shape = (1,) * len(layout.sample_shape)
     center, scale = (np.full(shape, min(value / count * unit, _LARGEST)) for value in (mean, deviation))
-    scale = np.maximum(scale, _SMALLEST)
+    scale = np.maximum(scale, np.nextafter(0, 1))
     scaling = Scaling(center, scale, mean_sample=np.zeros(layout.sample_shape))
     total = np.zeros(layout.sample_shape)
     for samples in _sample_blocks(X, layout, training_mask):
