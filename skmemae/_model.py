@@ -22,7 +22,7 @@ _CHUNK_NUMBERS = {"cpu": 2**16, "other": 2**22}  # of images and clips; more at 
 _TABLE_NUMBERS = 2**20
 _DECODED_NUMBERS = 2**24  # of decoded memory items at a time
 _TYPICAL_ROWS, _TYPICAL_NUMBERS = 2**14, 2**26  # samples that tell a typical distance
-_NOISE_ROWS = 32  # samples that tell the noise of scores
+_NOISE_CHUNKS = 4  # of vectors, which tell the noise of scores; of images and clips, which take longer, one
 _ROUNDING = 1e-8  # of a query's squared norm: a distance below it is rounding
 
 
@@ -239,8 +239,9 @@ class FittedModel:
         Matrix products round differently for different heights. Where a table is reconstructed nearly without error, what is
         left is such noise.
         """
-        rows = [slice(start, start + _HEIGHTS[0]) for start in range(0, min(len(scores), _NOISE_ROWS), _HEIGHTS[0])]
-        small = np.concatenate([self.scores(X[part]) for part in rows])
+        height, count = _HEIGHTS[0], _NOISE_CHUNKS if self.layout.family == "fc" else 1
+        chunks = [X[start : start + height] for start in range(0, min(len(scores), count * height), height)]
+        small = np.concatenate([self.scores(chunk) for chunk in chunks])
         scores = scores[: len(small)]
         return float(np.median(np.abs(small - scores) / np.maximum(scores, np.finfo(np.float64).tiny)))
 
