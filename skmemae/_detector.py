@@ -282,7 +282,7 @@ class MemAEDetector(InspectableDetector):
 
     def _fit(self, X):
         with processes_of_fit() as processes:
-            X, layout, params = processes.checked(self._check_fit, X)
+            X, layout = processes.checked(self._check_fit, X)
             device = resolve_device(self.device, processes.local_rank)
             processes.check_equal(X=fingerprint(X), parameters=self._plain_parameters())
             seed = processes.compute_on_first(int, check_random_state(self.random_state).randint(2**31 - 1))
@@ -306,13 +306,14 @@ class MemAEDetector(InspectableDetector):
         return self._set_fitted(model, params, history, result, noise)
 
     def _check_fit(self, X):
-        """X as a checked array, its layout, and parameters as far as they can be resolved before X is read."""
+        """X as a checked array, and its layout, once all parameters are known to fit them."""
         params = self.get_params(deep=False)
         self._validate_params()
         check_numbers(params)
         X = self._check_samples(X, reset=True)
         layout = choose_layout(X.shape[1:], self.backbone, self.sample_shape, self.channel_axis)
-        return X, layout, resolve(params, layout, len(X))
+        resolve(params, layout, len(X))
+        return X, layout
 
     def _set_fitted(self, model, params, history, result, noise):
         self._model = model

@@ -40,3 +40,14 @@ def problem(n=200, memory_size=20, seed=0, **memory):
     generator = torch.Generator().manual_seed(seed)
     network = build_network((8,), "fc", (16, 4), memory_size=memory_size, generator=generator, **memory)
     return network, loader, generator
+
+
+def data():
+    """A small array of each kind by name."""
+    rng = np.random.default_rng(0)
+    return {
+        "table": rng.normal(size=(120, 6)),
+        "images": rng.random((40, 12, 12)).astype(np.float32),
+        "bytes": rng.integers(0, 256, size=(40, 12, 12)).astype(np.uint8),
+        "clips": rng.random((20, 1, 4, 8, 8)).astype(np.float32),
+    }
