@@ -1,5 +1,7 @@
 """MemAEDetector: parameters, fit, and what the memory makes visible."""
 
+from numbers import Real
+
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
@@ -8,6 +10,7 @@ from skmemae._contract import unchanged_on_error
 from skmemae._data.layout import choose_layout
 from skmemae._data.loader import Loader
 from skmemae._data.repeats import thin_repeats
+from skmemae._data.signatures import OwnItems
 from skmemae._data.statistics import learn_scaling
 from skmemae._inspection import InspectableDetector
 from skmemae._model import FittedModel
@@ -16,9 +19,11 @@ from skmemae._runtime import is_out_of_memory, isolated, move_to_device, resolve
 from skmemae._score import Score
 from skmemae._train.distributed import fingerprint, processes_of_fit
 from skmemae._train.loop import Settings, train_members
+from skmemae._train.survey import survey
 from skmemae._warnings import warn_of_collapse
 from skmemae.network import RandomStream, build_network
 
+_USUAL_SHARE = 0.1  # of outliers in training data, where ``contamination`` does not say
 _NETWORK_PARAMETERS = (
     "backbone",
     "widths",
@@ -201,9 +206,10 @@ class MemAEDetector(InspectableDetector):
         sample_shape=None,
         channel_axis="auto",
         memory_size="auto",
+        memory_items="auto",
         memory_unit="auto",
         memory_heads="auto",
-        similarity="cosine",
+        similarity="auto",
         temperature="auto",
         shrink_threshold=1.0,
         entropy_weight=2e-4,
@@ -212,10 +218,10 @@ class MemAEDetector(InspectableDetector):
         anomaly_score="auto",
         scaling="auto",
         thin_repeats=True,
-        learning_rate=2e-3,
+        learning_rate="auto",
         batch_size="auto",
         max_epochs="auto",
-        validation_fraction=0.1,
+        validation_fraction="auto",
         n_iter_no_change=20,
         tol=1e-4,
         device="auto",
@@ -230,6 +236,7 @@ class MemAEDetector(InspectableDetector):
         self.sample_shape = sample_shape
         self.channel_axis = channel_axis
         self.memory_size = memory_size
+        self.memory_items = memory_items
         self.memory_unit = memory_unit
         self.memory_heads = memory_heads
         self.similarity = similarity
@@ -291,16 +298,31 @@ class MemAEDetector(InspectableDetector):
             training_mask = processes.compute_on_first(thin_repeats, X) if thin else None
             rows = torch.arange(len(X)) if training_mask is None else torch.from_numpy(np.flatnonzero(training_mask))
             params = resolve(self.get_params(deep=False), layout, len(rows))
-            params |= {"device": str(device), "precision": resolve_precision(self.precision, device)}
             scaling = processes.compute_on_first(learn_scaling, X, layout, params["scaling"], training_mask)
-            spec = {"sample_shape": layout.sample_shape, **{name: params[name] for name in _NETWORK_PARAMETERS}}
-            networks = move_to_device(_build_networks(params["ensemble_size"], spec, generator), device)
-            stream = RandomStream(seed, device) if callable(self.backbone) else None
             loader = Loader(X, layout, scaling, device)
+            chosen = own = own_items = None
+            if params["memory_items"] == "rows" and params["memory_size"]:
+                share = self.contamination if isinstance(self.contamination, Real) else _USUAL_SHARE
+                survey_generator = torch.Generator().manual_seed(seed)
+                seen, rows, distinct = processes.compute_on_first(survey, loader, rows, float(share), survey_generator)
+                params = resolve(self.get_params(deep=False), layout, len(rows))
+                params["memory_size"] = min(params["memory_size"], len(distinct))
+                chosen = _choose(distinct, params["ensemble_size"], params["memory_size"], generator)
+                signatures = seen[chosen.numpy()]
+                own = OwnItems.of(signatures)
+                numbers, counts = np.unique(seen, return_counts=True)
+                own_items = OwnItems.of(signatures, counts[np.searchsorted(numbers, signatures)] > 1)
+            params |= {"device": str(device), "precision": resolve_precision(self.precision, device)}
+            spec = {"sample_shape": layout.sample_shape, **{name: params[name] for name in _NETWORK_PARAMETERS}}
+            count = params["ensemble_size"]
+            if params["memory_items"] == "rows":
+                spec["members"], count = count, 1
+            networks = move_to_device(_build_networks(count, spec, generator), device)
+            stream = RandomStream(seed, device) if callable(self.backbone) else None
             settings = Settings(**{name: params[name] for name in Settings._fields})
-            history = train_members(networks, loader, settings, generator, rows, processes, stream)
-            score = Score(params["anomaly_score"], (1.0,) * len(networks))
-            model = FittedModel(layout, scaling, score, spec, networks)
+            history = train_members(networks, loader, settings, generator, rows, processes, stream, chosen, own)
+            score = Score(params["anomaly_score"], (1.0,) * params["ensemble_size"])
+            model = FittedModel(layout, scaling, score, spec, networks, own_items)
             result = model.score_training(loader, rows, processes)
             noise = processes.compute_on_first(model.noise, X, result.scores)
         return self._set_fitted(model, params, history, result, noise)
@@ -331,6 +353,11 @@ class MemAEDetector(InspectableDetector):
         """Parameters that can be compared between processes, as text."""
         plain = (str, int, float, tuple, type(None))
         return str({name: value for name, value in self.get_params(deep=False).items() if isinstance(value, plain)})
+
+
+def _choose(rows, members, size, generator) -> torch.Tensor:
+    """Random rows for the memory of each member: (members, size)."""
+    return torch.stack([rows[torch.randperm(len(rows), generator=generator)[:size]] for _ in range(members)])
 
 
 def _build_networks(count, spec, generator) -> torch.nn.ModuleList:

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from skmemae._data.layout import Layout
 from skmemae._data.loader import Loader
 from skmemae._data.scaling import Scaling
+from skmemae._data.signatures import OwnItems
 from skmemae._runtime import MicroBatches, isolated, move_to_device, resolve_device, scoring_precision
-from skmemae._score import Score
+from skmemae._score import Score, with_members
 from skmemae.network import MemAE, Memory, Output, restore_network
 
-FORMAT = 1  # of the state; raised when an older state can no longer be read as it is
+FORMAT = 2  # of the state; raised when an older state can no longer be read as it is
 _HEIGHTS = (8, 32, 128, 512, 1024)  # samples that are scored together, so that a few do not cost the padding of many
 _CHUNK_NUMBERS = {"cpu": 2**16, "other": 2**22}  # of images and clips; more at once are no faster
 _TABLE_NUMBERS = 2**20
@@ -47,6 +48,9 @@ class FittedModel:
     network_spec : dict
         Arguments of :func:`skmemae.network.build_network`, plain values but for a callable backbone.
     networks : torch.nn.ModuleList of MemAE
+        The members of the ensemble, each a network or all of them side by side in one.
+    own_items : OwnItems or None, default=None
+        Of memory items that are made of rows: a row of the training data is scored by the other items, in ``fit`` and after.
     """
 
     layout: Layout
@@ -54,6 +58,7 @@ class FittedModel:
     score: Score
     network_spec: dict[str, Any]
     networks: nn.ModuleList
+    own_items: OwnItems | None = None
 
     @property
     def device(self) -> torch.device:
@@ -61,14 +66,19 @@ class FittedModel:
         return next(self.networks.parameters()).device
 
     @property
-    def members(self) -> list[MemAE]:
+    def network_list(self) -> list[MemAE]:
         """The networks as a list."""
         return cast(list[MemAE], list(self.networks))
 
     @property
+    def n_members(self) -> int:
+        """How many members the ensemble has."""
+        return sum(network.members or 1 for network in self.network_list)
+
+    @property
     def memories(self) -> list[Memory]:
         """The memories of the networks; empty if they have none."""
-        return [network.memory for network in self.members if network.memory is not None]
+        return [network.memory for network in self.network_list if network.memory is not None]
 
     def to(self, device: str) -> "FittedModel":
         """Move the networks to a device, in place; if that fails, back to where they were."""
@@ -88,7 +98,7 @@ class FittedModel:
         """Reconstructions in the units and the shape of X, the mean over the networks; float32, for float64 X float64."""
 
         def mean(_, outputs):
-            return torch.stack([output.reconstruction for output in outputs]).mean(dim=0)
+            return self._of_members([output.reconstruction for output in outputs]).mean(dim=0)
 
         scaled = isolated(self._collect, X, mean)
         exact = X.dtype == np.float64
@@ -103,7 +113,7 @@ class FittedModel:
         """Squared residuals in scaled units and the shape of X, the mean over the networks: float32."""
 
         def squares(x, outputs):
-            residuals = torch.stack([(output.reconstruction - x).square() for output in outputs])
+            residuals = self._of_members([(output.reconstruction - x).square() for output in outputs])
             return self.layout.from_network(residuals.mean(dim=0))
 
         return isolated(self._collect, X, squares)
@@ -111,10 +121,11 @@ class FittedModel:
     def weights(self, X) -> np.ndarray:
         """Addressing weights of all networks side by side: (n_samples, [\\*positions,] ensemble_size * N)."""
 
-        def weights(_, outputs):
-            queries = [network.queries(output.encoding) for network, output in zip(self.members, outputs, strict=True)]
-            weights = [memory.weights(query) for memory, query in zip(self.memories, queries, strict=True)]
-            return torch.cat(weights, dim=-1) / len(weights)
+        def weights(x, outputs):
+            queries = [network.queries(output.encoding) for network, output in zip(self.network_list, outputs, strict=True)]
+            hidden = self._own(x)
+            weights = self._of_members([m.weights(query, hidden) for m, query in zip(self.memories, queries, strict=True)])
+            return weights.movedim(0, -2).flatten(-2) / len(weights)
 
         return isolated(self._collect, X, weights)
 
@@ -122,7 +133,7 @@ class FittedModel:
         """The memory items of all networks: (ensemble_size * N, C)."""
         if not self.memories:
             return np.zeros((0, 0), dtype=np.float32)
-        return np.concatenate([memory.items.numpy(force=True) for memory in self.memories])
+        return np.concatenate([memory.items.flatten(0, -2).numpy(force=True) for memory in self.memories])
 
     def decode_items(self, numbers: np.ndarray) -> np.ndarray:
         """What single memory items decode to, in the units and the shape of X: (len(numbers), \\*array_shape), float32."""
@@ -133,14 +144,21 @@ class FittedModel:
         decoded = np.empty((len(numbers), *self.layout.array_shape), dtype=np.float32)
         size = max(1, _DECODED_NUMBERS // math.prod(self.layout.sample_shape))
         blank = torch.zeros(1, *self.layout.sample_shape, device=self.device)
-        n_items = len(self.memories[0].items)
-        largest = float(np.finfo(np.float32).max)
-        for i, (network, memory) in enumerate(zip(self.members, self.memories, strict=True)):
-            encoding_shape = network.encoder(blank).shape[1:]
-            for places in np.array_split(np.flatnonzero(numbers // n_items == i), -(-len(numbers) // size) or 1):
-                items = memory.items[torch.from_numpy(numbers[places] % n_items).to(self.device)]
-                scaled = network.decode_items(items, encoding_shape).cpu().double()
-                decoded[places] = self.layout.from_network(self.scaling.inverse(scaled)).clamp(-largest, largest).numpy()
+        largest, first = float(np.finfo(np.float32).max), 0
+        for network, memory in zip(self.network_list, self.memories, strict=True):
+            items = memory.items.flatten(0, -2)
+            encoding_shape = network.encoder(blank)[0].shape
+            here = np.flatnonzero((numbers >= first) & (numbers < first + len(items)))
+            for places in np.array_split(here, -(-len(here) // size) or 1):
+                chosen = torch.from_numpy(numbers[places] - first).to(self.device)
+                if network.members is None:
+                    scaled = network.decode_items(items[chosen], encoding_shape)
+                else:  # a decoder of members takes a place for each of them, of which one is looked at
+                    scaled = network.decoder(items[chosen].expand(network.members, -1, -1))
+                    scaled = scaled[chosen // memory.size, torch.arange(len(chosen), device=self.device)]
+                samples = self.layout.from_network(self.scaling.inverse(scaled.cpu().double()))
+                decoded[places] = samples.clamp(-largest, largest).numpy()
+            first += len(items)
         return decoded
 
     def state(self) -> dict[str, Any]:
@@ -152,8 +170,9 @@ class FittedModel:
             "scaling": asdict(self.scaling),
             "score": asdict(self.score),
             "network_spec": self.network_spec,
-            "ensemble_size": len(self.networks),
+            "n_networks": len(self.networks),
             "parameters": parameters,
+            "own_items": None if self.own_items is None else asdict(self.own_items),
             "device": str(self.device),
         }
 
@@ -176,7 +195,7 @@ class FittedModel:
     @classmethod
     def _from_state(cls, state):
         networks = nn.ModuleList()
-        for i in range(state["ensemble_size"]):
+        for i in range(state["n_networks"]):
             prefix = f"{i}."
             parameters = {
                 name.removeprefix(prefix): torch.from_numpy(np.array(value))
@@ -190,7 +209,9 @@ class FittedModel:
             device = torch.device("cpu")
         layout = Layout(**state["layout"])
         score = Score(state["score"]["kind"], tuple(state["score"]["typical_distances"]))
-        return cls(layout, Scaling(**state["scaling"]), score, state["network_spec"], move_to_device(networks, device).eval())
+        own_items = None if state["own_items"] is None else OwnItems(**state["own_items"])
+        networks = move_to_device(networks, device).eval()
+        return cls(layout, Scaling(**state["scaling"]), score, state["network_spec"], networks, own_items)
 
     @torch.inference_mode()
     def score_training(self, loader: Loader, rows: Tensor, processes) -> TrainingResult:
@@ -213,8 +234,8 @@ class FittedModel:
             distances = processes.compute_on_first(self._typical_distances, loader, rows)
             self.score = replace(self.score, typical_distances=distances)
         start, stop = processes.contiguous_shard(len(loader))
-        n, members = stop - start, len(self.networks)
-        n_items = len(self.memories[0].items) if self.memories else 0
+        n, members = stop - start, self.n_members
+        n_items = self.memories[0].size if self.memories else 0
         terms, done = np.empty((n, members, 2)), 0
         usage, missed = np.zeros((members, n_items)), np.zeros(members)
         for count, parts in self._passes(loader, self._terms_and_use, start, stop):
@@ -253,9 +274,9 @@ class FittedModel:
 
         def distances(x):
             outputs = self._outputs(x)
-            norms = [output.encoding.flatten(1).square().sum(dim=1, dtype=torch.float32) for output in outputs]
+            norms = self._of_members([output.encoding for output in outputs]).flatten(2).square().sum(dim=2)
             distance = self._terms(x, outputs)[..., 1]
-            return torch.stack([distance, torch.stack(norms, dim=1).to(distance)])
+            return torch.stack([distance, norms.mT.to(distance)])
 
         for part in rows[:: max(1, len(rows) // n)].split(self._height(len(rows))):
             with scoring_precision(loader.device):
@@ -264,19 +285,24 @@ class FittedModel:
         return tuple(float(d) or 1.0 for d in np.maximum(distance, _ROUNDING * norm))
 
     def _terms(self, x: Tensor, outputs: list[Output]) -> Tensor:
-        return self.score.terms(x, outputs, self.members, self.scaling)
+        return self.score.terms(x, outputs, self.network_list, self.scaling)
 
     def _terms_and_use(self, x: Tensor, outputs: list[Output]) -> tuple[Tensor, Tensor, Tensor]:
         """Terms of the score, and which items each sample used: (batch, ensemble_size, N) and (batch, ensemble_size)."""
-        uses = [self._use(network, output) for network, output in zip(self.members, outputs, strict=True)]
-        used, missed = (torch.stack(column, dim=1) for column in zip(*uses, strict=True))
+        if not self.memories:
+            return self._terms(x, outputs), x.new_zeros(len(x), self.n_members, 0), x.new_zeros(len(x), self.n_members)
+        hidden, pairs = self._own(x), zip(self.network_list, outputs, strict=True)
+        uses = [network.memory.use(network.queries(output.encoding), hidden) for network, output in pairs]
+        used, missed = (self._of_members(list(column)).movedim(0, 1) for column in zip(*uses, strict=True))
         return self._terms(x, outputs), used, missed
 
-    @staticmethod
-    def _use(network: MemAE, output: Output) -> tuple[Tensor, Tensor]:
-        if network.memory is None:
-            return output.encoding.new_zeros(len(output.encoding), 0), output.encoding.new_zeros(len(output.encoding))
-        return network.memory.use(network.queries(output.encoding))
+    def _own(self, x: Tensor) -> Tensor | None:
+        """The memory items that are made of the samples: (members, batch), or None where items are made of no rows."""
+        return None if self.own_items is None else self.own_items.find(x)
+
+    def _of_members(self, values: list[Tensor]) -> Tensor:
+        """What the networks give, all members in a leading axis."""
+        return torch.cat([with_members(value, network) for value, network in zip(values, self.network_list, strict=True)])
 
     @torch.inference_mode()
     def _collect(self, X, function: Callable[[Tensor, list[Output]], Tensor]) -> np.ndarray:
@@ -302,7 +328,8 @@ class FittedModel:
                 yield count, micro.map(lambda part: function(part, self._outputs(part)), x)
 
     def _outputs(self, x: Tensor) -> list[Output]:
-        return [network(x) for network in self.members]
+        hidden = self._own(x)
+        return [network(x, hidden=hidden) for network in self.network_list]
 
     def _height(self, n: int) -> int:
         """Samples of a chunk: the fewest of a few heights that hold n samples, as far as their numbers allow."""

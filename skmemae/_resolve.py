@@ -20,21 +20,22 @@ CONSTRAINTS: dict[str, list] = {
     "sample_shape": [tuple, list, None],
     "channel_axis": [StrOptions({"auto"}), Integral, None],
     "memory_size": [StrOptions({"auto"}), Interval(Integral, 0, _MOST_ITEMS, closed="both")],
+    "memory_items": [StrOptions({"auto", "learned", "rows"})],
     "memory_unit": [StrOptions({"auto", "sample", "location"})],
     "memory_heads": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-    "similarity": [StrOptions({"cosine", "dot"})],
+    "similarity": [StrOptions({"auto", "cosine", "dot", "distance"})],
     "temperature": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
     "shrink_threshold": [Interval(Real, 0, None, closed="left")],
     "entropy_weight": [Interval(Real, 0, None, closed="left")],
     "latent_l1": [Interval(Real, 0, None, closed="left")],
     "ensemble_size": [StrOptions({"auto"}), Interval(Integral, 1, _MOST_NETWORKS, closed="both")],
-    "anomaly_score": [StrOptions({"auto", "reconstruction", "smooth", "local", "relative", "combined"})],
+    "anomaly_score": [StrOptions({"auto", "reconstruction", "absolute", "smooth", "local", "relative", "combined"})],
     "scaling": [StrOptions({"auto", "contrast", "log", "standard", "minmax"}), None],
     "thin_repeats": ["boolean"],
-    "learning_rate": [Interval(Real, 0, None, closed="neither")],
+    "learning_rate": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
     "batch_size": [StrOptions({"auto"}), Interval(Integral, 2, None, closed="left")],
     "max_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-    "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+    "validation_fraction": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="left")],
     "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
     "tol": [Interval(Real, 0, None, closed="left")],
     "device": [str],
@@ -44,10 +45,13 @@ CONSTRAINTS: dict[str, list] = {
 }
 
 # Optimiser steps that "auto" epochs aim at. With time a decoder of images learns to reconstruct outliers as well.
-STEPS = {"fc": 2000, "conv2d": 1000, "conv3d": 2000}
+STEPS = {"fc": 2000, "conv2d": 1000, "conv3d": 2000, "rows": 80}
 _LEAST_PIXELS = 16
 _MANY_ROWS = 10_000
 _BATCH_NUMBERS = 2**20
+_MOST_ROWS = 1000  # memory items of a member that are made of rows, of 2^20 numbers at most
+_ROW_NUMBERS = 2**20
+ROWS_TEMPERATURE = 0.1  # the unit of the queries is fitted to it
 
 
 def check_numbers(params: dict[str, Any], accepts_bool=("thin_repeats", "verbose", "random_state")) -> None:
@@ -97,25 +101,72 @@ def resolve(params: dict[str, Any], layout: Layout, n_samples: int) -> dict[str,
     unit = resolve_memory_unit(params["memory_unit"], layout.family)
     if layout.family == "fc" and unit == "location" and not custom:
         raise ValueError("memory_unit='location' needs a feature map; got vectors, for which 'sample' is accepted.")
-    layers = resolve_widths(params["widths"], layout, unit)
-    size = resolve_batch_size(params["batch_size"], n_samples, layout)
+    items = resolve_memory_items(params["memory_items"], params["memory_heads"], layout, custom)
+    rows = items == "rows"
+    layers = resolve_widths(params["widths"], layout, unit, rows)
+    size = resolve_batch_size(params["batch_size"], n_samples, layout, rows)
     return {
         **params,
         "backbone": params["backbone"] if custom else layout.family,
         "widths": layers,
-        "memory_size": resolve_memory_size(params["memory_size"], n_samples, layout, unit, layers),
+        "memory_items": items,
+        "memory_size": resolve_memory_size(params["memory_size"], n_samples, layout, unit, layers, rows),
         "memory_unit": unit,
-        "memory_heads": resolve_memory_heads(params["memory_heads"], n_samples, layout, None if custom else layers),
-        "temperature": resolve_temperature(params["temperature"], layout),
+        "memory_heads": resolve_memory_heads(params["memory_heads"], n_samples, layout, None if custom or rows else layers),
+        "similarity": resolve_similarity(params["similarity"], rows),
+        "temperature": resolve_temperature(params["temperature"], layout, rows),
         "shrink_threshold": float(params["shrink_threshold"]),
         "entropy_weight": float(params["entropy_weight"]),
         "latent_l1": float(params["latent_l1"]),
         "ensemble_size": resolve_ensemble_size(params["ensemble_size"], layout),
-        "anomaly_score": resolve_anomaly_score(params["anomaly_score"], layout),
+        "anomaly_score": resolve_anomaly_score(params["anomaly_score"], layout, rows),
         "scaling": resolve_scaling(params["scaling"], layout),
+        "learning_rate": resolve_learning_rate(params["learning_rate"], rows),
         "batch_size": size,
-        "max_epochs": resolve_max_epochs(params["max_epochs"], n_samples, size, layout),
+        "max_epochs": resolve_max_epochs(params["max_epochs"], n_samples, size, layout, rows),
+        "validation_fraction": resolve_validation_fraction(params["validation_fraction"], rows),
     }
+
+
+def resolve_memory_items(value, heads, layout, custom):
+    """Resolve ``memory_items``: rows for tables, whose layers and memory are the package's own; else learned.
+
+    Raises
+    ------
+    ValueError
+        If rows are asked for images, clips, a callable backbone or several heads.
+    """
+    several = heads not in ("auto", 1)
+    possible = layout.family == "fc" and not custom and not several
+    if value == "auto":
+        return "rows" if possible else "learned"
+    if value == "rows" and not possible:
+        raise ValueError(
+            "memory_items='rows' needs backbone='fc', as tables have by default, and memory_heads=1; for others 'learned' is "
+            "accepted."
+        )
+    return value
+
+
+def resolve_similarity(value, rows):
+    """Resolve ``similarity``: squared distances between rows, of which near ones answer; else equation 5."""
+    if value != "auto":
+        return value
+    return "distance" if rows else "cosine"
+
+
+def resolve_learning_rate(value, rows):
+    """Resolve ``learning_rate``: larger for the few steps of a memory of rows."""
+    if value != "auto":
+        return float(value)
+    return 5e-3 if rows else 2e-3
+
+
+def resolve_validation_fraction(value, rows):
+    """Resolve ``validation_fraction``: nothing is held out from a memory of rows, which leaves out each row in turn."""
+    if value != "auto":
+        return float(value)
+    return 0.0 if rows else 0.1
 
 
 def resolve_scaling(value, layout):
@@ -130,12 +181,12 @@ def resolve_scaling(value, layout):
     return "contrast" if layout.family == "conv2d" and math.prod(layout.sample_shape[1:]) >= _LEAST_PIXELS else "standard"
 
 
-def resolve_anomaly_score(value, layout):
+def resolve_anomaly_score(value, layout, rows):
     """Resolve ``anomaly_score``.
 
     In images an edge beside its place is no anomaly, so the residual is smoothed. A clip with more to see has a larger error,
     so the error is divided by its norm. In standardised columns squares let single columns drown the rest, and the query's
-    distance finds rows that are far out along directions the decoder knows.
+    distance finds rows that are far out along directions the decoder knows, which no mixture of rows reaches.
 
     Raises
     ------
@@ -143,7 +194,9 @@ def resolve_anomaly_score(value, layout):
         If a score of images is asked for vectors.
     """
     if value in ("smooth", "local") and layout.family == "fc":
-        raise ValueError(f"anomaly_score={value!r} needs images or clips; got vectors, for which 'combined' is the default.")
+        raise ValueError(f"anomaly_score={value!r} needs images or clips; got vectors, for which 'absolute' is the default.")
+    if value == "auto" and rows:
+        return "absolute"
     if value == "auto":
         return {"fc": "combined", "conv2d": "smooth", "conv3d": "relative"}[layout.family]
     return value
@@ -156,7 +209,7 @@ def resolve_memory_unit(value, family):
     return value
 
 
-def resolve_widths(value, layout, unit):
+def resolve_widths(value, layout, unit, rows):
     """Resolve ``widths``.
 
     Raises
@@ -176,17 +229,21 @@ def resolve_widths(value, layout, unit):
     # number alone, of which a cosine knows the sign and nothing else.
     code = min(32, max(2, math.prod(layout.sample_shape) // 2))
     if layout.family == "fc":
-        return (64, code)
+        return (code,) if rows else (64, code)  # a linear map finds the columns in which rows that are alike are near
     levels = min(4, max(1, round(math.log2(max(layout.sample_shape[1:]) / 4))))
     channels = (16, 32, 64, 64)[:levels]
     return (*channels, code) if unit == "sample" else channels
 
 
-def resolve_memory_size(value, n_samples, layout, unit, widths):
+def resolve_memory_size(value, n_samples, layout, unit, widths, rows):
     """Resolve ``memory_size``: a hundred items, more for images and locations, or a quarter of the queries if that is less.
 
-    Items are prototypes, not copies of the training set; images and locations vary more than rows of a table.
+    Items are prototypes, not copies of the training set; images and locations vary more than rows of a table. Where items are
+    rows they are many, and no more than there are.
     """
+    if rows:
+        most = max(100, min(_MOST_ROWS, _ROW_NUMBERS // math.prod(layout.sample_shape))) if value == "auto" else int(value)
+        return min(most, n_samples)
     if value != "auto":
         return int(value)
     queries, most = n_samples, 100
@@ -211,10 +268,15 @@ def resolve_memory_heads(value, n_samples, layout, widths):
     return next(heads for heads in range(max(1, min(4, widths[-1] // 8)), 0, -1) if widths[-1] % heads == 0)
 
 
-def resolve_temperature(value, layout):
-    """Resolve ``temperature``: sharp enough that a read-out is made of few items, for images sharper than for the rest."""
+def resolve_temperature(value, layout, rows):
+    """Resolve ``temperature``: sharp enough that a read-out is made of few items, for images sharper than for the rest.
+
+    With items of rows the unit of the queries is fitted to the temperature, so any would do.
+    """
     if value != "auto":
         return float(value)
+    if rows:
+        return ROWS_TEMPERATURE
     return 0.01 if layout.family == "conv2d" else 0.05
 
 
@@ -225,16 +287,20 @@ def resolve_ensemble_size(value, layout):
     return 4 if layout.family == "fc" else 1
 
 
-def resolve_batch_size(value, n_samples, layout):
+def resolve_batch_size(value, n_samples, layout, rows):
     """Resolve ``batch_size``: about a twentieth of the samples; fewer images or clips, of which a few have many positions."""
     if value != "auto":
         return min(int(value), max(2, n_samples))
+    if rows:
+        return min(512, max(64, n_samples // STEPS["rows"]))
     most = 1024 if layout.family == "fc" else min(128, max(8, _BATCH_NUMBERS // math.prod(layout.sample_shape)))
     return min(most, max(32, 2 ** round(math.log2(n_samples / 20))))
 
 
-def resolve_max_epochs(value, n_samples, batch_size, layout):
+def resolve_max_epochs(value, n_samples, batch_size, layout, rows):
     """Resolve ``max_epochs``: enough for about ``STEPS`` optimiser steps."""
     if value != "auto":
         return int(value)
+    if rows:
+        return max(1, round(STEPS["rows"] / -(-n_samples // batch_size)))
     return min(200, max(20, round(STEPS[layout.family] * batch_size / n_samples)))

@@ -20,8 +20,8 @@ class Score:
 
     Attributes
     ----------
-    kind : {"reconstruction", "smooth", "local", "relative", "combined"}
-        "reconstruction" is the squared l2 error in scaled units, the paper's criterion. "smooth" is that of the residual after
+    kind : {"reconstruction", "absolute", "smooth", "local", "relative", "combined"}
+        "reconstruction" is the squared l2 error in scaled units, the paper's criterion. "absolute" is the l1 error. "smooth" is that of the residual after
         a Gaussian blur in the last two axes, times ``Scaling.distance_from_mean``. "local" is the l4 norm of the mean squares
         of patches, of a clip the median over its frames. "relative" divides the error by the l2 norm of the sample, with one
         unit a number added under the root so that blank samples stay finite. "combined" is the l1 error times
@@ -39,28 +39,32 @@ class Score:
         return self.kind == "combined"
 
     def terms(self, x: Tensor, outputs: Sequence[Output], networks: Sequence[MemAE], scaling: Scaling) -> Tensor:
-        """Error and distance of each sample for each network, (batch, ensemble_size, 2), summed in float64."""
-        pairs = zip(outputs, networks, strict=True)
-        return torch.stack(
-            [torch.stack([self._error(x, out, scaling), self._distance(x, out, net)], dim=1) for out, net in pairs], dim=1
-        )
+        """Error and distance of each sample for each member, (batch, ensemble_size, 2), summed in float64."""
+        pairs = list(zip(outputs, networks, strict=True))
+        errors = [self._error(x, with_members(output.reconstruction, network), scaling) for output, network in pairs]
+        distances = [self._distance(output, network, errors[0]) for output, network in pairs]
+        return torch.stack([torch.cat(errors).mT, torch.cat(distances).mT], dim=2)
 
-    def _error(self, x: Tensor, output: Output, scaling: Scaling) -> Tensor:
-        residual = output.reconstruction - x
+    def _error(self, x: Tensor, reconstructions: Tensor, scaling: Scaling) -> Tensor:
+        """Errors of shape (members, batch)."""
+        shape = reconstructions.shape[:2]
+        residual = (reconstructions - x).flatten(0, 1)
         if self.kind == "local":
-            return _local_error(residual)
-        if self.kind == "combined":
-            return _sum(residual.abs())
+            return _local_error(residual).unflatten(0, shape)
+        if self.kind in ("absolute", "combined"):
+            return _sum(residual.abs()).unflatten(0, shape)
         if self.kind == "smooth":
-            error = _sum(_blur(residual).square())
+            error = _sum(_blur(residual).square()).unflatten(0, shape)
             return error * scaling.distance_from_mean(x).to(error)
-        error = _sum(residual.square())
+        error = _sum(residual.square()).unflatten(0, shape)
         return error / (_sum(x.square()) + x[0].numel()).sqrt() if self.kind == "relative" else error
 
-    def _distance(self, x: Tensor, output: Output, network: MemAE) -> Tensor:
+    def _distance(self, output: Output, network: MemAE, like: Tensor) -> Tensor:
+        """Distances of shape (members, batch)."""
         if not self.needs_distances or output.read_out is None:
-            return _sum(x[:, :0])
-        return _sum((network.queries(output.encoding) - output.read_out).square())
+            return torch.zeros_like(like[:1]).expand(network.members or 1, -1)
+        gaps = with_members(network.queries(output.encoding) - output.read_out, network)
+        return _sum(gaps.square().flatten(0, 1)).unflatten(0, gaps.shape[:2])
 
     def combine(self, terms: np.ndarray) -> np.ndarray:
         """Scores from terms: (n_samples, ensemble_size, 2) -> (n_samples,), the geometric mean over the networks, finite."""
@@ -69,6 +73,11 @@ class Score:
             scores = error * (1 + 0.1 * distance / self.typical_distances)
         scores = np.nan_to_num(scores, nan=_LARGEST, posinf=_LARGEST)
         return scores[:, 0] if scores.shape[1] == 1 else np.exp(np.log(np.maximum(scores, _TINY)).mean(axis=1))
+
+
+def with_members(values: Tensor, network: MemAE) -> Tensor:
+    """Values of a network with a leading axis of members, of one where the network has none."""
+    return values.unsqueeze(0) if network.members is None else values
 
 
 def _blur(images: Tensor) -> Tensor:

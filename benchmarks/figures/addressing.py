@@ -43,7 +43,7 @@ class Inputs(NamedTuple):
 
 def block_wise(query, keys, values, threshold):
     """Address with the package's autograd function."""
-    return AddressAndReadOut.apply(query, keys, values, threshold, True, True)
+    return AddressAndReadOut.apply(query, keys, values, None, threshold, True, True)
 
 
 def plain(query, keys, values, threshold):
@@ -53,7 +53,7 @@ def plain(query, keys, values, threshold):
     weights = weights / weights.sum(dim=-1, keepdim=True)
     # The gradient of entr is infinite at zero.
     entropy = torch.special.entr(weights.clamp_min(torch.finfo(weights.dtype).tiny)).sum(dim=-1)
-    return weights @ values, entropy, weights.detach().sum(dim=1).mean(dim=0)
+    return weights @ values, entropy, weights.detach().sum(dim=1)
 
 
 WAYS = {"block-wise": block_wise, "plain torch": plain}
@@ -156,7 +156,13 @@ def training_steps(device):
     """Two functions that train equal networks for one step and return the loss: with the autograd function, and plain."""
     X = noise((1024, 30))
     detector = MemAEDetector(
-        widths=(64, 15), memory_size=100, memory_heads=1, batch_size=1024, ensemble_size=1, random_state=0, device=device
+        widths=(64, 15),
+        memory_items="learned",
+        memory_size=100,
+        batch_size=1024,
+        ensemble_size=1,
+        random_state=0,
+        device=device,
     )
     network = made_network(detector, X).train()
     plain_network = copy.deepcopy(network)
@@ -181,7 +187,7 @@ class PlainMemory(nn.Module):
         super().__init__()
         self.memory = memory
 
-    def forward(self, query):
+    def forward(self, query, items=None, hidden=None):
         query, keys = self.memory.factors(query)
         read_out, entropy, mass = plain(query, keys, self.memory.split_heads(self.memory.items), self.memory.threshold)
-        return Answer(read_out.squeeze(0), entropy.squeeze(0), mass)
+        return Answer(read_out.squeeze(0), entropy.squeeze(0), mass.squeeze(0))

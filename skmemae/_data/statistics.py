@@ -14,7 +14,8 @@ from skmemae._data.sources import row_blocks
 _EXCESS = 50.0, 10.0  # excess kurtosis from which a tail is heavy, and from which it is where values span two decades
 _UNIT = 0.05  # quantile of the positive values that a logarithm counts in
 _TAIL_ROWS, _TAIL_NUMBERS = 100_000, 2**24  # rows that show a tail, and numbers that are looked at for it at most
-_REFERENCE_ROWS = 1000
+_REFERENCE_NUMBERS = 2**20  # that show a typical value
+_REACH = 3.0  # interquartile ranges beyond the quartiles up to which values count; normal ones are within 2.5
 _LARGEST, _SMALLEST = np.finfo(np.float64).max, np.finfo(np.float64).tiny
 
 
@@ -29,7 +30,10 @@ def learn_scaling(X, layout: Layout, kind: str | None, training_mask=None) -> Sc
     kind : {"contrast", "log", "standard", "minmax"} or None
         "contrast": each sample's own mean and deviation, with the mean sample subtracted; "log": logarithms of the columns or
         channels with a heavy tail, and then "standard"; "standard": mean and standard deviation; "minmax": minimum and range;
-        None: nothing. Constant columns keep their units. Where no sample varies within itself, "contrast" is "standard".
+        None: nothing. Where no sample varies within itself, "contrast" is "standard". For "log" and "standard" columns of
+        tables count values as far as three interquartile ranges beyond the quartiles, so that a few wild ones do not hide the
+        rest, and a constant column has such a small unit that any other value is far out. Other constant columns and
+        channels keep their units.
     training_mask : ndarray of bool or None, default=None
         Which samples to learn from, all for None.
 
@@ -48,18 +52,41 @@ def learn_scaling(X, layout: Layout, kind: str | None, training_mask=None) -> Sc
     if kind == "log":
         scaling = replace(scaling, log_unit=_heavy_tails(X, layout, shape, training_mask))
 
+    robust = table and kind in ("log", "standard")
+    some = _flat(scaling.log(_some_samples(X, layout, training_mask, _TAIL_NUMBERS if robust else _REFERENCE_NUMBERS)))
+    reach = _reach(some) if robust else None
+
     def blocks():
         for samples in _sample_blocks(X, layout, training_mask):
-            samples = scaling.log(samples)
-            yield samples.movedim(1, -1).reshape(-1, samples.shape[1]).numpy()
+            columns = _flat(scaling.log(samples))
+            yield columns if reach is None else np.clip(columns, *reach)
 
     if kind == "minmax":
-        least, greatest = _extremes(blocks())
+        smallest, greatest = _extremes(blocks())
         with np.errstate(over="ignore"):
-            center, spread = least, np.minimum(greatest - least, _LARGEST)
+            center, spread = smallest, np.minimum(greatest - smallest, _LARGEST)
     else:
-        center, spread = _moments(blocks())
-    return replace(scaling, center=center.reshape(shape), scale=np.where(spread > 0, spread, 1.0).reshape(shape))
+        center, spread = _moments(blocks(), some)
+    unit = np.ones(len(center))
+    if robust:
+        size = np.where(center == 0, 1.0, np.abs(center))
+        unit = np.maximum(size / len(X), _SMALLEST)  # less than the deviation of a flag that is set in a single row
+    return replace(scaling, center=center.reshape(shape), scale=np.where(spread > 0, spread, unit).reshape(shape))
+
+
+def _reach(columns) -> tuple[np.ndarray, np.ndarray]:
+    """From where to where values of each column count; of a column mostly of one value, the quartiles are those of the rest."""
+    unit = _power_of_two(np.abs(columns).max(axis=0))
+    low, middle, high = np.quantile(columns / unit, [0.25, 0.5, 0.75], axis=0)
+    for column in np.flatnonzero(low == high):
+        values = columns[:, column] / unit[column]
+        rest = values[values != middle[column]]
+        if len(rest):
+            quartiles = np.quantile(rest, [0.25, 0.75])
+            low[column], high[column] = min(quartiles[0], middle[column]), max(quartiles[1], middle[column])
+    reach = _REACH * (high - low)
+    with np.errstate(over="ignore"):
+        return (low - reach) * unit, (high + reach) * unit
 
 
 def _extremes(blocks):
@@ -70,17 +97,15 @@ def _extremes(blocks):
     return scaler.data_min_, scaler.data_max_
 
 
-def _moments(blocks):
+def _moments(blocks, some):
     """Mean and standard deviation of columns, which are 0 for a constant column to the bit.
 
-    Numbers are counted from a typical one, in units of a large one, so that an offset costs no digits and no square leaves the
-    range of float64.
+    Numbers are counted from a typical one of ``some``, in units of a large one, so that an offset costs no digits and no square
+    leaves the range of float64.
     """
-    scaler, unit, shift = StandardScaler(copy=False), None, None
+    scaler, unit = StandardScaler(copy=False), _power_of_two(np.abs(some).max(axis=0))
+    shift = np.median(some / unit, axis=0)
     for columns in blocks:
-        if unit is None:
-            unit = _power_of_two(np.abs(columns).max(axis=0))
-            shift = np.median(columns[:: max(1, len(columns) // _REFERENCE_ROWS)] / unit, axis=0)
         with np.errstate(over="ignore"):
             scaler.partial_fit(np.clip(columns / unit - shift, -1e100, 1e100))
     with np.errstate(over="ignore"):
@@ -117,10 +142,7 @@ def _heavy_tails(X, layout: Layout, shape, training_mask) -> np.ndarray | None:
 
     The unit is a small one of the values that are not zero, so that amounts are told apart by how many times as large they are.
     """
-    kept = np.arange(X.shape[0]) if training_mask is None else np.flatnonzero(training_mask)
-    enough = max(1, min(_TAIL_ROWS, _TAIL_NUMBERS // math.prod(layout.sample_shape)))
-    samples = layout.to_network(_float64(X[kept[:: max(1, len(kept) // enough)]]))
-    columns = samples.movedim(1, -1).reshape(-1, samples.shape[1]).numpy()
+    columns = _flat(_some_samples(X, layout, training_mask, _TAIL_NUMBERS))
     unit = _power_of_two(np.abs(columns).max(axis=0))
     with np.errstate(invalid="ignore", divide="ignore"):
         fourth = columns / unit
@@ -135,6 +157,17 @@ def _heavy_tails(X, layout: Layout, shape, training_mask) -> np.ndarray | None:
         if excess[column] > _EXCESS[0] or values.max() / 100 > small:
             log_unit[column] = small
     return log_unit.reshape(shape) if np.isfinite(log_unit).any() else None
+
+
+def _some_samples(X, layout: Layout, training_mask, numbers):
+    kept = np.arange(X.shape[0]) if training_mask is None else np.flatnonzero(training_mask)
+    enough = max(1, min(_TAIL_ROWS, numbers // math.prod(layout.sample_shape)))
+    return layout.to_network(_float64(X[kept[:: max(1, len(kept) // enough)]]))
+
+
+def _flat(samples) -> np.ndarray:
+    """Values by column or channel: (n, channels)."""
+    return samples.movedim(1, -1).reshape(-1, samples.shape[1]).numpy()
 
 
 def _sample_blocks(X, layout: Layout, training_mask):

@@ -15,7 +15,7 @@ from skmemae._data.loader import Loader
 from skmemae._runtime import MicroBatches, training_precision
 from skmemae._train.distributed import SingleProcess
 from skmemae._train.optimiser import Adam, schedule
-from skmemae._train.upkeep import fill_memory, revive_items
+from skmemae._train.upkeep import RowItems, fill_memory, revive_items
 from skmemae.network import MemAE
 
 _WARM_UP = 0.1  # share of the epochs before the memory comes in
@@ -36,19 +36,27 @@ class Settings(NamedTuple):
     tol: float
     entropy_weight: float
     latent_l1: float
+    anomaly_score: str
     precision: str
     verbose: int
+
+    def error(self, reconstruction: Tensor, x: Tensor) -> Tensor:
+        """Error summed over the samples, the mean over the members: absolute if that is the anomaly score, else squared."""
+        loss = nn.functional.l1_loss if self.anomaly_score == "absolute" else nn.functional.mse_loss
+        return loss(reconstruction, x.expand_as(reconstruction), reduction="sum") / (reconstruction.numel() / x.numel())
 
 
 class History(NamedTuple):
     """What training learned besides the network's parameters."""
 
     loss_curve: list[float]  # objective per training sample, one number per epoch
-    validation_curve: list[float]  # squared error per held-out sample, one number per epoch
+    validation_curve: list[float]  # error per held-out sample, one number per epoch
 
 
-def train_members(networks, loader: Loader, settings: Settings, generator, rows, processes, stream=None) -> History:
-    """Train the members of an ensemble in place, one after the other, each with rows of its own held out.
+def train_members(
+    networks, loader: Loader, settings: Settings, generator, rows, processes, stream=None, chosen=None, own=None
+) -> History:
+    """Train the networks of an ensemble in place, one after the other, each with rows of its own held out.
 
     Parameters
     ----------
@@ -64,18 +72,21 @@ def train_members(networks, loader: Loader, settings: Settings, generator, rows,
         Which train together, all with the same arguments.
     stream : RandomStream or None, default=None
         What modules of users draw from in a forward pass.
+    chosen, own : Tensor of int of shape (members, N) and OwnItems, or None, default=None
+        The rows that the memory items of a network with members are made of (:class:`RowItems`).
 
     Returns
     -------
     history : History
-        Means over the members that ran so many epochs.
+        Means over the networks that ran so many epochs.
     """
     verbose = settings.verbose if processes.rank == 0 else 0
     histories = []
     with Progress(len(networks), settings.max_epochs, verbose) as progress:
         for network in networks:
+            items = None if chosen is None else RowItems(network, loader, chosen, own)
             with processes.shared_statistics(network):
-                histories.append(train(network, loader, settings, generator, rows, processes, stream, progress))
+                histories.append(train(network, loader, settings, generator, rows, processes, stream, progress, items))
             processes.broadcast(*network.parameters(), *network.buffers())
             progress.next_network()
     return History(_mean_curve([h.loss_curve for h in histories]), _mean_curve([h.validation_curve for h in histories]))
@@ -86,11 +97,12 @@ def _mean_curve(curves) -> list[float]:
 
 
 def train(
-    network: MemAE, loader: Loader, settings: Settings, generator, rows, processes=None, stream=None, progress=None
+    network: MemAE, loader: Loader, settings: Settings, generator, rows, processes=None, stream=None, progress=None, items=None
 ) -> History:
     """Train in place: warm up without the memory, fill it with encodings, then train everything together.
 
-    Parameters as those of :func:`train_members`, and ``progress`` to go on with.
+    A memory of rows is there from the start. Parameters as those of :func:`train_members`, ``progress`` to go on with, and
+    ``items``, the :class:`RowItems` of the network.
 
     Raises
     ------
@@ -104,7 +116,9 @@ def train(
     progress = progress or Progress(1, s.max_epochs, s.verbose)
     rows, held_out_rows = _split_rows(loader, rows, s, generator, processes.size)
     held_out = loader.hold_out(processes.shard(held_out_rows)) if len(held_out_rows) else None
-    first_with_memory, last_upkeep = _phases(network, s)
+    first_with_memory, last_upkeep = _phases(network, s, items)
+    if items is not None:
+        items.fit_temperature()
     optimiser, micro = Adam(network), MicroBatches(least=2, may_split=processes.size == 1)
     loss_curve, validation_curve = [], []
     stopping = EarlyStopping(network, s)
@@ -112,16 +126,18 @@ def train(
         model = MemAE(network.encoder, network.decoder) if epoch < first_with_memory else network
         if epoch in (0, first_with_memory):
             step = processes.wrap(model)
-        if epoch == first_with_memory and network.memory is not None:
+        if epoch == first_with_memory and network.memory is not None and items is None:
             fill_memory(network, loader, rows, micro.size(s.batch_size), generator, processes)
-        means, mass = _train_epoch(step, loader, rows, s, optimiser, epoch, generator, processes, micro, stream)
+        means, mass = _train_epoch(step, loader, rows, s, optimiser, epoch, generator, processes, micro, stream, items)
         check_divergence(means, math.isfinite(means.loss), loader, s)
         loss_curve.append(means.loss)
         upkeep = model.memory is not None and epoch < last_upkeep
         if upkeep:
             revive_items(network, mass, loader, rows, micro.size(s.batch_size), optimiser, generator, processes)
+        if items is not None:
+            items.settle()
         if held_out is not None:
-            total = held_out_error(model, loader, held_out, micro.size(s.batch_size), processes)
+            total = held_out_error(model, loader, held_out, s, micro.size(s.batch_size), processes, items)
             validation_curve.append(total / len(held_out_rows))
         progress.epoch(means.loss, validation_curve)
         if held_out is not None and model is network and not upkeep and stopping.should_stop(validation_curve[-1]):
@@ -141,9 +157,9 @@ def _split_rows(loader, rows, s: Settings, generator, n_processes) -> tuple[Tens
     return rows[count:], rows[:count]
 
 
-def _phases(network: MemAE, s: Settings) -> tuple[int, int]:
+def _phases(network: MemAE, s: Settings, items) -> tuple[int, int]:
     """The first epoch with the memory, and the epoch from which its items are no longer revived."""
-    if network.memory is None:
+    if network.memory is None or items is not None:
         return 0, 0
     return int(_WARM_UP * s.max_epochs), max(1, int(_UPKEEP * s.max_epochs))
 
@@ -152,17 +168,17 @@ class Means(NamedTuple):
     """Means of an epoch over the training samples."""
 
     loss: float  # the objective
-    error: float  # squared error
-    energy: float  # squared norm of the scaled sample: the error of a blank reconstruction
+    error: float
+    energy: float  # the error of a blank reconstruction
 
 
-def _train_epoch(model, loader, rows, s, optimiser, epoch, generator, processes, micro, stream):
+def _train_epoch(model, loader, rows, s, optimiser, epoch, generator, processes, micro, stream, items):
     """One pass over the rows: means over the samples, and the mass that each item carried."""
     model.train()
     batches = split_batches(loader.shuffle(rows, s.batch_size, generator), s.batch_size, max(2, processes.size))
     totals, masses = torch.zeros(3, device=loader.device), None
     for number, x in enumerate(loader.stream([processes.shard(batch) for batch in batches])):
-        backward = partial(_backward, model, s, processes.size / len(batches[number]), stream)
+        backward = partial(_backward, model, s, processes.size / len(batches[number]), stream, items)
         for sums, mass in micro.map(backward, x, optimiser.clear):
             totals += sums
             if mass is not None:
@@ -174,14 +190,15 @@ def _train_epoch(model, loader, rows, s, optimiser, epoch, generator, processes,
     return Means(*(totals / len(rows)).tolist()), masses  # the one synchronisation of an epoch
 
 
-def _backward(model, s, scale, stream, x):
+def _backward(model, s, scale, stream, items, x):
     """Leave gradients of the summed objective times ``scale``; sums of objective, error and energy, and the items' mass."""
+    arguments = {} if items is None else items.arguments(x)
     with training_precision(s.precision, x.device), nullcontext() if stream is None else stream.active():
-        output = model(x)
-    loss, error = objective(output, x, s.entropy_weight, s.latent_l1)
+        output = model(x, **arguments)
+    loss, error = objective(output, x, s)
     (loss * (scale * len(x))).backward()
-    flat = x.flatten()
-    return torch.stack([loss.detach() * len(x), error.detach() * len(x), torch.dot(flat, flat)]), output.mass
+    energy = s.error(x.new_zeros(1).expand_as(x), x)
+    return torch.stack([loss.detach() * len(x), error.detach() * len(x), energy]), output.mass
 
 
 def check_divergence(means: Means, fine: bool, loader: Loader, s: Settings) -> None:
@@ -191,32 +208,35 @@ def check_divergence(means: Means, fine: bool, loader: Loader, s: Settings) -> N
     cause = f"Lower learning_rate (now {s.learning_rate})"
     if s.learning_rate <= _USUAL_RATE:
         cause += f", entropy_weight (now {s.entropy_weight:.3g}) or latent_l1 (now {s.latent_l1:.3g}), or raise temperature"
-    size = math.sqrt(means.energy / math.prod(loader.layout.sample_shape))
+    size = means.energy / math.prod(loader.layout.sample_shape)
+    size = size if s.anomaly_score == "absolute" else math.sqrt(size)
     if size > _OFF_SCALE:
-        cause = f"Scaled values are {size:.3g} in the root mean square: let scaling='auto' bring X to unit scale, or rescale X"
+        cause = f"Scaled values are {size:.3g} in the mean: let scaling='auto' bring X to unit scale, or rescale X"
     raise ValueError(
-        f"Training diverged: the mean loss is {means.loss:.3g} and the squared error {means.error:.3g}, where samples have a "
-        f"squared norm of {means.energy:.3g}. {cause}."
+        f"Training diverged: the mean loss is {means.loss:.3g} and the error {means.error:.3g}, where that of a blank "
+        f"reconstruction is {means.energy:.3g}. {cause}."
     )
 
 
-def objective(output, x: Tensor, entropy_weight: float, latent_l1: float) -> tuple[Tensor, Tensor]:
-    """Equation 10 of the paper: squared error of a sample plus alpha times the entropy of its weights, as a mean over samples.
+def objective(output, x: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
+    """Equation 10 of the paper: error of a sample plus alpha times the entropy of its weights, as a mean over samples.
 
-    With one query per location the entropy of a sample is the mean over its locations. ``latent_l1`` adds the l1 norm of
-    the encoding (the AE-l1 ablation).
+    The error is squared, as in the paper, or that of :meth:`Settings.error`. With one query per location the entropy of a
+    sample is the mean over its locations. ``latent_l1`` adds the l1 norm of the encoding (the AE-l1 ablation). With members
+    all are means over the members.
 
     Returns
     -------
     loss, error : Tensor
-        The objective, and the squared error in it.
+        The objective, and the error in it.
     """
-    error = nn.functional.mse_loss(output.reconstruction.float(), x, reduction="sum") / len(x)
+    error = settings.error(output.reconstruction.float(), x) / len(x)
     loss = error
-    if output.entropy is not None and entropy_weight:
-        loss = loss + entropy_weight * output.entropy.mean()
-    if latent_l1:
-        loss = loss + latent_l1 * output.encoding.float().abs().sum() / len(x)
+    if output.entropy is not None and settings.entropy_weight:
+        loss = loss + settings.entropy_weight * output.entropy.mean()
+    if settings.latent_l1:
+        norm = output.encoding.float().abs().sum() / (output.reconstruction.numel() / x.numel())
+        loss = loss + settings.latent_l1 * norm / len(x)
     return loss, error
 
 
@@ -229,12 +249,13 @@ def split_batches(order: Tensor, batch_size: int, least: int = 2) -> list[Tensor
 
 
 @torch.no_grad()
-def held_out_error(model: MemAE, loader: Loader, held_out: Tensor, batch_size: int, processes) -> float:
-    """Squared error summed over the samples that the processes hold out."""
+def held_out_error(model: MemAE, loader: Loader, held_out: Tensor, settings, batch_size: int, processes, items=None) -> float:
+    """Error summed over the samples that the processes hold out."""
     model.eval()
     total = torch.zeros((), device=loader.device)
     for x in loader.minibatches(held_out, batch_size):
-        total += nn.functional.mse_loss(model(x).reconstruction, x, reduction="sum")
+        hidden = None if items is None else items.own.find(x)
+        total += settings.error(model(x, hidden=hidden).reconstruction, x)
     return float(processes.all_reduce(total))
 
 

@@ -1,9 +1,61 @@
-"""Upkeep of the memory: where its items start, and what becomes of items that no query uses."""
+"""Upkeep of the memory: where its items start, what becomes of items that no query uses, and items made of rows."""
 
 import torch
 from torch import Tensor
 
+_ASKING = 256  # rows that choose a temperature
 _FAIR_SHARE = 0.05  # items that carry less than this part of 1/N are revived
+
+
+class RowItems:
+    """Memory items that are encodings of rows, in training those of the moment; none answers the row that it is made of.
+
+    A query that sees its own item learns to copy it, whatever it is. Left out, it has to be explained by others, as a new row.
+
+    Parameters
+    ----------
+    network : MemAE
+        With members.
+    loader : Loader
+    chosen : Tensor of int of shape (members, N)
+        The rows that the items are made of.
+    own : OwnItems
+        Of these rows.
+    """
+
+    def __init__(self, network, loader, chosen: Tensor, own):
+        self.network = network
+        self.examples = loader.samples(chosen.flatten()).unflatten(0, chosen.shape)
+        self.own = own.to(loader.device)
+
+    def arguments(self, x: Tensor) -> dict[str, Tensor]:
+        """What the network has to know besides the samples."""
+        return {"examples": self.examples, "hidden": self.own.find(x)}
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Keep the encodings of the moment as the items."""
+        self.network.memory.items.copy_(self.network.queries(self.network.encoder(self.examples)))
+
+    @torch.no_grad()
+    def fit_temperature(self) -> None:
+        """Bring the queries to the unit in which the mixtures of the other rows are nearest to some rows, in each member."""
+        memory, flat = self.network.memory, self.examples.flatten(2)
+        keys = self.network.encoder(self.examples)[..., : memory.key_width]
+        distances = torch.cdist(keys[:, :_ASKING], keys).square_() / keys.shape[-1]
+        torch.diagonal(distances, dim1=1, dim2=2).fill_(torch.inf)
+        unit = distances.amin(dim=2).median(dim=1).values
+        if not (torch.isfinite(unit) & (unit > 0)).all():
+            return
+        units = unit * 2.0 ** torch.arange(-2, 6, device=unit.device).unsqueeze(1)  # (candidates, members)
+        errors = []
+        for candidate in units:
+            mixtures = torch.softmax(-distances / candidate.view(-1, 1, 1), dim=2) @ flat
+            errors.append((mixtures - flat[:, :_ASKING]).abs().mean(dim=(1, 2)))
+        best = units.gather(0, torch.stack(errors).argmin(dim=0, keepdim=True)).squeeze(0)
+        last = self.network.encoder.layers[-1]
+        for parameter in (last.weight, last.bias):
+            parameter.mul_((memory.temperature / best).sqrt().view(-1, 1, 1))
 
 
 @torch.no_grad()

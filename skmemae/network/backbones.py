@@ -1,4 +1,4 @@
-"""Encoders and decoders: fully connected, 2-D and 3-D convolutional, and a fast 2-D one for clips."""
+"""Encoders and decoders: fully connected, alone and side by side, 2-D and 3-D convolutional, and a fast 2-D one for clips."""
 
 import math
 from itertools import pairwise
@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+_CORRECTION = 0.1  # of the usual size of a decoder's first weights, where it corrects a sample
 _CONVOLUTION = {2: (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d), 3: (nn.Conv3d, nn.ConvTranspose3d, nn.BatchNorm3d)}
 
 
@@ -58,6 +59,85 @@ def fully_connected(sample_shape, widths, activation=lambda: nn.LeakyReLU(0.1), 
     if bare_code:
         encoder.pop()
     return Backbone(nn.Sequential(*encoder), nn.Sequential(*decoder[:-1], nn.Unflatten(1, tuple(sample_shape))))
+
+
+class MemberLinear(nn.Module):
+    """Linear layers side by side, one for each member: (members, rows, before) -> (members, rows, after)."""
+
+    def __init__(self, members: int, before: int, after: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(members, before, after))
+        self.bias = nn.Parameter(torch.empty(members, 1, after))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.baddbmm(self.bias, x, self.weight)
+
+
+class MemberEncoder(nn.Module):
+    """Encoders side by side: (batch, \\*sample_shape) -> (members, batch, C) or, with the sample in it, (members, batch, C + d).
+
+    Samples may have a leading axis of members of their own.
+    """
+
+    def __init__(self, layers: nn.Sequential, members: int, n_axes: int, with_sample: bool):
+        super().__init__()
+        self.layers = layers
+        self.members = members
+        self.n_axes = n_axes
+        self.with_sample = with_sample
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.flatten(-self.n_axes)
+        flat = flat.expand(self.members, *flat.shape[-2:])
+        query = self.layers(flat)
+        return torch.cat([query, flat.to(query.dtype)], dim=-1) if self.with_sample else query
+
+
+class MemberDecoder(nn.Module):
+    """Decoders side by side; with the sample in the encoding, what they give is a correction of it."""
+
+    def __init__(self, layers: nn.Sequential, sample_shape: tuple[int, ...], with_sample: bool):
+        super().__init__()
+        self.layers = layers
+        self.sample_shape = tuple(sample_shape)
+        self.with_sample = with_sample
+
+    def forward(self, encoding: Tensor) -> Tensor:
+        if not self.with_sample:
+            return self.layers(encoding).unflatten(-1, self.sample_shape)
+        size = math.prod(self.sample_shape)
+        query, sample = encoding.split([encoding.shape[-1] - size, size], dim=-1)
+        return (sample + self.layers(query)).unflatten(-1, self.sample_shape)
+
+
+def side_by_side(sample_shape, widths, members: int, with_sample: bool) -> Backbone:
+    """Fully connected backbones of several members as one, with an activation after each layer but the last.
+
+    With ``with_sample`` the encoding is a short query, by which the memory addresses, and beside it the sample itself. The
+    decoder gives back the sample that the memory has read out, plus a correction that it makes of the read-out query.
+
+    Parameters
+    ----------
+    sample_shape : tuple of int
+    widths : tuple of int
+        Output widths of the encoder's layers; the last is the width of the query.
+    members : int
+    with_sample : bool
+
+    Returns
+    -------
+    backbone : Backbone
+    """
+    sizes = (math.prod(sample_shape), *widths)
+
+    def layers(sizes):
+        stack: list[nn.Module] = []
+        for before, after in pairwise(sizes):
+            stack += [MemberLinear(members, before, after), nn.LeakyReLU(0.1)]
+        return nn.Sequential(*stack[:-1])
+
+    encoder = MemberEncoder(layers(sizes), members, len(sample_shape), with_sample)
+    return Backbone(encoder, MemberDecoder(layers(sizes[::-1]), sample_shape, with_sample))
 
 
 def convolutional(sample_shape, widths, bottleneck: bool) -> Backbone:
@@ -171,8 +251,11 @@ def position_sizes(sample_shape, layers) -> list[tuple[int, ...]]:
 def initialise(module: nn.Module, generator: torch.Generator) -> None:
     """Initialise the parameters of linear, convolution and batch normalisation layers in place from one generator."""
     for layer in module.modules():
-        if isinstance(layer, nn.Linear | nn.modules.conv._ConvNd):
-            fan_in = layer.weight[0].numel() if not getattr(layer, "transposed", False) else layer.weight[:, 0].numel()
+        if isinstance(layer, nn.Linear | nn.modules.conv._ConvNd | MemberLinear):
+            if isinstance(layer, MemberLinear):
+                fan_in = layer.weight.shape[1]
+            else:
+                fan_in = layer.weight[0].numel() if not getattr(layer, "transposed", False) else layer.weight[:, 0].numel()
             bound = 1 / math.sqrt(fan_in)
             _uniform(layer.weight, math.sqrt(3) * bound, generator)
             if layer.bias is not None:
@@ -181,6 +264,10 @@ def initialise(module: nn.Module, generator: torch.Generator) -> None:
             layer.reset_running_stats()
             nn.init.ones_(layer.weight)
             nn.init.zeros_(layer.bias)
+    if isinstance(module, MemberDecoder) and module.with_sample:
+        with torch.no_grad():  # a small correction to begin with
+            module.layers[-1].weight.mul_(_CORRECTION)
+            module.layers[-1].bias.zero_()
 
 
 def _uniform(parameter: Tensor, bound: float, generator: torch.Generator) -> None:

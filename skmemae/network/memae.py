@@ -1,17 +1,18 @@
 """The whole network: encoder, memory, decoder."""
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from skmemae.network.backbones import Backbone, convolutional, fully_connected, initialise
+from skmemae.network.backbones import Backbone, convolutional, fully_connected, initialise, side_by_side
 from skmemae.network.memory import Memory
 from skmemae.network.randomness import RandomStream
 
 
 class Output(NamedTuple):
-    """What one pass through the network gives."""
+    """What one pass through the network gives; all with a leading axis of members if the network has one."""
 
     reconstruction: Tensor  # like the samples
     encoding: Tensor  # (batch, C) or (batch, C, *positions)
@@ -32,6 +33,8 @@ class MemAE(nn.Module):
         None makes the plain autoencoder.
     memory_unit : {"sample", "location"}, default="sample"
         One query per sample (the encoding, flattened) or one per position of the feature map.
+    members : int or None, default=None
+        Networks side by side in these modules, which then give encodings and reconstructions with a leading axis of members.
 
     Examples
     --------
@@ -44,22 +47,34 @@ class MemAE(nn.Module):
 
     memory: Memory | None
 
-    def __init__(self, encoder, decoder, memory=None, memory_unit="sample"):
+    def __init__(self, encoder, decoder, memory=None, memory_unit="sample", members=None):
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
         self.memory = memory
         self.memory_unit = memory_unit
+        self.members = members
 
     def queries(self, encoding: Tensor) -> Tensor:
-        """The encoding as the memory reads it: (batch, C) or (batch, C, \\*positions)."""
-        return encoding.flatten(1) if self.memory_unit == "sample" else encoding
+        """The encoding as the memory reads it: ([members,] batch, C) or (batch, C, \\*positions)."""
+        return encoding.flatten(1) if self.memory_unit == "sample" and self.members is None else encoding
 
-    def forward(self, x: Tensor) -> Output:
+    def forward(self, x: Tensor, examples: Tensor | None = None, hidden: Tensor | None = None) -> Output:
+        """Reconstruct samples.
+
+        Parameters
+        ----------
+        x : Tensor of shape (batch, \\*sample_shape)
+        examples : Tensor of shape ([members,] N, \\*sample_shape) or None, default=None
+            Samples whose encodings answer in the place of the memory items, with their gradient.
+        hidden : Tensor of int of shape ([members,] batch) or None, default=None
+            The memory item that must not answer a sample, -1 for none.
+        """
         encoding = self.encoder(x)
         if self.memory is None:
             return Output(self.decoder(encoding), encoding)
-        read_out, entropy, mass = self.memory(self.queries(encoding))
+        items = None if examples is None else self.queries(self.encoder(examples))
+        read_out, entropy, mass = self.memory(self.queries(encoding), items, hidden)
         return Output(self.decoder(read_out.reshape(encoding.shape)), encoding, read_out, entropy, mass)
 
     def decode_items(self, items: Tensor, encoding_shape: tuple[int, ...]) -> Tensor:
@@ -92,6 +107,7 @@ def build_network(
     temperature=1.0,
     shrink_threshold=1.0,
     memory_heads=1,
+    members=None,
     generator=None,
 ) -> MemAE:
     """Build a network with fresh parameters, drawn from ``generator`` alone.
@@ -109,6 +125,9 @@ def build_network(
     memory_unit : {"sample", "location"}, default="sample"
     similarity, temperature, shrink_threshold, memory_heads
         See :class:`skmemae.network.Memory`.
+    members : int or None, default=None
+        None builds one network. A number builds fully connected networks side by side whose memory items are encodings of
+        samples, which are not trained (:func:`skmemae.network.backbones.side_by_side`).
     generator : torch.Generator or None, default=None
         None draws from a generator of seed 0.
 
@@ -132,27 +151,32 @@ def build_network(
         with stream.active():
             shape = _encoding_shape(encoder, decoder, sample_shape)
     else:
-        encoder, decoder = _meta_backbone(backbone, sample_shape, widths, memory_unit)
+        encoder, decoder = _meta_backbone(backbone, sample_shape, widths, memory_unit, members, memory_size)
         for module in (encoder, decoder):
             empty = {name: torch.empty(value.shape, dtype=value.dtype) for name, value in module.state_dict().items()}
             module.load_state_dict(empty, assign=True)
             initialise(module, generator)
-        shape = _encoding_shape(encoder, decoder, sample_shape)
+        if members is None:
+            shape = _encoding_shape(encoder, decoder, sample_shape)
+        else:
+            shape = torch.Size((widths[-1] + math.prod(sample_shape),))
     width = shape.numel() if memory_unit == "sample" else shape[0]
-    memory = _memory(width, memory_size, similarity, temperature, shrink_threshold, memory_heads)
+    memory = _memory(
+        width, memory_size, similarity, temperature, shrink_threshold, memory_heads, members, None if members is None else widths[-1]
+    )
     if memory is not None:
         nn.init.uniform_(memory.items, -(width**-0.5), width**-0.5, generator=generator)
-    return MemAE(encoder, decoder, memory, memory_unit).eval()
+    return MemAE(encoder, decoder, memory, memory_unit, members).eval()
 
 
-def restore_network(parameters, sample_shape, backbone, widths, *, memory_unit="sample", **memory) -> MemAE:
+def restore_network(parameters, sample_shape, backbone, widths, *, memory_unit="sample", members=None, **memory) -> MemAE:
     """Build a network around parameters that are there already; runs no computation, so that no thread of torch starts.
 
     Parameters
     ----------
     parameters : dict of str to Tensor
         The ``state_dict`` of the network.
-    sample_shape, backbone, widths, memory_unit, **memory
+    sample_shape, backbone, widths, memory_unit, members, **memory
         Those of :func:`build_network`, without the generator.
 
     Returns
@@ -168,30 +192,47 @@ def restore_network(parameters, sample_shape, backbone, widths, *, memory_unit="
     if callable(backbone):
         encoder, decoder = _call_backbone(backbone, sample_shape, RandomStream(0))
     else:
-        encoder, decoder = _meta_backbone(backbone, sample_shape, widths, memory_unit)
-    width = parameters["memory.items"].shape[1] if memory["memory_size"] else 0
+        encoder, decoder = _meta_backbone(backbone, sample_shape, widths, memory_unit, members, memory["memory_size"])
+    width = parameters["memory.items"].shape[-1] if memory["memory_size"] else 0
+    key_width = None if members is None else widths[-1]
     with torch.device("meta"):
-        network = MemAE(encoder, decoder, _memory(width, **memory), memory_unit).eval()
+        kept = _memory(width, **memory, members=members, key_width=key_width)
+        network = MemAE(encoder, decoder, kept, memory_unit, members).eval()
     network.load_state_dict(parameters, assign=True)
     return network
 
 
-def _memory(width, memory_size, similarity="cosine", temperature=1.0, shrink_threshold=1.0, memory_heads=1) -> Memory | None:
+def _memory(
+    width,
+    memory_size,
+    similarity="cosine",
+    temperature=1.0,
+    shrink_threshold=1.0,
+    memory_heads=1,
+    members=None,
+    key_width=None,
+) -> Memory | None:
     if memory_size == 0:
         return None
-    return Memory(
+    memory = Memory(
         memory_size,
         width,
         similarity=similarity,
         temperature=temperature,
         shrink_threshold=shrink_threshold,
         heads=memory_heads,
+        members=members,
+        key_width=key_width,
     )
+    memory.items.requires_grad_(members is None)
+    return memory
 
 
-def _meta_backbone(family, sample_shape, widths, memory_unit) -> Backbone:
+def _meta_backbone(family, sample_shape, widths, memory_unit, members, memory_size) -> Backbone:
     """A backbone of a known family without numbers: the initialisation of torch's layers draws from the global generator."""
     with torch.device("meta"):
+        if members is not None:
+            return side_by_side(sample_shape, widths, members, with_sample=memory_size > 0)
         if family == "fc":
             return fully_connected(sample_shape, widths)
         return convolutional(sample_shape, widths, bottleneck=memory_unit == "sample")

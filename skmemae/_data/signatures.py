@@ -1,0 +1,66 @@
+"""Which memory item is the very sample that asks: an item must not answer the row that it was made of."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_SEED = 0x5EED
+_LARGEST = 2**62 - 1  # signatures are not negative, so that -1 can stand for none
+
+
+def signatures(x: Tensor) -> Tensor:
+    """Numbers that are equal for equal samples, and differ for different ones but with a probability of about 1e-18 a pair.
+
+    Parameters
+    ----------
+    x : Tensor of shape (batch, \\*sample_shape), float32
+        Scaled samples, so that one signature stands for a row in any dtype.
+
+    Returns
+    -------
+    signatures : Tensor of int64 of shape (batch,)
+        Not negative.
+    """
+    bits = (x.flatten(1).float() + 0.0).contiguous().view(torch.int32).long()  # -0 becomes 0
+    generator = torch.Generator().manual_seed(_SEED)
+    factors = torch.randint(-(2**62), 2**62, (2, bits.shape[1]), generator=generator).to(x.device) | 1
+    mixed = (bits + 1) * factors[0]
+    mixed = (mixed ^ (mixed >> 31)) * factors[1]
+    total = mixed.sum(dim=1)
+    return (total ^ (total >> 29)) & _LARGEST
+
+
+@dataclass(frozen=True)
+class OwnItems:
+    """The memory items that are made of single rows of the training data, by the signatures of these rows.
+
+    Attributes
+    ----------
+    ascending : ndarray of int64 of shape (members, N)
+        Signatures of the items, sorted; -1 for items of rows that the training data holds more than once.
+    order : ndarray of int64 of shape (members, N)
+        Numbers of the items in that order.
+    """
+
+    ascending: np.ndarray
+    order: np.ndarray
+
+    @classmethod
+    def of(cls, signatures: np.ndarray, repeated: np.ndarray | None = None) -> "OwnItems":
+        """From the signatures of all items, (members, N), and whether they are to be left out."""
+        kept = signatures if repeated is None else np.where(repeated, -1, signatures)
+        order = np.argsort(kept, axis=1, kind="stable")
+        return cls(np.take_along_axis(kept, order, axis=1), order)
+
+    def find(self, x: Tensor) -> Tensor:
+        """The item that is made of each sample: (batch, \\*sample_shape) -> (members, batch), int64, -1 for none."""
+        ascending, order = (torch.as_tensor(array, device=x.device) for array in (self.ascending, self.order))
+        wanted = signatures(x).expand(len(ascending), -1).contiguous()
+        place = torch.searchsorted(ascending, wanted).clamp_max_(ascending.shape[1] - 1)
+        return torch.where(ascending.gather(1, place) == wanted, order.gather(1, place), -1)
+
+    def to(self, device) -> "OwnItems":
+        """The same with tensors on a device in place of arrays."""
+        return OwnItems(*(torch.as_tensor(array, device=device) for array in (self.ascending, self.order)))
