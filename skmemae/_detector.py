@@ -49,8 +49,10 @@ class MemAEDetector(InspectableDetector):
     Parameters
     ----------
     contamination : float in (0, 0.5] or PyThresh-like object, default=0.1
-        Share of outliers in the training data; sets the threshold on the anomaly score. An object is fitted on the training
-        scores, and the threshold is set between those that it labels 0 and 1.
+        Share of outliers in the training data; sets the threshold on the anomaly score. Where memory items are rows, it also
+        is the share of rows that the memory leaves out, those that random draws of rows find most abnormal: say how clean the
+        training data is, and the memory trusts as much of it. An object is fitted on the training scores, and the threshold
+        is set between those that it labels 0 and 1; the memory then leaves out a tenth.
     convention : {"pyod", "sklearn"}, default="pyod"
         Meaning of ``decision_function``, ``predict`` and ``fit_predict``: PyOD's (higher = more abnormal; 0 and 1) or
         scikit-learn's (negative = outlier; +1 and -1). It only changes how results are reported: ``set_params`` switches a
@@ -69,18 +71,27 @@ class MemAEDetector(InspectableDetector):
         Axis of X that holds the channels, 1 or -1; None if there is none. "auto" takes the axis with 1, 3 or 4 channels, else
         the one that leaves square images, else one of at most 16 channels; a shape that leaves a doubt warns.
     memory_size : "auto" or int, default="auto"
-        N, the number of memory items of a network; 0 makes the plain autoencoder. "auto" is 100, or for images a tenth of the
-        samples between 100 and 500, or 1000 with a query per location, or a quarter of the training queries if that is less.
+        N, the number of memory items of a member; 0 makes the plain autoencoder. "auto" is 1000 where items are rows, at
+        least 100 and fewer if they had more than a million numbers, and all rows if they are less. Of learned items it is 100,
+        or for images a tenth of the samples between 100 and 500, or 1000 with a query per location, or a quarter of the
+        training queries if that is less.
+    memory_items : {"auto", "learned", "rows"}, default="auto"
+        "learned": items are parameters, as in the paper. "rows": each item is the encoding of a row, a short query by which
+        it is addressed and beside it the row itself, and no item answers the row that it is made of, neither in training nor
+        when that row is scored. "auto" is "rows" for tables, unless ``backbone`` is callable or ``memory_heads`` given, and
+        "learned" for images and clips.
     memory_unit : {"auto", "sample", "location"}, default="auto"
         One query per sample, or one per position of the feature map. "auto" is "location" for clips, else "sample".
     memory_heads : "auto" or int, default="auto"
         Parts that query and items are cut into, each addressed on its own; must divide the width of an item. The paper has 1.
-        "auto" is 1, and for 10,000 vectors and more one for every eight numbers of the item, at most 4.
-    similarity : {"cosine", "dot"}, default="cosine"
-        Equation 5 of the paper, or the dot product of its released code.
+        "auto" is 1, and of learned items for 10,000 vectors and more one for every eight numbers of the item, at most 4.
+    similarity : {"auto", "cosine", "dot", "distance"}, default="auto"
+        Equation 5 of the paper, the dot product of its released code, or minus the mean squared difference. "auto" is
+        "distance" where items are rows, else "cosine".
     temperature : "auto" or float, default="auto"
         Divides the similarities before the softmax. The paper has 1, at which cosines can hardly tell items apart. "auto" is
-        0.01 for images and 0.05 for vectors and clips.
+        0.01 for images and 0.05 for vectors and clips. Where items are rows the unit of the queries is fitted to it, by
+        leaving each row out, and it has little effect.
     shrink_threshold : float, default=1.0
         Lambda of equations 6 and 7 as a multiple of 1/N; 0 = no shrinkage. The best item of a query is always kept.
     entropy_weight : float, default=2e-4
@@ -88,21 +99,25 @@ class MemAEDetector(InspectableDetector):
     latent_l1 : float, default=0.0
         Weight of the l1 norm of the encoding (the paper's AE-l1).
     ensemble_size : "auto" or int, default="auto"
-        Number of networks, which differ by their random start and their order of batches; the anomaly score is the geometric
-        mean of theirs. "auto" is 4 for vectors and 1 for images and clips.
-    anomaly_score : {"auto", "reconstruction", "smooth", "local", "relative", "combined"}, default="auto"
-        All in scaled units, higher = more abnormal. "reconstruction" is the squared l2 error, as in the paper. "smooth" is
+        Number of members, which differ by their random start and by the rows in their memory or the order of batches; the
+        anomaly score is the geometric mean of theirs. "auto" is 4 for vectors and 1 for images and clips. Where items are rows
+        all members are one network.
+    anomaly_score : {"auto", "reconstruction", "absolute", "smooth", "local", "relative", "combined"}, default="auto"
+        All in scaled units, higher = more abnormal. "reconstruction" is the squared l2 error, as in the paper. "absolute" is
+        the l1 error, which is then also what training makes small. "smooth" is
         that of the residual after a Gaussian blur of little more than a pixel, as an edge beside its place is no anomaly; with
         ``scaling="contrast"`` it is multiplied by the squared distance of the sample, at unit deviation, from the mean sample.
         "local" is the l4 norm of the mean squared errors of patches, a seventh of the smaller side wide, for what is small and
         wrong in one place; of a clip the median over its frames. "relative" divides the error by the norm of the sample.
         "combined" is the l1 error times ``1 + q / (10 q_0)``, with q the squared distance between query and read-out and q_0
-        its median over the training samples. "auto" is "combined" for vectors, "smooth" for images and "relative" for clips.
+        its median over the training samples. "auto" is "absolute" where items are rows,
+        "combined" for other vectors, "smooth" for images and "relative" for clips.
     scaling : {"auto", "contrast", "log", "standard", "minmax"} or None, default="auto"
         "contrast" subtracts each sample's own mean and divides by its own deviation, then subtracts the mean sample: samples
         are compared by what they show, not by how bright it is. The others are learned in ``fit``, per column of a table and
-        per channel of images and clips. "standard" gives zero mean and unit deviation; table values beyond ten deviations grow
-        logarithmically. "log" is that after ``log(1 + x / u)`` of columns or channels that are never negative and have a heavy
+        per channel of images and clips. "standard" gives zero mean and unit deviation; in tables values count as far as three
+        interquartile ranges beyond the quartiles, those beyond ten deviations grow logarithmically, and any other value of a
+        constant column is far out. "log" is that after ``log(1 + x / u)`` of columns or channels that are never negative and have a heavy
         tail (excess kurtosis above 50), with u small among their values: amounts are compared by their ratios. "minmax" maps
         minimum and maximum to 0 and 1. None = off. "auto" is "log" for vectors, "contrast" for images of 16 pixels and more,
         else "standard". Under all of them scaled values beyond 10^9 grow logarithmically, so that every finite sample has a
@@ -110,16 +125,19 @@ class MemAEDetector(InspectableDetector):
     thin_repeats : bool, default=True
         Train tables on ceil(sqrt(k)) of k identical rows, so that frequent rows do not dominate training. False trains on all
         rows. All rows are scored either way.
-    learning_rate : float, default=2e-3
-        Peak learning rate of Adam; it rises over the first tenth of training and then falls to zero along a cosine.
+    learning_rate : "auto" or float, default="auto"
+        Peak learning rate of Adam; it rises over the first tenth of training and then falls to zero along a cosine. "auto" is
+        5e-3 where items are rows, else 2e-3.
     batch_size : "auto" or int, default="auto"
         "auto" is about a twentieth of the samples, between 32 and 1024, or 128 for images and clips; fewer of these, but at
-        least 8, where a batch would hold more than a million numbers. At least 2.
+        least 8, where a batch would hold more than a million numbers. Where items are rows it is an 80th, between 64 and 512.
+        At least 2.
     max_epochs : "auto" or int, default="auto"
-        "auto" is enough epochs for about 2,000 optimiser steps (1,000 for images), at least 20, at most 200.
-    validation_fraction : float in [0, 1), default=0.1
+        "auto" is enough epochs for about 2,000 optimiser steps (1,000 for images), at least 20, at most 200. Where items are
+        rows it is enough for about 80 steps.
+    validation_fraction : "auto" or float in [0, 1), default="auto"
         Share of X held out to stop early, 256 MiB at most; the parameters with the smallest held-out error are kept. 0 = no
-        early stopping.
+        early stopping. "auto" is 0 where items are rows, else 0.1.
     n_iter_no_change : int, default=20
         Epochs without an improvement of the held-out error after which training stops. Only epochs after the first 60 % of
         ``max_epochs`` count, in which memory items are no longer revived: with 50 epochs or fewer the default never stops.
@@ -147,15 +165,16 @@ class MemAEDetector(InspectableDetector):
     offset_ : float
         Minus ``threshold_``.
     model_ : torch.nn.ModuleList
-        The trained networks, ``ensemble_size`` of them.
+        The trained networks: one for each member, or where items are rows one of all members.
     memory_ : ndarray of shape (ensemble_size * N, C)
-        The memory items of all networks, one network after the other.
+        The memory items of all members, one member after the other. Where items are rows an item has the numbers of the query
+        first, ``widths[-1]`` of them, and then those of the scaled row.
     memory_usage_ : ndarray of shape (ensemble_size * N,)
-        Share of its network's training queries that used each item.
+        Share of its member's training queries that used each item.
     zero_row_fraction_ : float
         Share of the training queries whose weights all missed the threshold, so that only the best item was kept.
     loss_curve_, validation_curve_ : list of float
-        Objective per training sample and squared error per held-out sample, by epoch, the means over the networks.
+        Objective per training sample and error per held-out sample, by epoch, the means over the members.
     n_iter_ : int
         Epochs run.
     resolved_params_ : dict
