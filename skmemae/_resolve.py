@@ -51,6 +51,7 @@ _MANY_ROWS = 10_000
 _BATCH_NUMBERS = 2**20
 _MOST_ROWS = 1000  # memory items of a member that are made of rows, of 2^20 numbers at most
 _ROW_NUMBERS = 2**20
+_MOST_MEMBERS, _MEMBERS_ROWS = 16, 4000  # members with a memory of rows, and the rows of all that make them more than four
 ROWS_TEMPERATURE = 0.1  # the unit of the queries is fitted to it
 
 
@@ -118,7 +119,7 @@ def resolve(params: dict[str, Any], layout: Layout, n_samples: int) -> dict[str,
         "shrink_threshold": float(params["shrink_threshold"]),
         "entropy_weight": float(params["entropy_weight"]),
         "latent_l1": float(params["latent_l1"]),
-        "ensemble_size": resolve_ensemble_size(params["ensemble_size"], layout),
+        "ensemble_size": resolve_ensemble_size(params["ensemble_size"], layout, n_samples, rows),
         "anomaly_score": resolve_anomaly_score(params["anomaly_score"], layout, rows),
         "scaling": resolve_scaling(params["scaling"], layout),
         "learning_rate": resolve_learning_rate(params["learning_rate"], rows),
@@ -181,7 +182,7 @@ def resolve_scaling(value, layout):
     return "contrast" if layout.family == "conv2d" and math.prod(layout.sample_shape[1:]) >= _LEAST_PIXELS else "standard"
 
 
-def resolve_anomaly_score(value, layout, rows):
+def resolve_anomaly_score(value, layout, rows=False):
     """Resolve ``anomaly_score``.
 
     In images an edge beside its place is no anomaly, so the residual is smoothed. A clip with more to see has a larger error,
@@ -209,7 +210,7 @@ def resolve_memory_unit(value, family):
     return value
 
 
-def resolve_widths(value, layout, unit, rows):
+def resolve_widths(value, layout, unit, rows=False):
     """Resolve ``widths``.
 
     Raises
@@ -235,7 +236,7 @@ def resolve_widths(value, layout, unit, rows):
     return (*channels, code) if unit == "sample" else channels
 
 
-def resolve_memory_size(value, n_samples, layout, unit, widths, rows):
+def resolve_memory_size(value, n_samples, layout, unit, widths, rows=False):
     """Resolve ``memory_size``: a hundred items, more for images and locations, or a quarter of the queries if that is less.
 
     Items are prototypes, not copies of the training set; images and locations vary more than rows of a table. Where items are
@@ -268,7 +269,7 @@ def resolve_memory_heads(value, n_samples, layout, widths):
     return next(heads for heads in range(max(1, min(4, widths[-1] // 8)), 0, -1) if widths[-1] % heads == 0)
 
 
-def resolve_temperature(value, layout, rows):
+def resolve_temperature(value, layout, rows=False):
     """Resolve ``temperature``: sharp enough that a read-out is made of few items, for images sharper than for the rest.
 
     With items of rows the unit of the queries is fitted to the temperature, so any would do.
@@ -280,14 +281,19 @@ def resolve_temperature(value, layout, rows):
     return 0.01 if layout.family == "conv2d" else 0.05
 
 
-def resolve_ensemble_size(value, layout):
-    """Resolve ``ensemble_size``: four networks for a table, where they are small and differ the most; else one."""
+def resolve_ensemble_size(value, layout, n_samples=0, rows=False):
+    """Resolve ``ensemble_size``: four members for a table, where they are small and differ the most; else one.
+
+    Members with few rows in their memory are more, at no more time.
+    """
     if value != "auto":
         return int(value)
+    if rows:
+        return min(_MOST_MEMBERS, max(4, _MEMBERS_ROWS // n_samples))
     return 4 if layout.family == "fc" else 1
 
 
-def resolve_batch_size(value, n_samples, layout, rows):
+def resolve_batch_size(value, n_samples, layout, rows=False):
     """Resolve ``batch_size``: about a twentieth of the samples; fewer images or clips, of which a few have many positions."""
     if value != "auto":
         return min(int(value), max(2, n_samples))
@@ -297,7 +303,7 @@ def resolve_batch_size(value, n_samples, layout, rows):
     return min(most, max(32, 2 ** round(math.log2(n_samples / 20))))
 
 
-def resolve_max_epochs(value, n_samples, batch_size, layout, rows):
+def resolve_max_epochs(value, n_samples, batch_size, layout, rows=False):
     """Resolve ``max_epochs``: enough for about ``STEPS`` optimiser steps."""
     if value != "auto":
         return int(value)

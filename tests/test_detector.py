@@ -21,7 +21,7 @@ from tests.problems import detector
 
 def test_members_of_an_ensemble_differ_and_all_count(table):
     X, _ = table
-    det = detector(ensemble_size=3).fit(X)
+    det = detector(memory_items="learned", ensemble_size=3).fit(X)
     pairs = zip(det.model_, det._model.score.typical_distances, strict=True)
     members = [
         replace(det._model, networks=nn.ModuleList([network]), score=replace(det._model.score, typical_distances=(distance,)))
@@ -50,7 +50,7 @@ def test_outliers_are_found_in_tables_images_and_clips(table, rng):
 def test_a_memory_that_does_not_work_as_one_warns(table):
     X, _ = table
     with pytest.warns(MemoryCollapseWarning, match="Lower shrink_threshold or temperature"):
-        det = detector(temperature=1.0, shrink_threshold=20.0, ensemble_size=1).fit(X)
+        det = detector(temperature=1.0, shrink_threshold=20.0, ensemble_size=1, memory_items="learned").fit(X)
     assert det.zero_row_fraction_ > 0.5
     np.testing.assert_allclose(det.addressing_weights(X).max(axis=1), 1)
 
@@ -59,7 +59,8 @@ def test_everything_that_was_resolved_is_told(table):
     det = detector(memory_size=20).fit(table[0])
     told = det.resolved_params_
     assert set(told) == set(det.get_params()) and told["memory_size"] == 20 and det.get_params()["batch_size"] == "auto"
-    assert told["ensemble_size"] * 20 == len(det.memory_) == 80 and told["widths"] == (64, det.memory_.shape[1])
+    assert told["ensemble_size"] * 20 == len(det.memory_) == 80 and told["memory_items"] == "rows"
+    assert told["widths"] == (3,) and det.memory_.shape[1] == 3 + 6  # queries and rows
     assert told["backbone"] == det.backbone_ == "fc"
     given = {name: told[name] for name in ("memory_size", "widths", "temperature", "scaling", "batch_size", "anomaly_score")}
     again = detector(**given)

@@ -47,6 +47,8 @@ def test_the_objective_is_equation_10():
     torch.testing.assert_close(objective(output, x, 0.3, 0.0), (error + 0.3 * entropy, error))
     l1 = output.encoding.abs().sum(dim=1).mean()
     torch.testing.assert_close(objective(output, x, 0.0, 0.7), (error + 0.7 * l1, error))
+    error = (x - output.reconstruction).abs().sum(dim=1).mean()
+    torch.testing.assert_close(objective(output, x, 0.0, 0.0, absolute=True), (error, error))
 
 
 def test_training_stops_early_once_the_memory_is_left_alone():
@@ -65,7 +67,7 @@ def test_the_best_parameters_are_those_with_the_smallest_held_out_error():
     held_out = torch.randperm(20, generator=generator.set_state(state))[:6]
     best = min(history.validation_curve)
     assert best < 0.95 * history.validation_curve[-1]
-    assert held_out_error(network, loader, loader.hold_out(held_out), 5, ALONE) / 6 == pytest.approx(best, rel=1e-5)
+    assert held_out_error(network, loader, loader.hold_out(held_out), SETTINGS, 5, ALONE) / 6 == pytest.approx(best, rel=1e-5)
 
 
 def test_patience_counts_the_epochs_without_a_smaller_error():

@@ -8,8 +8,9 @@ from scipy.ndimage import gaussian_filter
 
 from skmemae._data.scaling import Scaling
 from skmemae._score import Score
-from skmemae.network import Output, build_network
+from skmemae.network import MemAE, Output, build_network
 
+SINGLE = MemAE(None, None)
 PLAIN = Scaling(np.zeros(1), np.ones(1))
 
 
@@ -18,7 +19,7 @@ def errors(kind, x, reconstruction, scaling=PLAIN):
     x, reconstruction = (torch.as_tensor(a, dtype=torch.float32) for a in (x, reconstruction))
     score = Score(kind, (1.0,))
     output = Output(reconstruction, torch.zeros(len(x), 1))
-    return score.combine(score.terms(x, [output], [None], scaling).numpy())
+    return score.combine(score.terms(x, [output], [SINGLE], scaling).numpy())
 
 
 @pytest.fixture

@@ -11,14 +11,15 @@ from skmemae._data.statistics import learn_scaling
 KINDS = ["contrast", "log", "standard", "minmax"]
 
 
-def test_tables_are_standardised_by_column_and_constant_columns_keep_their_units(rng):
+def test_tables_are_standardised_by_column_and_whatever_differs_from_a_constant_column_is_far_out(rng):
     X = rng.normal(5, [1.0, 100.0, 0.0], size=(500, 3))
     scaling = learn_scaling(X, choose_layout((3,)), "standard")
     scaled = scaling.apply(torch.from_numpy(X))
     assert scaled.dtype == torch.float32
     np.testing.assert_allclose(scaled.mean(dim=0), 0, atol=1e-5)
     np.testing.assert_allclose(scaled.std(dim=0, correction=0), [1, 1, 0], atol=1e-5)
-    assert float(scaling.apply(torch.tensor([[5.0, 5.0, 5.001]], dtype=torch.float64))[0, 2]) == pytest.approx(0.001, abs=1e-4)
+    changed = scaling.apply(torch.tensor([[5.0, 5.0, 5.001], [5.0, 5.0, 6.0]], dtype=torch.float64))[:, 2]
+    assert changed.tolist() == pytest.approx([0.1, 10 + np.log1p(90)], rel=1e-3)
 
 
 def test_images_are_scaled_by_channel(rng):
@@ -45,7 +46,7 @@ def test_neither_offset_nor_unit_costs_digits(rng, offset, spread):
 def test_a_constant_column_has_no_deviation_to_the_bit(rng):
     for value in (0.1, 1e9 + 0.1, -1e300, 5e-324):
         scaling = learn_scaling(np.full((1000, 1), value), choose_layout((1,)), "standard")
-        assert scaling.scale == 1 and scaling.apply(torch.full((1, 1), value, dtype=torch.float64)) == 0
+        assert 0 < scaling.scale < abs(value) / 900 + 1e-307 and scaling.apply(torch.full((1, 1), value, dtype=torch.float64)) == 0
 
 
 def test_minmax_and_none(rng):
@@ -72,7 +73,7 @@ def test_heavy_tails_are_counted_by_how_many_times(rng):
     assert np.isfinite(scaling.log_unit).tolist() == [True, False, False, False]
     assert scaling.log_unit[0] == np.quantile(X[n // 2 :, 0], 0.05)
     scaled = scaling.apply(torch.from_numpy(X))
-    np.testing.assert_allclose(scaled[:, :3].std(dim=0, correction=0), 1, atol=1e-4)
+    np.testing.assert_allclose(scaled[:, :3].std(dim=0, correction=0), 1, atol=0.1)  # a tail counts as far as it reaches
     assert (np.diff(scaled[:, 0].numpy()[np.argsort(X[:, 0])]) >= 0).all()
     torch.testing.assert_close(scaling.inverse(scaled.double())[:, :3], torch.from_numpy(X[:, :3]), rtol=1e-3, atol=1e-3)
     light = learn_scaling(X[:, 1:3], choose_layout((2,)), "log")

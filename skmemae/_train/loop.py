@@ -40,10 +40,10 @@ class Settings(NamedTuple):
     precision: str
     verbose: int
 
-    def error(self, reconstruction: Tensor, x: Tensor) -> Tensor:
-        """Error summed over the samples, the mean over the members: absolute if that is the anomaly score, else squared."""
-        loss = nn.functional.l1_loss if self.anomaly_score == "absolute" else nn.functional.mse_loss
-        return loss(reconstruction, x.expand_as(reconstruction), reduction="sum") / (reconstruction.numel() / x.numel())
+    @property
+    def absolute(self) -> bool:
+        """Whether training makes the absolute error small, as that is the anomaly score, or the squared one."""
+        return self.anomaly_score == "absolute"
 
 
 class History(NamedTuple):
@@ -195,9 +195,9 @@ def _backward(model, s, scale, stream, items, x):
     arguments = {} if items is None else items.arguments(x)
     with training_precision(s.precision, x.device), nullcontext() if stream is None else stream.active():
         output = model(x, **arguments)
-    loss, error = objective(output, x, s)
+    loss, error = objective(output, x, s.entropy_weight, s.latent_l1, s.absolute)
     (loss * (scale * len(x))).backward()
-    energy = s.error(x.new_zeros(1).expand_as(x), x)
+    energy = summed_error(x.new_zeros(1).expand_as(x), x, s.absolute)
     return torch.stack([loss.detach() * len(x), error.detach() * len(x), energy]), output.mass
 
 
@@ -209,7 +209,7 @@ def check_divergence(means: Means, fine: bool, loader: Loader, s: Settings) -> N
     if s.learning_rate <= _USUAL_RATE:
         cause += f", entropy_weight (now {s.entropy_weight:.3g}) or latent_l1 (now {s.latent_l1:.3g}), or raise temperature"
     size = means.energy / math.prod(loader.layout.sample_shape)
-    size = size if s.anomaly_score == "absolute" else math.sqrt(size)
+    size = size if s.absolute else math.sqrt(size)
     if size > _OFF_SCALE:
         cause = f"Scaled values are {size:.3g} in the mean: let scaling='auto' bring X to unit scale, or rescale X"
     raise ValueError(
@@ -218,26 +218,31 @@ def check_divergence(means: Means, fine: bool, loader: Loader, s: Settings) -> N
     )
 
 
-def objective(output, x: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
-    """Equation 10 of the paper: error of a sample plus alpha times the entropy of its weights, as a mean over samples.
+def objective(output, x: Tensor, entropy_weight: float, latent_l1: float, absolute: bool = False) -> tuple[Tensor, Tensor]:
+    """Equation 10 of the paper: squared error of a sample plus alpha times the entropy of its weights, as a mean over samples.
 
-    The error is squared, as in the paper, or that of :meth:`Settings.error`. With one query per location the entropy of a
-    sample is the mean over its locations. ``latent_l1`` adds the l1 norm of the encoding (the AE-l1 ablation). With members
-    all are means over the members.
+    With one query per location the entropy of a sample is the mean over its locations. ``latent_l1`` adds the l1 norm of
+    the encoding (the AE-l1 ablation), ``absolute`` takes the absolute error. With members all are means over the members.
 
     Returns
     -------
     loss, error : Tensor
         The objective, and the error in it.
     """
-    error = settings.error(output.reconstruction.float(), x) / len(x)
+    error = summed_error(output.reconstruction.float(), x, absolute) / len(x)
     loss = error
-    if output.entropy is not None and settings.entropy_weight:
-        loss = loss + settings.entropy_weight * output.entropy.mean()
-    if settings.latent_l1:
-        norm = output.encoding.float().abs().sum() / (output.reconstruction.numel() / x.numel())
-        loss = loss + settings.latent_l1 * norm / len(x)
+    if output.entropy is not None and entropy_weight:
+        loss = loss + entropy_weight * output.entropy.mean()
+    if latent_l1:
+        n_members = output.reconstruction.numel() / x.numel()
+        loss = loss + latent_l1 * output.encoding.float().abs().sum() / (n_members * len(x))
     return loss, error
+
+
+def summed_error(reconstruction: Tensor, x: Tensor, absolute: bool) -> Tensor:
+    """Squared or absolute error summed over the samples, the mean over the members."""
+    loss = nn.functional.l1_loss if absolute else nn.functional.mse_loss
+    return loss(reconstruction, x.expand_as(reconstruction), reduction="sum") / (reconstruction.numel() / x.numel())
 
 
 def split_batches(order: Tensor, batch_size: int, least: int = 2) -> list[Tensor]:
@@ -255,7 +260,7 @@ def held_out_error(model: MemAE, loader: Loader, held_out: Tensor, settings, bat
     total = torch.zeros((), device=loader.device)
     for x in loader.minibatches(held_out, batch_size):
         hidden = None if items is None else items.own.find(x)
-        total += settings.error(model(x, hidden=hidden).reconstruction, x)
+        total += summed_error(model(x, hidden=hidden).reconstruction, x, settings.absolute)
     return float(processes.all_reduce(total))
 
 

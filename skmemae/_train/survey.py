@@ -36,7 +36,7 @@ def survey(loader: Loader, rows: Tensor, share: float, generator: torch.Generato
     rows : Tensor of int
         Ascending; those that may be chosen.
     share : float
-        Of the rows, to be left out.
+        Of all rows, copies included, the most that is left out.
     generator : torch.Generator
 
     Returns
@@ -47,28 +47,36 @@ def survey(loader: Loader, rows: Tensor, share: float, generator: torch.Generato
     ----------
     .. [1] Sugiyama and Borgwardt, "Rapid distance-based outlier detection via sampling", NeurIPS 2013.
     """
-    seen, distances = np.empty(len(loader), dtype=np.int64), np.zeros(len(loader))
-    left_out = round(share * len(rows))
-    drawn = _draw(loader, rows, share, generator) if left_out else None
+    n = len(loader)
+    seen, distances = np.empty(n, dtype=np.int64), np.zeros(n)
+    drawn = _draw(loader, share, generator) if share * n >= 1 else None
     done = 0
-    for x, count in loader.chunks(_HEIGHT, 0, len(loader)):
+    for x, count in loader.chunks(_HEIGHT, 0, n):
         seen[done : done + count] = signatures(x)[:count].numpy(force=True)
         if drawn is not None:
             distances[done : done + count] = distance_from(drawn, x)[:count].numpy(force=True)
         done += count
-    if left_out:
-        order = np.argsort(distances[rows.numpy()], kind="stable")
-        rows = rows[torch.from_numpy(np.sort(order[: len(rows) - left_out]))]
+    if drawn is not None:
+        order = rows.numpy()[np.argsort(-distances[rows.numpy()], kind="stable")]
+        left_out = np.cumsum(_copies(seen, rows.numpy())[order]) <= share * n
+        rows = torch.from_numpy(np.sort(order[~left_out]))
     _, first = np.unique(seen[rows.numpy()], return_index=True)
     return Survey(seen, rows, rows[torch.from_numpy(np.sort(first))])
 
 
-def _draw(loader, rows, share, generator) -> Tensor:
+def _copies(seen, rows) -> np.ndarray:
+    """How many rows of the table each of the given ones stands for: equal rows are shared among those that are given."""
+    values, number, counts = np.unique(seen, return_inverse=True, return_counts=True)
+    given = np.bincount(number[rows], minlength=len(values))
+    return counts[number] / np.maximum(given[number], 1)
+
+
+def _draw(loader, share, generator) -> Tensor:
     """Rows of all draws, (draws, size, d): about one outlier in each if they are as many as is said, and never few rows."""
-    size = max(1, min(max(_DRAW, round(1 / share)), _LARGEST_DRAW, len(rows) // 2))
+    size = max(1, min(max(_DRAW, round(1 / share)), _LARGEST_DRAW, len(loader) // 2))
     n_draws = min(max(_DRAWN // size, _FEWEST_DRAWS), 50)
-    places = torch.stack([torch.randperm(len(rows), generator=generator)[:size] for _ in range(n_draws)])
-    return loader.samples(rows[places.flatten()]).flatten(1).unflatten(0, places.shape)
+    places = torch.stack([torch.randperm(len(loader), generator=generator)[:size] for _ in range(n_draws)])
+    return loader.samples(places.flatten()).flatten(1).unflatten(0, places.shape)
 
 
 def distance_from(drawn: Tensor, x: Tensor) -> Tensor:

@@ -3,13 +3,14 @@
 import argparse
 import sys
 
-from skmemae.benchmark import ablation, choices, document, kddcup99, odds, one_class, overview, video
+from skmemae.benchmark import ablation, choices, document, kddcup99, odds, one_class, overview, tables, video
 
 PROTOCOLS = {
     "overview": overview,
     "one-class": one_class,
     "kddcup99": kddcup99,
     "odds": odds,
+    "tables": tables,
     "ablation": ablation,
     "choices": choices,
     "video": video,

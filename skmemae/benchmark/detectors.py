@@ -3,11 +3,16 @@
 import numpy as np
 from pyod.models.auto_encoder import AutoEncoder
 from pyod.models.deep_svdd import DeepSVDD
+from pyod.models.ecod import ECOD
 from pyod.models.iforest import IForest
 from pyod.models.kde import KDE
 from pyod.models.knn import KNN
+from pyod.models.lunar import LUNAR
+from pyod.models.mcd import MCD
 from pyod.models.ocsvm import OCSVM
 from pyod.models.vae import VAE
+from scipy.spatial.distance import cdist
+from scipy.special import softmax
 from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import scale
@@ -16,6 +21,7 @@ from skmemae import MemAEDetector, presets
 
 OURS = "MemAE"
 WITHOUT = "no memory"
+DEFAULT_SHARE = "MemAE, share 0.1"
 PRESET = "MemAE, paper's preset"
 DEEP = ("AutoEncoder", "VAE", "DeepSVDD")
 
@@ -50,6 +56,56 @@ class DeepSVDDOfAnyWidth(BaseEstimator):
     def decision_function(self, X):
         """Squared distances from the centre, higher = more abnormal."""
         return self.detector_.decision_function(X)
+
+
+class Draws(BaseEstimator):
+    """Mean distance to the nearest of 32 random rows, over 50 draws (Sugiyama and Borgwardt, NeurIPS 2013); no training."""
+
+    def __init__(self, size=32, n_draws=50, random_state=None):
+        self.size = size
+        self.n_draws = n_draws
+        self.random_state = random_state
+
+    def fit(self, X):
+        """Draw the rows."""
+        rng, size = np.random.default_rng(self.random_state), min(self.size, len(X))
+        self.rows_ = [X[rng.choice(len(X), size, replace=False)] for _ in range(self.n_draws)]
+        return self
+
+    def decision_function(self, X):
+        """Mean distances, higher = more abnormal."""
+        return sum(cdist(X, rows).min(axis=1) for rows in self.rows_) / self.n_draws
+
+
+class KernelMixture(BaseEstimator):
+    """Squared error of a mixture of at most 2,000 training rows, their weights a Gaussian kernel of the distance.
+
+    The bandwidth is the one, of eleven around the median distance to the nearest row, that mixes rows best from the others. It
+    is MemAE's memory of rows without a network.
+    """
+
+    def __init__(self, most=2000, random_state=None):
+        self.most = most
+        self.random_state = random_state
+
+    def fit(self, X):
+        """Keep rows, and choose the bandwidth by leaving each row out."""
+        rng = np.random.default_rng(self.random_state)
+        self.rows_ = X[rng.choice(len(X), min(self.most, len(X)), replace=False)]
+        asking = self.rows_[:500]
+        squares = cdist(asking, self.rows_, "sqeuclidean")
+        np.fill_diagonal(squares, np.inf)
+        unit = np.median(squares.min(axis=1)) or 1.0
+        units = unit * 2.0 ** np.arange(-4, 7)
+        errors = [np.mean((asking - softmax(-squares / unit, axis=1) @ self.rows_) ** 2) for unit in units]
+        self.unit_ = units[np.argmin(errors)]
+        return self
+
+    def decision_function(self, X):
+        """Squared errors, higher = more abnormal."""
+        parts = np.array_split(X, -(-len(X) // 1000))
+        mixtures = [softmax(-cdist(x, self.rows_, "sqeuclidean") / self.unit_, axis=1) @ self.rows_ for x in parts]
+        return ((X - np.concatenate(mixtures)) ** 2).sum(axis=1)
 
 
 class OnScaledRows(BaseEstimator):
@@ -130,6 +186,35 @@ def make_baselines(seed, most=None):
         "AutoEncoder": lambda: OnScaledRows(AutoEncoder(random_state=seed, verbose=0)),
         "VAE": lambda: OnScaledRows(VAE(random_state=seed, verbose=0)),
         "DeepSVDD": lambda: OnScaledRows(DeepSVDDOfAnyWidth(random_state=seed)),
+    }
+
+
+def make_table_baselines(seed):
+    """Functions that create the simple rivals of tables, by name."""
+    return {
+        "1-NN": lambda: OnScaledRows(KNN(n_neighbors=1)),
+        "draws of 32": lambda: OnScaledRows(Draws(random_state=seed)),
+        "KCM": lambda: OnScaledRows(KernelMixture(random_state=seed)),
+        "ECOD": lambda: OnScaledRows(ECOD()),
+        "MCD": lambda: OnScaledRows(MCD(random_state=seed)),
+        "LUNAR": lambda: OnScaledRows(LUNAR()),
+    }
+
+
+def make_ours_for_tables(seed, share):
+    """Functions that create MemAEDetector by name: told the share of outliers in the training data, and not.
+
+    Parameters
+    ----------
+    seed : int
+    share : float
+        Of outliers in the training data.
+    """
+    return {
+        OURS: lambda: MemAEDetector(contamination=share, random_state=seed),
+        DEFAULT_SHARE: lambda: MemAEDetector(random_state=seed),
+        WITHOUT: lambda: MemAEDetector(contamination=share, memory_size=0, random_state=seed),
+        PRESET: lambda: MemAEDetector(random_state=seed, **presets.paper("kddcup99")),
     }
 
 

@@ -38,7 +38,7 @@ def summary(rows, key, columns):
     for name, group in grouped(rows, key).items():
         line = [name]
         for column, number_format in columns.items():
-            mean = np.mean([row[column] for row in group])
+            mean = np.mean([row.get(column, np.nan) for row in group])
             text = "" if np.isnan(mean) else format(mean, number_format.lstrip("±"))
             if number_format.startswith("±") and len(grouped(group, "seed")) > 1:
                 text += " ± " + format(np.std(seed_means(group, column)), number_format.lstrip("±"))
@@ -97,7 +97,7 @@ def grouped(rows, key):
 
 def seed_means(rows, column):
     """Means of a column, one per seed."""
-    return [float(np.mean([row[column] for row in group])) for group in grouped(rows, "seed").values()]
+    return [float(np.mean([row.get(column, np.nan) for row in group])) for group in grouped(rows, "seed").values()]
 
 
 def data_means(rows, columns):

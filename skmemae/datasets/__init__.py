@@ -5,8 +5,10 @@ Labels of splits, tables and videos are 1 for outliers and 0 for inliers; image 
 
 from skmemae.datasets.made import make_moving_digits
 from skmemae.datasets.published import (
+    ADBENCH,
     ODDS,
     encode_kddcup99,
+    load_adbench,
     load_cifar10,
     load_fashion_mnist,
     load_kddcup99,
@@ -17,10 +19,12 @@ from skmemae.datasets.splits import clean_split, contaminated_split, one_class_s
 from skmemae.datasets.videos import load_avenue, load_ped2, load_shanghaitech
 
 __all__ = [
+    "ADBENCH",
     "ODDS",
     "clean_split",
     "contaminated_split",
     "encode_kddcup99",
+    "load_adbench",
     "load_avenue",
     "load_cifar10",
     "load_fashion_mnist",

@@ -33,6 +33,21 @@ ODDS = {
     "vowels": "51d5397bad1ceeda22b7cd44fd58125c5d603c9c2edb53aa59933330e259ac7b",
     "wbc": "afe6b26953cc196b9a480318c903e0edef22529c2f61bd02082438c6e70630a7",
 }
+ADBENCH = {
+    "ALOI": "792d0b5bd1147bfc9574a1974f157b39fbd4cbed8ecd04cf983fd554498ed477",
+    "breastw": "4f37ce07dbc25ddad8178fdc6d664ab46d2d0000ee28c2787c3c7ff3c03ef9f6",
+    "Cardiotocography": "5ae84910430f05923e11b6f537243263977c9136949dabd891e3570aeec51e29",
+    "cover": "945a097c3542ae81a551bf1c06dcad78a755d94f84fcaf1d60687e42d1a656df",
+    "donors": "5824ec854465f2763b4bfe3da1ae9f25ed5433b5c6e265d42e37da4f82a58679",
+    "Hepatitis": "4a87a2f7d8013e5bfde63294fae61ec7a612322de72f338a7f9491749025ad98",
+    "http": "9d98710091551587f4740cfc851a6b064fff6319a337c2dc77ee6da4bcc2e02c",
+    "landsat": "ba17e2158c07469597b89db49d3982c874c6b713ff6670721ddc88969da77987",
+    "magic.gamma": "0be375984d7af9ea7a63b12206c240840d8b7daa3607021c5fb8756407dd86f1",
+    "PageBlocks": "10a9b4d5bb5d3b9083caab4c4062f665610eada703c3d927bf7c34b1f2d0d223",
+    "SpamBase": "d0c46c7928e43f6496bcd06e09de0b70f6bc8143792dfa0a43f450263d254e9b",
+    "Wilt": "c70b72aa611ec87b20efb400943ef3ce4f8bf7aa58fcef825fbd28cc5cee3cc9",
+    "WPBC": "68a6d67242643855713bcdad07d89ecc472bd00000dccc17ba87916eb2693d19",
+}
 _KDDCUP99_SYMBOLIC = [1, 2, 3, 6, 11, 20, 21]
 
 
@@ -196,17 +211,52 @@ def load_odds(name, data_home=None):
     OSError
         If there is no file.
     """
-    if name not in ODDS:
-        raise ValueError(f"The 'name' parameter of load_odds must be one of {list(ODDS)}. Got {name!r} instead.")
-    path = _find(data_home, f"odds/{name}.mat") or _find(data_home, f"{name}.mat")
-    if path is None:
-        raise FileNotFoundError(
-            f"{name}.mat is neither in data_home={str(data_home)!r} nor in its folder 'odds'. The files come with the ODDS "
-            "library and with the examples of PyOD's repository; put them there."
-        )
-    check_digest(path, ODDS[name], path.read_bytes())
+    path = _find_table("load_odds", ODDS, name, data_home, f"odds/{name}.mat", "ODDS library and with the examples of PyOD's")
     content = loadmat(path)
     return Bunch(data=content["X"].astype(np.float64), target=content["y"].ravel().astype(int), name=name)
+
+
+def load_adbench(name, data_home=None):
+    """Load one of thirteen tables of ADBench (Han et al., NeurIPS 2022) that are not among those of :func:`load_odds`.
+
+    Parameters
+    ----------
+    name : str
+        One of ``skmemae.datasets.ADBENCH``.
+    data_home : path-like or None, default=None
+        Folder with ``NAME.npz``, or with a folder ``tables`` that holds it: ``X`` and ``y`` of the collection's file, whose
+        name there starts with a number. There is no download.
+
+    Returns
+    -------
+    dataset : Bunch
+        ``data`` of shape (n_samples, d), float64, ``target`` of shape (n_samples,), int, 1 = outlier, and ``name``.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown or the file is not the published data.
+    OSError
+        If there is no file.
+    """
+    path = _find_table("load_adbench", ADBENCH, name, data_home, f"tables/{name}.npz", "classical data sets of ADBench's")
+    with np.load(path, allow_pickle=False) as file:
+        return Bunch(data=file["X"].astype(np.float64), target=file["y"].ravel().astype(int), name=name)
+
+
+def _find_table(loader, known, name, data_home, file, origin):
+    """Path of a table, checked."""
+    if name not in known:
+        raise ValueError(f"The 'name' parameter of {loader} must be one of {list(known)}. Got {name!r} instead.")
+    folder, _, base = file.partition("/")
+    path = _find(data_home, file) or _find(data_home, base)
+    if path is None:
+        raise FileNotFoundError(
+            f"{base} is neither in data_home={str(data_home)!r} nor in its folder {folder!r}. The files come with the {origin} "
+            "repository; put them there."
+        )
+    check_digest(path, known[name], path.read_bytes())
+    return path
 
 
 def _find(data_home, file):
