@@ -23,6 +23,7 @@ from skmemae._train.survey import survey
 from skmemae._warnings import warn_of_collapse
 from skmemae.network import RandomStream, build_network
 
+_MOST_TRAINING_ROWS = 80 * 256  # that train a memory of rows
 _USUAL_SHARE = 0.1  # of outliers in training data, where ``contamination`` does not say
 _NETWORK_PARAMETERS = (
     "backbone",
@@ -71,8 +72,9 @@ class MemAEDetector(InspectableDetector):
         Axis of X that holds the channels, 1 or -1; None if there is none. "auto" takes the axis with 1, 3 or 4 channels, else
         the one that leaves square images, else one of at most 16 channels; a shape that leaves a doubt warns.
     memory_size : "auto" or int, default="auto"
-        N, the number of memory items of a member; 0 makes the plain autoencoder. "auto" is 1000 where items are rows, at
-        least 100 and fewer if they had more than a million numbers, and all rows if they are less. Of learned items it is 100,
+        N, the number of memory items of a member; 0 makes the plain autoencoder. "auto" is 1000 where items are rows,
+        of larger tables a quarter of the rows up to 8000, fewer if they had more than a million numbers but at least 100, and
+        all rows if they are less. Of learned items it is 100,
         or for images a tenth of the samples between 100 and 500, or 1000 with a query per location, or a quarter of the
         training queries if that is less.
     memory_items : {"auto", "learned", "rows"}, default="auto"
@@ -101,7 +103,7 @@ class MemAEDetector(InspectableDetector):
     ensemble_size : "auto" or int, default="auto"
         Number of members, which differ by their random start and by the rows in their memory or the order of batches; the
         anomaly score is the geometric mean of theirs. "auto" is 4 for vectors and 1 for images and clips. Where items are rows
-        all members are one network.
+        all members are one network; of few rows they are up to 16, and of many down to 1.
     anomaly_score : {"auto", "reconstruction", "absolute", "smooth", "local", "relative", "combined"}, default="auto"
         All in scaled units, higher = more abnormal. "reconstruction" is the squared l2 error, as in the paper. "absolute" is
         the l1 error, which is then also what training makes small. "smooth" is
@@ -122,9 +124,10 @@ class MemAEDetector(InspectableDetector):
         minimum and maximum to 0 and 1. None = off. "auto" is "log" for vectors, "contrast" for images of 16 pixels and more,
         else "standard". Under all of them scaled values beyond 10^9 grow logarithmically, so that every finite sample has a
         finite score.
-    thin_repeats : bool, default=True
+    thin_repeats : "auto" or bool, default="auto"
         Train tables on ceil(sqrt(k)) of k identical rows, so that frequent rows do not dominate training. False trains on all
-        rows. All rows are scored either way.
+        rows. All rows are scored either way. "auto" is True; where memory items are rows only for a ``contamination`` below
+        0.02, as that a row is frequent is what speaks for it where rare ones may be outliers.
     learning_rate : "auto" or float, default="auto"
         Peak learning rate of Adam; it rises over the first tenth of training and then falls to zero along a cosine. "auto" is
         5e-3 where items are rows, else 2e-3.
@@ -170,7 +173,7 @@ class MemAEDetector(InspectableDetector):
         The memory items of all members, one member after the other. Where items are rows an item has the numbers of the query
         first, ``widths[-1]`` of them, and then those of the scaled row.
     memory_usage_ : ndarray of shape (ensemble_size * N,)
-        Share of its member's training queries that used each item.
+        Share of the queries of its member that used each item, of all training samples or some thousands among them.
     zero_row_fraction_ : float
         Share of the training queries whose weights all missed the threshold, so that only the best item was kept.
     loss_curve_, validation_curve_ : list of float
@@ -236,7 +239,7 @@ class MemAEDetector(InspectableDetector):
         ensemble_size="auto",
         anomaly_score="auto",
         scaling="auto",
-        thin_repeats=True,
+        thin_repeats="auto",
         learning_rate="auto",
         batch_size="auto",
         max_epochs="auto",
@@ -313,8 +316,8 @@ class MemAEDetector(InspectableDetector):
             processes.check_equal(X=fingerprint(X), parameters=self._plain_parameters())
             seed = processes.compute_on_first(int, check_random_state(self.random_state).randint(2**31 - 1))
             generator = torch.Generator().manual_seed(seed)
-            thin = self.thin_repeats and layout.family == "fc"
-            training_mask = processes.compute_on_first(thin_repeats, X) if thin else None
+            params = resolve(self.get_params(deep=False), layout, len(X))
+            training_mask = processes.compute_on_first(thin_repeats, X) if params["thin_repeats"] else None
             rows = torch.arange(len(X)) if training_mask is None else torch.from_numpy(np.flatnonzero(training_mask))
             params = resolve(self.get_params(deep=False), layout, len(rows))
             scaling = processes.compute_on_first(learn_scaling, X, layout, params["scaling"], training_mask)
@@ -323,10 +326,11 @@ class MemAEDetector(InspectableDetector):
             if params["memory_items"] == "rows" and params["memory_size"]:
                 share = self.contamination if isinstance(self.contamination, Real) else _USUAL_SHARE
                 survey_generator = torch.Generator().manual_seed(seed)
-                seen, rows, distinct = processes.compute_on_first(survey, loader, rows, float(share), survey_generator)
+                seen, rows = processes.compute_on_first(survey, loader, rows, float(share), survey_generator)
                 params = resolve(self.get_params(deep=False), layout, len(rows))
-                params["memory_size"] = min(params["memory_size"], len(distinct))
-                chosen = _choose(distinct, params["ensemble_size"], params["memory_size"], generator)
+                if len(rows) > _MOST_TRAINING_ROWS:
+                    rows = _choose(rows, 1, _MOST_TRAINING_ROWS, generator)[0].sort().values
+                chosen = _choose(rows, params["ensemble_size"], params["memory_size"], generator)
                 signatures = seen[chosen.numpy()]
                 own = OwnItems.of(signatures)
                 numbers, counts = np.unique(seen, return_counts=True)

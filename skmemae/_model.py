@@ -23,6 +23,7 @@ _CHUNK_NUMBERS = {"cpu": 2**16, "other": 2**22}  # of images and clips; more at 
 _TABLE_NUMBERS = 2**20
 _DECODED_NUMBERS = 2**24  # of decoded memory items at a time
 _TYPICAL_ROWS, _TYPICAL_NUMBERS = 2**14, 2**26  # samples that tell a typical distance
+_ASKED_ROWS = 2**13  # samples that tell which items are used
 _NOISE_CHUNKS = 4  # of vectors, which tell the noise of scores; of images and clips, which take longer, one
 _ROUNDING = 1e-8  # of a query's squared norm: a distance below it is rounding
 
@@ -233,16 +234,11 @@ class FittedModel:
         if self.score.needs_distances and self.memories:
             distances = processes.compute_on_first(self._typical_distances, loader, rows)
             self.score = replace(self.score, typical_distances=distances)
+        usage, zero_row_fraction = processes.compute_on_first(self._usage, loader)
         start, stop = processes.contiguous_shard(len(loader))
-        n, members = stop - start, self.n_members
-        n_items = self.memories[0].size if self.memories else 0
-        terms, done = np.empty((n, members, 2)), 0
-        usage, missed = np.zeros((members, n_items)), np.zeros(members)
-        for count, parts in self._passes(loader, self._terms_and_use, start, stop):
-            part, used, missing = (torch.cat(column)[:count].numpy(force=True) for column in zip(*parts, strict=True))
-            terms[done : done + count] = part
-            usage += used.sum(axis=0, dtype=np.float64)
-            missed += missing.sum(axis=0, dtype=np.float64)
+        terms, done = np.empty((stop - start, self.n_members, 2)), 0
+        for count, parts in self._passes(loader, self._terms, start, stop):
+            terms[done : done + count] = torch.cat(parts)[:count].numpy(force=True)
             done += count
         if not np.isfinite(terms).all():
             raise ValueError(
@@ -250,9 +246,8 @@ class FittedModel:
             )
         scores = np.zeros(len(loader))
         scores[start:stop] = self.score.combine(terms)
-        for values in (scores, usage, missed):
-            processes.all_reduce(values)
-        return TrainingResult(scores, usage / len(loader), float(missed.mean()) / len(loader))
+        processes.all_reduce(scores)
+        return TrainingResult(scores, usage, zero_row_fraction)
 
     def noise(self, X, scores: np.ndarray) -> float:
         """By how much scores differ between the batches of ``scores`` and small ones: the median relative difference.
@@ -287,14 +282,24 @@ class FittedModel:
     def _terms(self, x: Tensor, outputs: list[Output]) -> Tensor:
         return self.score.terms(x, outputs, self.network_list, self.scaling)
 
-    def _terms_and_use(self, x: Tensor, outputs: list[Output]) -> tuple[Tensor, Tensor, Tensor]:
-        """Terms of the score, and which items each sample used: (batch, ensemble_size, N) and (batch, ensemble_size)."""
+    @torch.no_grad()
+    def _usage(self, loader: Loader) -> tuple[np.ndarray, float]:
+        """Share of the queries of some samples that used each item, (ensemble_size, N), and share of those with no weight."""
         if not self.memories:
-            return self._terms(x, outputs), x.new_zeros(len(x), self.n_members, 0), x.new_zeros(len(x), self.n_members)
-        hidden, pairs = self._own(x), zip(self.network_list, outputs, strict=True)
-        uses = [network.memory.use(network.queries(output.encoding), hidden) for network, output in pairs]
-        used, missed = (self._of_members(list(column)).movedim(0, 1) for column in zip(*uses, strict=True))
-        return self._terms(x, outputs), used, missed
+            return np.zeros((self.n_members, 0)), 0.0
+        rows = torch.arange(0, len(loader), max(1, len(loader) // _ASKED_ROWS))
+        micro, used, missed = MicroBatches(least=1), 0.0, 0.0
+
+        def use(x):
+            hidden, queries = self._own(x), [network.queries(network.encoder(x)) for network in self.network_list]
+            uses = [memory.use(query, hidden) for memory, query in zip(self.memories, queries, strict=True)]
+            return [self._of_members(list(column)).sum(dim=1) for column in zip(*uses, strict=True)]
+
+        for part in rows.split(self._height(len(rows))):
+            with scoring_precision(loader.device):
+                for some_used, some_missed in micro.map(use, loader.samples(part)):
+                    used, missed = used + some_used.cpu().double(), missed + some_missed.cpu().double()
+        return (used / len(rows)).numpy(), float(missed.mean()) / len(rows)
 
     def _own(self, x: Tensor) -> Tensor | None:
         """The memory items that are made of the samples: (members, batch), or None where items are made of no rows."""

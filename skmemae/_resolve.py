@@ -31,7 +31,7 @@ CONSTRAINTS: dict[str, list] = {
     "ensemble_size": [StrOptions({"auto"}), Interval(Integral, 1, _MOST_NETWORKS, closed="both")],
     "anomaly_score": [StrOptions({"auto", "reconstruction", "absolute", "smooth", "local", "relative", "combined"})],
     "scaling": [StrOptions({"auto", "contrast", "log", "standard", "minmax"}), None],
-    "thin_repeats": ["boolean"],
+    "thin_repeats": [StrOptions({"auto"}), "boolean"],
     "learning_rate": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
     "batch_size": [StrOptions({"auto"}), Interval(Integral, 2, None, closed="left")],
     "max_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
@@ -49,9 +49,11 @@ STEPS = {"fc": 2000, "conv2d": 1000, "conv3d": 2000, "rows": 80}
 _LEAST_PIXELS = 16
 _MANY_ROWS = 10_000
 _BATCH_NUMBERS = 2**20
-_MOST_ROWS = 1000  # memory items of a member that are made of rows, of 2^20 numbers at most
-_ROW_NUMBERS = 2**20
-_MOST_MEMBERS, _MEMBERS_ROWS = 16, 4000  # members with a memory of rows, and the rows of all that make them more than four
+_ROWS = 1000, 8000  # memory items of a member that are made of rows, in small and in large tables
+_ROW_NUMBERS = 2**20  # of these items together
+_ALL_ROWS = 4000, 8000  # of all members together, likewise
+_MOST_MEMBERS = 16
+_CLEAN = 0.02  # contamination below which rare rows are trusted
 ROWS_TEMPERATURE = 0.1  # the unit of the queries is fitted to it
 
 
@@ -122,6 +124,7 @@ def resolve(params: dict[str, Any], layout: Layout, n_samples: int) -> dict[str,
         "ensemble_size": resolve_ensemble_size(params["ensemble_size"], layout, n_samples, rows),
         "anomaly_score": resolve_anomaly_score(params["anomaly_score"], layout, rows),
         "scaling": resolve_scaling(params["scaling"], layout),
+        "thin_repeats": resolve_thin_repeats(params["thin_repeats"], params["contamination"], layout, rows),
         "learning_rate": resolve_learning_rate(params["learning_rate"], rows),
         "batch_size": size,
         "max_epochs": resolve_max_epochs(params["max_epochs"], n_samples, size, layout, rows),
@@ -154,6 +157,16 @@ def resolve_similarity(value, rows):
     if value != "auto":
         return value
     return "distance" if rows else "cosine"
+
+
+def resolve_thin_repeats(value, contamination, layout, rows):
+    """Resolve ``thin_repeats``: frequent rows count less where rare ones are known to be normal.
+
+    Where rows may be outliers, being frequent is what speaks for a row.
+    """
+    if value != "auto":
+        return bool(value) and layout.family == "fc"
+    return layout.family == "fc" and (not rows or (isinstance(contamination, Real) and contamination < _CLEAN))
 
 
 def resolve_learning_rate(value, rows):
@@ -243,8 +256,10 @@ def resolve_memory_size(value, n_samples, layout, unit, widths, rows=False):
     rows they are many, and no more than there are.
     """
     if rows:
-        most = max(100, min(_MOST_ROWS, _ROW_NUMBERS // math.prod(layout.sample_shape))) if value == "auto" else int(value)
-        return min(most, n_samples)
+        if value != "auto":
+            return min(int(value), n_samples)
+        many = min(max(_ROWS[0], n_samples // 4), _ROWS[1])
+        return min(max(100, min(many, _ROW_NUMBERS // math.prod(layout.sample_shape))), n_samples)
     if value != "auto":
         return int(value)
     queries, most = n_samples, 100
@@ -284,12 +299,14 @@ def resolve_temperature(value, layout, rows=False):
 def resolve_ensemble_size(value, layout, n_samples=0, rows=False):
     """Resolve ``ensemble_size``: four members for a table, where they are small and differ the most; else one.
 
-    Members with few rows in their memory are more, at no more time.
+    Members with few rows in their memory are more, at no more time, and those with many are fewer.
     """
     if value != "auto":
         return int(value)
+    if rows and n_samples <= _ALL_ROWS[1]:
+        return min(_MOST_MEMBERS, max(4, _ALL_ROWS[0] // n_samples))
     if rows:
-        return min(_MOST_MEMBERS, max(4, _MEMBERS_ROWS // n_samples))
+        return max(1, _ALL_ROWS[1] // min(n_samples // 4, _ROWS[1]))
     return 4 if layout.family == "fc" else 1
 
 
@@ -298,7 +315,7 @@ def resolve_batch_size(value, n_samples, layout, rows=False):
     if value != "auto":
         return min(int(value), max(2, n_samples))
     if rows:
-        return min(512, max(64, n_samples // STEPS["rows"]))
+        return min(256, max(64, n_samples // STEPS["rows"]))
     most = 1024 if layout.family == "fc" else min(128, max(8, _BATCH_NUMBERS // math.prod(layout.sample_shape)))
     return min(most, max(32, 2 ** round(math.log2(n_samples / 20))))
 

@@ -56,13 +56,13 @@ def test_a_memory_that_does_not_work_as_one_warns(table):
 
 
 def test_everything_that_was_resolved_is_told(table):
-    det = detector(memory_size=20).fit(table[0])
+    det = detector(memory_size=20, ensemble_size=4).fit(table[0])
     told = det.resolved_params_
     assert set(told) == set(det.get_params()) and told["memory_size"] == 20 and det.get_params()["batch_size"] == "auto"
     assert told["ensemble_size"] * 20 == len(det.memory_) == 80 and told["memory_items"] == "rows"
     assert told["widths"] == (3,) and det.memory_.shape[1] == 3 + 6  # queries and rows
     assert told["backbone"] == det.backbone_ == "fc"
-    given = {name: told[name] for name in ("memory_size", "widths", "temperature", "scaling", "batch_size", "anomaly_score")}
+    given = {name: told[name] for name in ("memory_size", "ensemble_size", "widths", "scaling", "batch_size", "anomaly_score")}
     again = detector(**given)
     np.testing.assert_array_equal(again.fit(table[0]).decision_scores_, det.decision_scores_)
 

@@ -180,10 +180,11 @@ def test_bytes_score_as_floats(shape):
 # Training that goes wrong.
 
 
-@pytest.mark.parametrize("learning_rate", [10, 1000, 1e30])
-def test_training_that_diverges_is_an_error_that_names_the_learning_rate(learning_rate):
+@pytest.mark.parametrize("items, learning_rate", [("learned", 10), ("learned", 1000), ("learned", 1e30), ("rows", 1e30)])
+def test_training_that_diverges_is_an_error_that_names_the_learning_rate(items, learning_rate):
+    det = MemAEDetector(memory_items=items, learning_rate=learning_rate, max_epochs=30, random_state=0)
     with pytest.raises(ValueError, match="learning_rate"):
-        MemAEDetector(learning_rate=learning_rate, max_epochs=30, random_state=0).fit(data()["table"])
+        det.fit(data()["table"])
 
 
 def test_training_that_ends_with_scores_that_are_not_finite_is_an_error():
@@ -353,7 +354,8 @@ def test_a_bad_value_is_named(name, value):
 
 @pytest.mark.parametrize("params", [{"batch_size": 2**63}, {"entropy_weight": 10**30}])
 def test_a_large_integer_is_fine(params):
-    assert np.isfinite(detector(**params).fit(data()["table"]).decision_scores_).all()
+    det = detector(memory_items="learned", **params).fit(data()["table"])
+    assert np.isfinite(det.decision_scores_).all()
 
 
 def test_too_large_networks_are_a_memory_error_that_names_them():
@@ -378,7 +380,7 @@ def test_a_bool_is_no_length_of_clips():
 
 def test_a_warning_points_at_the_callers_line():
     with pytest.warns(MemoryCollapseWarning) as caught:
-        detector(temperature=1.0, shrink_threshold=20.0, ensemble_size=1).fit(data()["table"])
+        detector(temperature=1.0, shrink_threshold=20.0, ensemble_size=1, memory_items="learned").fit(data()["table"])
     assert caught[0].filename == __file__
 
 

@@ -17,6 +17,7 @@ BAD_PARAMETERS = {
     "sample_shape": [(2, 2), 5, (0,), (True, 6), (6.0,)],
     "channel_axis": ["first", 1.5],
     "memory_size": [-3, 1.5, "many", True, 10**400, 2**31],
+    "memory_items": ["columns", None],
     "memory_unit": ["pixel", "location"],
     "memory_heads": [0, 1.5, "many", 2, True],
     "similarity": ["euclidean"],
@@ -27,7 +28,7 @@ BAD_PARAMETERS = {
     "ensemble_size": [0, 1.5, "many", True, 10**9],
     "anomaly_score": ["best", "smooth", "local"],
     "scaling": ["robust", True],
-    "thin_repeats": [1, 0.0, "auto", None],
+    "thin_repeats": [1, 0.0, "often", None],
     "learning_rate": [0, -1, np.inf, True, 10**400],
     "batch_size": [0, 1, 1.5, True, 10**400],
     "max_epochs": [0, -1, 2.5, True, 10**400],
@@ -71,7 +72,7 @@ def test_networks_for_which_there_is_no_room_are_a_clear_error(table, monkeypatc
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr("skmemae._detector.build_network", full)
-    with pytest.raises(MemoryError, match=r"no room for 4 network\(s\) of widths .*lower widths, memory_size or ensemble_size"):
+    with pytest.raises(MemoryError, match=r"no room for 1 network\(s\) of widths .*lower widths, memory_size or ensemble_size"):
         detector().fit(table[0])
 
 

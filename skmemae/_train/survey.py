@@ -1,5 +1,6 @@
 """A first look at the rows of a table: which are equal, and which are like hardly any others."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -9,8 +10,9 @@ from torch import Tensor
 from skmemae._data.loader import Loader
 from skmemae._data.signatures import signatures
 
-_DRAW, _DRAWN, _FEWEST_DRAWS = 32, 2000, 4  # rows of a small draw, rows of all draws together, draws of many rows
-_LARGEST_DRAW = 1000
+_DRAW, _DRAWN = 8, (256, 2000)  # fewest rows of a draw, fewest and most rows of all draws together
+_FEWEST_DRAWS, _MOST_DRAWS = 4, 50
+_NUMBERS = 2**30  # differences of numbers that choosing may take
 _HEIGHT = 512
 _PAIRS = 2**27  # numbers of rows and drawn rows that are compared at a time, as much as 2^20 pairs of 128 columns
 
@@ -20,7 +22,6 @@ class Survey(NamedTuple):
 
     signatures: np.ndarray  # (n_samples,) int64, of all rows
     trusted: Tensor  # rows to learn from
-    distinct: Tensor  # the first of equal ones among these
 
 
 @torch.no_grad()
@@ -47,34 +48,31 @@ def survey(loader: Loader, rows: Tensor, share: float, generator: torch.Generato
     ----------
     .. [1] Sugiyama and Borgwardt, "Rapid distance-based outlier detection via sampling", NeurIPS 2013.
     """
-    n = len(loader)
-    seen, distances = np.empty(n, dtype=np.int64), np.zeros(n)
-    drawn = _draw(loader, share, generator) if share * n >= 1 else None
-    done = 0
-    for x, count in loader.chunks(_HEIGHT, 0, n):
-        seen[done : done + count] = signatures(x)[:count].numpy(force=True)
-        if drawn is not None:
-            distances[done : done + count] = distance_from(drawn, x)[:count].numpy(force=True)
-        done += count
-    if drawn is not None:
-        order = rows.numpy()[np.argsort(-distances[rows.numpy()], kind="stable")]
-        left_out = np.cumsum(_copies(seen, rows.numpy())[order]) <= share * n
-        rows = torch.from_numpy(np.sort(order[~left_out]))
-    _, first = np.unique(seen[rows.numpy()], return_index=True)
-    return Survey(seen, rows, rows[torch.from_numpy(np.sort(first))])
+    chunks = loader.chunks(_HEIGHT, 0, len(loader))
+    seen = np.concatenate([signatures(x)[:count].numpy(force=True) for x, count in chunks])
+    if share * len(loader) < 1:
+        return Survey(seen, rows)
+    drawn = _draw(loader, share, len(rows), generator)
+    distances = [distance_from(drawn, loader.samples(part)) for part in rows.split(_HEIGHT)]
+    order = torch.cat(distances).argsort(descending=True, stable=True).cpu()
+    copies = _copies(seen, rows.numpy())[order.numpy()]
+    left_out = np.count_nonzero(np.cumsum(copies) <= share * len(loader))
+    return Survey(seen, rows[order[left_out:].sort().values])
 
 
 def _copies(seen, rows) -> np.ndarray:
     """How many rows of the table each of the given ones stands for: equal rows are shared among those that are given."""
     values, number, counts = np.unique(seen, return_inverse=True, return_counts=True)
-    given = np.bincount(number[rows], minlength=len(values))
-    return counts[number] / np.maximum(given[number], 1)
+    given = number[rows]
+    return counts[given] / np.bincount(given, minlength=len(values))[given]
 
 
-def _draw(loader, share, generator) -> Tensor:
-    """Rows of all draws, (draws, size, d): about one outlier in each if they are as many as is said, and never few rows."""
-    size = max(1, min(max(_DRAW, round(1 / share)), _LARGEST_DRAW, len(loader) // 2))
-    n_draws = min(max(_DRAWN // size, _FEWEST_DRAWS), 50)
+def _draw(loader, share, n_asking, generator) -> Tensor:
+    """Rows of all draws, (draws, size, d): about one outlier in each, if they are as many as is said."""
+    least, most = _DRAWN
+    total = min(max(_NUMBERS // (n_asking * math.prod(loader.layout.sample_shape)), least), most)
+    size = max(1, min(max(_DRAW, round(1 / share)), total // _FEWEST_DRAWS, len(loader) // 2))
+    n_draws = min(total // size, _MOST_DRAWS)
     places = torch.stack([torch.randperm(len(loader), generator=generator)[:size] for _ in range(n_draws)])
     return loader.samples(places.flatten()).flatten(1).unflatten(0, places.shape)
 

@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor
 
+_ANSWERING = 2500  # items of a member that answer in training; more take time and change little
 _ASKING = 256  # rows that choose a temperature
+_UNITS = -6, 2  # powers of two of the mean distance among which it is chosen
 _FAIR_SHARE = 0.05  # items that carry less than this part of 1/N are revived
 
 
@@ -30,7 +32,8 @@ class RowItems:
 
     def arguments(self, x: Tensor) -> dict[str, Tensor]:
         """What the network has to know besides the samples."""
-        return {"examples": self.examples, "hidden": self.own.find(x)}
+        hidden = self.own.find(x)
+        return {"examples": self.examples[:, :_ANSWERING], "hidden": hidden.masked_fill_(hidden >= _ANSWERING, -1)}
 
     @torch.no_grad()
     def settle(self) -> None:
@@ -43,15 +46,15 @@ class RowItems:
         memory, flat = self.network.memory, self.examples.flatten(2)
         keys = self.network.encoder(self.examples)[..., : memory.key_width]
         distances = torch.cdist(keys[:, :_ASKING], keys).square_() / keys.shape[-1]
-        torch.diagonal(distances, dim1=1, dim2=2).fill_(torch.inf)
-        unit = distances.amin(dim=2).median(dim=1).values
+        unit = distances.mean(dim=(1, 2))
         if not (torch.isfinite(unit) & (unit > 0)).all():
             return
-        units = unit * 2.0 ** torch.arange(-2, 6, device=unit.device).unsqueeze(1)  # (candidates, members)
+        torch.diagonal(distances, dim1=1, dim2=2).fill_(torch.inf)
+        units = unit * 2.0 ** torch.arange(*_UNITS, dtype=unit.dtype, device=unit.device).unsqueeze(1)  # (candidates, members)
         errors = []
         for candidate in units:
             mixtures = torch.softmax(-distances / candidate.view(-1, 1, 1), dim=2) @ flat
-            errors.append((mixtures - flat[:, :_ASKING]).abs().mean(dim=(1, 2)))
+            errors.append((mixtures - flat[:, :_ASKING]).abs().mean(dim=2).mean(dim=1))
         best = units.gather(0, torch.stack(errors).argmin(dim=0, keepdim=True)).squeeze(0)
         last = self.network.encoder.layers[-1]
         for parameter in (last.weight, last.bias):
