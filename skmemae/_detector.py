@@ -24,6 +24,7 @@ from skmemae._warnings import warn_of_collapse
 from skmemae.network import RandomStream, build_network
 
 _MOST_TRAINING_ROWS = 80 * 256  # that train a memory of rows
+_CROSS_FITTED = 8  # members from which on each is trained without a quarter of the rows, which it scores
 _USUAL_SHARE = 0.1  # of outliers in training data, where ``contamination`` does not say
 _NETWORK_PARAMETERS = (
     "backbone",
@@ -329,12 +330,13 @@ class MemAEDetector(InspectableDetector):
                 seen, rows = processes.compute_on_first(survey, loader, rows, float(share), survey_generator)
                 params = resolve(self.get_params(deep=False), layout, len(rows))
                 if len(rows) > _MOST_TRAINING_ROWS:
-                    rows = _choose(rows, 1, _MOST_TRAINING_ROWS, generator)[0].sort().values
+                    rows = rows[torch.randperm(len(rows), generator=generator)[:_MOST_TRAINING_ROWS].sort().values]
                 chosen = _choose(rows, params["ensemble_size"], params["memory_size"], generator)
                 signatures = seen[chosen.numpy()]
-                own = OwnItems.of(signatures)
+                n_training = chosen.shape[1] - (chosen.shape[1] // 4 if len(chosen) >= _CROSS_FITTED else 0)
+                own = OwnItems.of(signatures, n_training)
                 numbers, counts = np.unique(seen, return_counts=True)
-                own_items = OwnItems.of(signatures, counts[np.searchsorted(numbers, signatures)] > 1)
+                own_items = OwnItems.of(signatures, n_training, counts[np.searchsorted(numbers, signatures)] > 1)
             params |= {"device": str(device), "precision": resolve_precision(self.precision, device)}
             spec = {"sample_shape": layout.sample_shape, **{name: params[name] for name in _NETWORK_PARAMETERS}}
             count = params["ensemble_size"]
@@ -379,8 +381,13 @@ class MemAEDetector(InspectableDetector):
 
 
 def _choose(rows, members, size, generator) -> torch.Tensor:
-    """Random rows for the memory of each member: (members, size)."""
-    return torch.stack([rows[torch.randperm(len(rows), generator=generator)[:size]] for _ in range(members)])
+    """Random rows for the memory of each member, (members, size): at the end a quarter, another one for each of four members."""
+    quarter, chosen = torch.randperm(len(rows), generator=generator) % 4, []
+    for member in range(members):
+        places = torch.randperm(len(rows), generator=generator)[:size]
+        last = quarter[places] == member % 4
+        chosen.append(rows[places[last.argsort(stable=True)]])
+    return torch.stack(chosen)
 
 
 def _build_networks(count, spec, generator) -> torch.nn.ModuleList:

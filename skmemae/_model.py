@@ -210,7 +210,10 @@ class FittedModel:
             device = torch.device("cpu")
         layout = Layout(**state["layout"])
         score = Score(state["score"]["kind"], tuple(state["score"]["typical_distances"]))
-        own_items = None if state["own_items"] is None else OwnItems(**state["own_items"])
+        own_items = state["own_items"]
+        if own_items is not None:
+            arrays = {name: np.array(own_items[name]) for name in ("ascending", "order")}
+            own_items = OwnItems(**arrays, n_training=own_items["n_training"])
         networks = move_to_device(networks, device).eval()
         return cls(layout, Scaling(**state["scaling"]), score, state["network_spec"], networks, own_items)
 
@@ -236,7 +239,7 @@ class FittedModel:
             self.score = replace(self.score, typical_distances=distances)
         usage, zero_row_fraction = processes.compute_on_first(self._usage, loader)
         start, stop = processes.contiguous_shard(len(loader))
-        terms, done = np.empty((stop - start, self.n_members, 2)), 0
+        terms, done = np.empty((stop - start, self.n_members, 3)), 0
         for count, parts in self._passes(loader, self._terms, start, stop):
             terms[done : done + count] = torch.cat(parts)[:count].numpy(force=True)
             done += count
@@ -280,7 +283,13 @@ class FittedModel:
         return tuple(float(d) or 1.0 for d in np.maximum(distance, _ROUNDING * norm))
 
     def _terms(self, x: Tensor, outputs: list[Output]) -> Tensor:
-        return self.score.terms(x, outputs, self.network_list, self.scaling)
+        """Terms of the score of each member, and whether the member counts: (batch, ensemble_size, 3)."""
+        terms = self.score.terms(x, outputs, self.network_list, self.scaling)
+        own = self._own(x)
+        counts = torch.ones_like(terms[..., :1])
+        if self.own_items is not None and own is not None:
+            counts = self.own_items.counting(own).mT.unsqueeze(-1).to(terms)
+        return torch.cat([terms, counts], dim=-1)
 
     @torch.no_grad()
     def _usage(self, loader: Loader) -> tuple[np.ndarray, float]:

@@ -67,12 +67,18 @@ class Score:
         return _sum(gaps.square().flatten(0, 1)).unflatten(0, gaps.shape[:2])
 
     def combine(self, terms: np.ndarray) -> np.ndarray:
-        """Scores from terms: (n_samples, ensemble_size, 2) -> (n_samples,), the geometric mean over the networks, finite."""
-        error, distance = np.moveaxis(terms.astype(np.float64), -1, 0)
+        """Scores from terms: (n_samples, ensemble_size, 2 or 3) -> (n_samples,), the geometric mean over the members, finite.
+
+        The third term says which members count.
+        """
+        error, distance, *counts = np.moveaxis(terms.astype(np.float64), -1, 0)
         with np.errstate(over="ignore", invalid="ignore"):
             scores = error * (1 + 0.1 * distance / self.typical_distances)
         scores = np.nan_to_num(scores, nan=_LARGEST, posinf=_LARGEST)
-        return scores[:, 0] if scores.shape[1] == 1 else np.exp(np.log(np.maximum(scores, _TINY)).mean(axis=1))
+        if scores.shape[1] == 1:
+            return scores[:, 0]
+        weights = counts[0] if counts else np.ones_like(scores)
+        return np.exp((np.log(np.maximum(scores, _TINY)) * weights).sum(axis=1) / weights.sum(axis=1))
 
 
 def with_members(values: Tensor, network: MemAE) -> Tensor:

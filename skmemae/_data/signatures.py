@@ -1,6 +1,6 @@
 """Which memory item is the very sample that asks: an item must not answer the row that it was made of."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -42,17 +42,21 @@ class OwnItems:
         Signatures of the items, sorted; -1 for items of rows that the training data holds more than once.
     order : ndarray of int64 of shape (members, N)
         Numbers of the items in that order.
+    n_training : int
+        The first so many items of each member are made of rows that it is trained on, the others of rows that it is not.
     """
 
     ascending: np.ndarray
     order: np.ndarray
+    n_training: int
 
     @classmethod
-    def of(cls, signatures: np.ndarray, repeated: np.ndarray | None = None) -> "OwnItems":
-        """From the signatures of all items, (members, N), and whether they are to be left out."""
+    def of(cls, signatures: np.ndarray, n_training: int | None = None, repeated: np.ndarray | None = None) -> "OwnItems":
+        """From the signatures of all items, (members, N), how many train (None for all), and which are of repeated rows."""
         kept = signatures if repeated is None else np.where(repeated, -1, signatures)
         order = np.argsort(kept, axis=1, kind="stable")
-        return cls(np.take_along_axis(kept, order, axis=1), order)
+        n_training = kept.shape[1] if n_training is None else n_training
+        return cls(np.take_along_axis(kept, order, axis=1), order, n_training)
 
     def find(self, x: Tensor) -> Tensor:
         """The item that is made of each sample: (batch, \\*sample_shape) -> (members, batch), int64, -1 for none."""
@@ -63,4 +67,13 @@ class OwnItems:
 
     def to(self, device) -> "OwnItems":
         """The same with tensors on a device in place of arrays."""
-        return OwnItems(*(torch.as_tensor(array, device=device) for array in (self.ascending, self.order)))
+        ascending, order = (torch.as_tensor(array, device=device) for array in (self.ascending, self.order))
+        return replace(self, ascending=ascending, order=order)
+
+    def counting(self, own: Tensor) -> Tensor:
+        """Which members score a sample: those that were not trained on it if there are any, else all.
+
+        (members, batch) of :meth:`find` -> (members, batch), bool
+        """
+        honest = own >= self.n_training
+        return honest | ~honest.any(dim=0)

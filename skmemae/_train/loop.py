@@ -192,9 +192,8 @@ def _train_epoch(model, loader, rows, s, optimiser, epoch, generator, processes,
 
 def _backward(model, s, scale, stream, items, x):
     """Leave gradients of the summed objective times ``scale``; sums of objective, error and energy, and the items' mass."""
-    arguments = {} if items is None else items.arguments(x)
     with training_precision(s.precision, x.device), nullcontext() if stream is None else stream.active():
-        output = model(x, **arguments)
+        output = model(x) if items is None else items.forward(model, x)
     loss, error = objective(output, x, s.entropy_weight, s.latent_l1, s.absolute)
     (loss * (scale * len(x))).backward()
     energy = summed_error(x.new_zeros(1).expand_as(x), x, s.absolute)

@@ -30,10 +30,15 @@ class RowItems:
         self.examples = loader.samples(chosen.flatten()).unflatten(0, chosen.shape)
         self.own = own.to(loader.device)
 
-    def arguments(self, x: Tensor) -> dict[str, Tensor]:
-        """What the network has to know besides the samples."""
-        hidden = self.own.find(x)
-        return {"examples": self.examples[:, :_ANSWERING], "hidden": hidden.masked_fill_(hidden >= _ANSWERING, -1)}
+    def forward(self, model, x: Tensor):
+        """The model's output for samples to train on; members reconstruct what they must not see without an error."""
+        answering = min(_ANSWERING, self.own.n_training)
+        own = self.own.find(x)
+        output = model(x, examples=self.examples[:, :answering], hidden=own.masked_fill(own >= answering, -1))
+        if self.own.n_training == self.examples.shape[1]:
+            return output
+        left_out = (own >= self.own.n_training).view(*own.shape, *[1] * (x.ndim - 1))
+        return output._replace(reconstruction=torch.where(left_out, x, output.reconstruction.float()))
 
     @torch.no_grad()
     def settle(self) -> None:
