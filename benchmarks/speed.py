@@ -22,6 +22,7 @@ FIGURES = {
     "memory-share": (training.memory_share, (1, 2)),
     "addressing": (addressing.addressing, (1,)),
     "pyod": (scoring.beside_pyod, (1, 2)),
+    "tables": (scoring.whole_tables, (1,)),
     "one-row": (scoring.one_row, (1,)),
     "streaming": (streaming.streaming, (2,)),
     "growth": (growth.growth, (2,)),

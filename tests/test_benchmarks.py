@@ -148,7 +148,7 @@ def test_both_steps_of_a_table_train_alike():
 def test_the_bare_loop_reaches_the_loss_of_fit(rng):
     X = np.tanh(rng.normal(size=(300, 3)) @ rng.normal(size=(3, 12))) + 0.1 * rng.normal(size=(300, 12))
     X = X.astype(np.float32)
-    plain = {"scaling": None, "ensemble_size": 1, "validation_fraction": 0.0, "thin_repeats": False, "random_state": 0}
+    plain = {"scaling": None, "memory_items": "learned", "ensemble_size": 1, "validation_fraction": 0.0, "thin_repeats": False, "random_state": 0}
     detector = MemAEDetector(widths=(16, 6), memory_size=50, batch_size=25, max_epochs=40, learning_rate=4e-3, **plain)
     network = training.made_network(detector, X)
     there = torch.from_numpy(X)
@@ -199,6 +199,12 @@ def test_pyod_is_beside(args, monkeypatch):
     found = values(rows)
     assert len(found) == 10
     assert value(found, "PyOD AutoEncoder: rows trained") == pytest.approx(400 / rows[0]["seconds"])
+
+
+def test_whole_tables_are_timed_beside_pyods(args, monkeypatch):
+    monkeypatch.setattr(scoring, "in_turns", lambda repeats, *work: [0.1 * (i + 1) for i in range(len(work))])
+    found = values(scoring.whole_tables(args))
+    assert value(found, "fit 1,000 x 10, defaults: MemAE") == 0.1 and value(found, "score 50,000 x 30, defaults: PyOD") == 0.2
 
 
 @needs_linux

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from skmemae.benchmark import ablation, cells, choices, kddcup99, odds, one_class, report, video
+from skmemae.benchmark import ablation, cells, choices, kddcup99, odds, one_class, report, tables, video
 from skmemae.benchmark.detectors import DEEP, OURS
 
 # Tables 1 to 3 of the paper, under the detector names of the rows. The networks of the paper's AE and MemAE differ from ours.
@@ -40,6 +40,8 @@ SECTIONS = {
     "kddcup99": (kddcup99, "kddcup99 --data-home DIR"),
     "odds-clean": (odds, "odds --splits clean --data-home DIR"),
     "odds-contaminated": (odds, "odds --splits contaminated --data-home DIR"),
+    "tables-clean": (tables, "tables --splits clean --data-home DIR"),
+    "tables-contaminated": (tables, "tables --splits contaminated --data-home DIR"),
     "ablation": (ablation, "ablation --data-home DIR"),
     "choices": (choices, "choices --data-home DIR"),
     "video": (video, "video --data-home DIR"),

@@ -65,13 +65,17 @@ def plan(args, kind, names, load, most):
             table = load(name, args.data_home)
         except OSError as error:
             raise SystemExit(str(error)) from error
-        share = CLEAN_SHARE if kind == "clean" else min(0.5, max(CLEAN_SHARE, float(table.target.mean())))
         for seed in range(args.seeds):
             split = partial(split_rows, SPLITS[kind], table.data, table.target, seed, most)
-            makers = {**make_ours_for_tables(seed, share), **make_table_baselines(seed), **make_baselines(seed, MOST_ROWS)}
+            makers = {**make_ours_for_tables(seed, share(table, kind)), **make_table_baselines(seed), **make_baselines(seed, MOST_ROWS)}
             makers = select(makers, args.detectors)
             planned += [cells.Cell(name, "", seed, detector, make, split) for detector, make in makers.items()]
     return planned
+
+
+def share(table, kind):
+    """Share of outliers in the training data."""
+    return CLEAN_SHARE if kind == "clean" else min(0.5, max(CLEAN_SHARE, float(table.target.mean())))
 
 
 def split_rows(split_by, X, y, seed, most):
