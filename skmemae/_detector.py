@@ -7,6 +7,7 @@ import torch
 from sklearn.utils import check_random_state
 
 from skmemae._contract import unchanged_on_error
+from skmemae._data.draws import Draws
 from skmemae._data.layout import choose_layout
 from skmemae._data.loader import Loader
 from skmemae._data.repeats import thin_repeats
@@ -113,8 +114,10 @@ class MemAEDetector(InspectableDetector):
         "local" is the l4 norm of the mean squared errors of patches, a seventh of the smaller side wide, for what is small and
         wrong in one place; of a clip the median over its frames. "relative" divides the error by the norm of the sample.
         "combined" is the l1 error times ``1 + q / (10 q_0)``, with q the squared distance between query and read-out and q_0
-        its median over the training samples. "auto" is "absolute" where items are rows,
-        "combined" for other vectors, "smooth" for images and "relative" for clips.
+        its median over the training samples. Where
+        items are rows it is the l1 error plus the distance from random draws of about ``1 / contamination`` rows, each in units
+        of its median over the training samples. "auto" is "combined" for vectors, but "absolute" where items are rows and
+        ``contamination`` is below 0.005, "smooth" for images and "relative" for clips.
     scaling : {"auto", "contrast", "log", "standard", "minmax"} or None, default="auto"
         "contrast" subtracts each sample's own mean and divides by its own deviation, then subtracts the mean sample: samples
         are compared by what they show, not by how bright it is. The others are learned in ``fit``, per column of a table and
@@ -323,11 +326,11 @@ class MemAEDetector(InspectableDetector):
             params = resolve(self.get_params(deep=False), layout, len(rows))
             scaling = processes.compute_on_first(learn_scaling, X, layout, params["scaling"], training_mask)
             loader = Loader(X, layout, scaling, device)
-            chosen = own = own_items = None
+            chosen = own = own_items = drawn = None
             if params["memory_items"] == "rows" and params["memory_size"]:
                 share = self.contamination if isinstance(self.contamination, Real) else _USUAL_SHARE
                 survey_generator = torch.Generator().manual_seed(seed)
-                seen, rows = processes.compute_on_first(survey, loader, rows, float(share), survey_generator)
+                seen, rows, drawn = processes.compute_on_first(survey, loader, rows, float(share), survey_generator)
                 params = resolve(self.get_params(deep=False), layout, len(rows))
                 if len(rows) > _MOST_TRAINING_ROWS:
                     rows = rows[torch.randperm(len(rows), generator=generator)[:_MOST_TRAINING_ROWS].sort().values]
@@ -344,10 +347,13 @@ class MemAEDetector(InspectableDetector):
                 spec["members"], count = count, 1
             networks = move_to_device(_build_networks(count, spec, generator), device)
             stream = RandomStream(seed, device) if callable(self.backbone) else None
-            settings = Settings(**{name: params[name] for name in Settings._fields})
+            combined = params["anomaly_score"] == "combined" and params["memory_items"] == "rows"
+            absolute = combined or params["anomaly_score"] == "absolute"
+            settings = Settings(absolute=absolute, **{name: params[name] for name in Settings._fields if name != "absolute"})
             history = train_members(networks, loader, settings, generator, rows, processes, stream, chosen, own)
-            score = Score(params["anomaly_score"], (1.0,) * params["ensemble_size"])
-            model = FittedModel(layout, scaling, score, spec, networks, own_items)
+            score = Score("absolute" if combined else params["anomaly_score"], (1.0,) * params["ensemble_size"])
+            draws = Draws(drawn) if combined and drawn is not None else None
+            model = FittedModel(layout, scaling, score, spec, networks, own_items, draws)
             result = model.score_training(loader, rows, processes)
             noise = processes.compute_on_first(model.noise, X, result.scores)
         return self._set_fitted(model, params, history, result, noise)

@@ -53,7 +53,7 @@ _ROWS = 1000, 8000  # memory items of a member that are made of rows, in small a
 _ROW_NUMBERS = 2**20  # of these items together
 _ALL_ROWS = 4000, 8000  # of all members together, likewise
 _MOST_MEMBERS = 16
-_CLEAN = 0.02  # contamination below which rare rows are trusted
+_CLEAN, _SPOTLESS = 0.02, 0.005  # contamination below which rare rows are trusted, and clusters of rows
 ROWS_TEMPERATURE = 0.1  # the unit of the queries is fitted to it
 
 
@@ -122,7 +122,7 @@ def resolve(params: dict[str, Any], layout: Layout, n_samples: int) -> dict[str,
         "entropy_weight": float(params["entropy_weight"]),
         "latent_l1": float(params["latent_l1"]),
         "ensemble_size": resolve_ensemble_size(params["ensemble_size"], layout, n_samples, rows),
-        "anomaly_score": resolve_anomaly_score(params["anomaly_score"], layout, rows),
+        "anomaly_score": resolve_anomaly_score(params["anomaly_score"], layout, rows, trusts_all(params)),
         "scaling": resolve_scaling(params["scaling"], layout),
         "thin_repeats": resolve_thin_repeats(params["thin_repeats"], params["contamination"], layout, rows),
         "learning_rate": resolve_learning_rate(params["learning_rate"], rows),
@@ -195,12 +195,19 @@ def resolve_scaling(value, layout):
     return "contrast" if layout.family == "conv2d" and math.prod(layout.sample_shape[1:]) >= _LEAST_PIXELS else "standard"
 
 
-def resolve_anomaly_score(value, layout, rows=False):
+def trusts_all(params):
+    """Whether the training data is said to be clean, or there is no memory that could leave anything out."""
+    contamination = params["contamination"]
+    return params["memory_size"] == 0 or (isinstance(contamination, Real) and contamination < _SPOTLESS)
+
+
+def resolve_anomaly_score(value, layout, rows=False, clean=False):
     """Resolve ``anomaly_score``.
 
     In images an edge beside its place is no anomaly, so the residual is smoothed. A clip with more to see has a larger error,
     so the error is divided by its norm. In standardised columns squares let single columns drown the rest, and the query's
-    distance finds rows that are far out along directions the decoder knows, which no mixture of rows reaches.
+    distance finds rows that are far out along directions the decoder knows. From a mixture of rows nothing is far in that way;
+    there the distance is that from random draws of rows, which finds clusters of outliers that answer for each other.
 
     Raises
     ------
@@ -210,7 +217,7 @@ def resolve_anomaly_score(value, layout, rows=False):
     if value in ("smooth", "local") and layout.family == "fc":
         raise ValueError(f"anomaly_score={value!r} needs images or clips; got vectors, for which 'absolute' is the default.")
     if value == "auto" and rows:
-        return "absolute"
+        return "absolute" if clean else "combined"
     if value == "auto":
         return {"fc": "combined", "conv2d": "smooth", "conv3d": "relative"}[layout.family]
     return value

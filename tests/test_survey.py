@@ -7,7 +7,8 @@ import torch
 from skmemae._data.layout import choose_layout
 from skmemae._data.loader import Loader
 from skmemae._data.statistics import learn_scaling
-from skmemae._train.survey import distance_from, survey
+from skmemae._data.draws import distance_from
+from skmemae._train.survey import survey
 
 
 def load(X):

@@ -26,7 +26,7 @@ _OFF_SCALE = 1000.0  # scaled values of this size are to blame, and not the lear
 
 
 class Settings(NamedTuple):
-    """What the loop must know; the parameters of the same names of ``MemAEDetector``, with "auto" resolved."""
+    """What the loop must know: parameters of the same names of ``MemAEDetector``, with "auto" resolved, and ``absolute``."""
 
     learning_rate: float
     batch_size: int
@@ -36,14 +36,9 @@ class Settings(NamedTuple):
     tol: float
     entropy_weight: float
     latent_l1: float
-    anomaly_score: str
+    absolute: bool  # whether training makes the absolute error small or the squared one
     precision: str
     verbose: int
-
-    @property
-    def absolute(self) -> bool:
-        """Whether training makes the absolute error small, as that is the anomaly score, or the squared one."""
-        return self.anomaly_score == "absolute"
 
 
 class History(NamedTuple):

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from skmemae._data.loader import Loader
+from skmemae._data.draws import distance_from
 from skmemae._data.signatures import signatures
 
 _DRAW, _DRAWN = 8, (256, 2000)  # fewest rows of a draw, fewest and most rows of all draws together
 _FEWEST_DRAWS, _MOST_DRAWS = 4, 50
 _NUMBERS = 2**30  # differences of numbers that choosing may take
 _HEIGHT = 512
-_PAIRS = 2**27  # numbers of rows and drawn rows that are compared at a time, as much as 2^20 pairs of 128 columns
 
 
 class Survey(NamedTuple):
@@ -22,6 +22,7 @@ class Survey(NamedTuple):
 
     signatures: np.ndarray  # (n_samples,) int64, of all rows
     trusted: Tensor  # rows to learn from
+    drawn: np.ndarray | None  # (draws, size, *sample_shape), the scaled rows of the draws; None where no row is left out
 
 
 @torch.no_grad()
@@ -51,13 +52,13 @@ def survey(loader: Loader, rows: Tensor, share: float, generator: torch.Generato
     chunks = loader.chunks(_HEIGHT, 0, len(loader))
     seen = np.concatenate([signatures(x)[:count].numpy(force=True) for x, count in chunks])
     if share * len(loader) < 1:
-        return Survey(seen, rows)
+        return Survey(seen, rows, None)
     drawn = _draw(loader, share, len(rows), generator)
     distances = [distance_from(drawn, loader.samples(part)) for part in rows.split(_HEIGHT)]
     order = torch.cat(distances).argsort(descending=True, stable=True).cpu()
     copies = _copies(seen, rows.numpy())[order.numpy()]
     left_out = np.count_nonzero(np.cumsum(copies) <= share * len(loader))
-    return Survey(seen, rows[order[left_out:].sort().values])
+    return Survey(seen, rows[order[left_out:].sort().values], drawn.numpy(force=True))
 
 
 def _copies(seen, rows) -> np.ndarray:
@@ -74,19 +75,4 @@ def _draw(loader, share, n_asking, generator) -> Tensor:
     size = max(1, min(max(_DRAW, round(1 / share)), total // _FEWEST_DRAWS, len(loader) // 2))
     n_draws = min(total // size, _MOST_DRAWS)
     places = torch.stack([torch.randperm(len(loader), generator=generator)[:size] for _ in range(n_draws)])
-    return loader.samples(places.flatten()).flatten(1).unflatten(0, places.shape)
-
-
-def distance_from(drawn: Tensor, x: Tensor) -> Tensor:
-    """City-block distance to the nearest of the drawn rows that differs from the sample, the mean over the draws: (batch,).
-
-    What equals the sample is passed over, itself and copies of it.
-    """
-    x, flat = x.flatten(1), drawn.flatten(0, 1)
-    parts = []
-    for part in x.split(max(1, _PAIRS // flat.numel())):
-        distances = torch.cdist(part, flat, p=1.0)
-        distances.masked_fill_(distances == 0, torch.inf)
-        nearest = distances.unflatten(1, drawn.shape[:2]).amin(dim=2)
-        parts.append(torch.nan_to_num(nearest, posinf=0.0).mean(dim=1))
-    return torch.cat(parts)
+    return loader.samples(places.flatten()).unflatten(0, places.shape)
