@@ -121,13 +121,13 @@ class MemAEDetector(InspectableDetector):
     scaling : {"auto", "contrast", "log", "standard", "minmax"} or None, default="auto"
         "contrast" subtracts each sample's own mean and divides by its own deviation, then subtracts the mean sample: samples
         are compared by what they show, not by how bright it is. The others are learned in ``fit``, per column of a table and
-        per channel of images and clips. "standard" gives zero mean and unit deviation; in tables values count as far as three
-        interquartile ranges beyond the quartiles, those beyond ten deviations grow logarithmically, and any other value of a
-        constant column is far out. "log" is that after ``log(1 + x / u)`` of columns or channels that are never negative and have a heavy
-        tail (excess kurtosis above 50), with u small among their values: amounts are compared by their ratios. "minmax" maps
-        minimum and maximum to 0 and 1. None = off. "auto" is "log" for vectors, "contrast" for images of 16 pixels and more,
-        else "standard". Under all of them scaled values beyond 10^9 grow logarithmically, so that every finite sample has a
-        finite score.
+        per channel of images and clips. "standard" gives zero mean and unit deviation; in tables values count as far as
+        three interquartile ranges beyond the quartiles, those beyond ten deviations grow logarithmically, and any other value
+        of a constant column is far out. "log" is that after ``log(1 + x / u)`` of columns or channels that are never negative
+        and have a heavy tail (excess kurtosis above 50), with u small among their values: amounts are compared by their
+        ratios. "minmax" maps minimum and maximum to 0 and 1. None = off. "auto" is "log" for vectors, "contrast" for images of
+        16 pixels and more, else "standard". Under all of them scaled values beyond 10^9 grow logarithmically, so that every
+        finite sample has a finite score.
     thin_repeats : "auto" or bool, default="auto"
         Train tables on ceil(sqrt(k)) of k identical rows, so that frequent rows do not dominate training. False trains on all
         rows. All rows are scored either way. "auto" is True; where memory items are rows only for a ``contamination`` below
@@ -387,7 +387,7 @@ class MemAEDetector(InspectableDetector):
 
 
 def _choose(rows, members, size, generator) -> torch.Tensor:
-    """Random rows for the memory of each member, (members, size): at the end a quarter, another one for each of four members."""
+    """Random rows for the memory of each member, (members, size): last a quarter, another one for each of four members."""
     quarter, chosen = torch.randperm(len(rows), generator=generator) % 4, []
     for member in range(members):
         places = torch.randperm(len(rows), generator=generator)[:size]

@@ -317,7 +317,9 @@ class FittedModel:
         if not self.memories:
             return np.zeros((self.n_members, 0)), 0.0
         rows = torch.arange(0, len(loader), max(1, len(loader) // _ASKED_ROWS))
-        micro, used, missed = MicroBatches(least=1), 0.0, 0.0
+        micro = MicroBatches(least=1)
+        used = torch.zeros(self.n_members, self.memories[0].size, dtype=torch.float64)
+        missed = torch.zeros(self.n_members, dtype=torch.float64)
 
         def use(x):
             hidden, queries = self._own(x), [network.queries(network.encoder(x)) for network in self.network_list]

@@ -21,11 +21,11 @@ class Score:
     Attributes
     ----------
     kind : {"reconstruction", "absolute", "smooth", "local", "relative", "combined"}
-        "reconstruction" is the squared l2 error in scaled units, the paper's criterion. "absolute" is the l1 error. "smooth" is that of the residual after
-        a Gaussian blur in the last two axes, times ``Scaling.distance_from_mean``. "local" is the l4 norm of the mean squares
-        of patches, of a clip the median over its frames. "relative" divides the error by the l2 norm of the sample, with one
-        unit a number added under the root so that blank samples stay finite. "combined" is the l1 error times
-        ``1 + distance / (10 * typical_distance)``, with the squared distance between query and read-out.
+        "reconstruction" is the squared l2 error in scaled units, the paper's criterion. "absolute" is the l1 error. "smooth" is
+        the squared error after a Gaussian blur in the last two axes, times ``Scaling.distance_from_mean``. "local" is the l4
+        norm of the mean squares of patches, of a clip the median over its frames. "relative" divides the error by the l2 norm
+        of the sample, with one unit a number added under the root so that blank samples stay finite. "combined" is the l1 error
+        times ``1 + distance / (10 * typical_distance)``, with the squared distance between query and read-out.
     typical_distances : tuple of float
         Median of that distance over the training samples, for each network.
     """

@@ -148,7 +148,14 @@ def test_both_steps_of_a_table_train_alike():
 def test_the_bare_loop_reaches_the_loss_of_fit(rng):
     X = np.tanh(rng.normal(size=(300, 3)) @ rng.normal(size=(3, 12))) + 0.1 * rng.normal(size=(300, 12))
     X = X.astype(np.float32)
-    plain = {"scaling": None, "memory_items": "learned", "ensemble_size": 1, "validation_fraction": 0.0, "thin_repeats": False, "random_state": 0}
+    plain = {
+        "scaling": None,
+        "memory_items": "learned",
+        "ensemble_size": 1,
+        "validation_fraction": 0.0,
+        "thin_repeats": False,
+        "random_state": 0,
+    }
     detector = MemAEDetector(widths=(16, 6), memory_size=50, batch_size=25, max_epochs=40, learning_rate=4e-3, **plain)
     network = training.made_network(detector, X)
     there = torch.from_numpy(X)

@@ -39,7 +39,9 @@ def test_the_score_is_the_squared_error_and_the_map_adds_up_to_it(table):
     X, _ = table
     det = detector(anomaly_score="reconstruction", ensemble_size=1).fit(X)
     np.testing.assert_allclose(det.anomaly_map(X).sum(axis=1), det.decision_scores_, rtol=1e-4)
-    scaled, reconstruction = ((values - det._model.scaling.center) / det._model.scaling.scale for values in (X, det.reconstruct(X)))
+    scaled, reconstruction = (
+        (values - det._model.scaling.center) / det._model.scaling.scale for values in (X, det.reconstruct(X))
+    )
     np.testing.assert_allclose(((scaled - reconstruction) ** 2).sum(axis=1), det.decision_scores_, rtol=1e-3)
 
 

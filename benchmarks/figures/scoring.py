@@ -48,7 +48,10 @@ def whole_tables(args):
         work = [lambda d=d, X=X, s=score: d.fit(X).decision_function(X[: len(X) if s else 1]) for d in detectors]
         ours, theirs = in_turns(args.repeats, *work)
         label = f"{'fit and score' if score else 'fit'} {shape[0]:,} x {shape[1]}, defaults"
-        rows += [row(f"{label}: MemAE", ours, "s", goal, seconds=ours), row(f"{label}: PyOD's", theirs, "s", "", seconds=theirs)]
+        rows += [
+            row(f"{label}: MemAE", ours, "s", goal, seconds=ours),
+            row(f"{label}: PyOD's", theirs, "s", "", seconds=theirs),
+        ]
     return rows
 
 

@@ -19,7 +19,10 @@ KDDCUP99 = {**presets.paper("kddcup99"), "batch_size": 1024, "max_epochs": 20}
 FITS = {
     "table 200,000 x 120, 120-60-30-10-3": (KDDCUP99, (200_000, 120)),
     "images 2,000 x 28 x 28, MNIST preset": ({**presets.paper("mnist"), "max_epochs": 20}, (2_000, 28, 28)),
-    "clips 160 x 8 x 32 x 32": ({"batch_size": 8, "max_epochs": 20, "learning_rate": 2e-3, "ensemble_size": 1}, (160, 1, 8, 32, 32)),
+    "clips 160 x 8 x 32 x 32": (
+        {"batch_size": 8, "max_epochs": 20, "learning_rate": 2e-3, "ensemble_size": 1},
+        (160, 1, 8, 32, 32),
+    ),
 }
 STEPS = {
     "images 28 x 28, MNIST preset": (presets.paper("mnist"), (64, 28, 28)),

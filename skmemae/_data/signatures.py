@@ -46,8 +46,8 @@ class OwnItems:
         The first so many items of each member are made of rows that it is trained on, the others of rows that it is not.
     """
 
-    ascending: np.ndarray
-    order: np.ndarray
+    ascending: np.ndarray | Tensor
+    order: np.ndarray | Tensor
     n_training: int
 
     @classmethod

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skmemae._data.loader import Loader
 from skmemae._data.draws import distance_from
+from skmemae._data.loader import Loader
 from skmemae._data.signatures import signatures
 
 _DRAW, _DRAWN = 8, (256, 2000)  # fewest rows of a draw, fewest and most rows of all draws together

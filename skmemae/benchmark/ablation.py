@@ -4,9 +4,9 @@ All variants are MemAEDetector at its defaults, with the same layers, data and e
 AE (no memory), AE-l1 (no memory, an l1 penalty on the encoding), nonSpar (neither shrinkage nor entropy loss), without
 shrinkage, without entropy loss, and full; then full with other memory sizes N.
 
-MNIST: four digits, each normal in turn, as in ``one-class``. KDDCUP99: as in ``kddcup99``, with learned items. Clips: moving digits, as in the
-overview. "contaminated MNIST" is MNIST with other digits as a tenth of the training set. The measure is F1 of the top fifth for
-KDDCUP99 and ROC AUC for the others; higher = better.
+MNIST: four digits, each normal in turn, as in ``one-class``. KDDCUP99: as in ``kddcup99``, with learned items. Clips: moving
+digits, as in the overview. "contaminated MNIST" is MNIST with other digits as a tenth of the training set. The measure is F1 of
+the top fifth for KDDCUP99 and ROC AUC for the others; higher = better.
 """
 
 from collections.abc import Callable

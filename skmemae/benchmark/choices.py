@@ -1,9 +1,9 @@
 """Effect of the defaults: one parameter changed at a time, on the data that the defaults were chosen on.
 
 Images: MNIST with 2 and 8 normal, CIFAR-10 with airplane, deer and ship normal, as in ``one-class``. Tables: nine of ODDS, as
-in ``odds``, seven of ADBench, as in ``tables``, told the share of outliers in the training data, and KDDCUP99. The measure is F1
-of the top fifth for KDDCUP99 and ROC AUC for the others; higher = better. These results do not test the defaults; those of the
-other protocols do.
+in ``odds``, seven of ADBench, as in ``tables``, told the share of outliers in the training data, and KDDCUP99. The measure is
+F1 of the top fifth for KDDCUP99 and ROC AUC for the others; higher = better. These results do not test the defaults; those of
+the other protocols do.
 """
 
 from collections.abc import Callable
@@ -69,7 +69,11 @@ def tables(names, load, kind, data_home, seed):
     """Yield triples of task, split, and the share of outliers in the training data, one for each table."""
     for name in names:
         table = ablation.loaded(partial(load, name), data_home)
-        yield name, partial(odds.split_rows, odds.SPLITS[kind], table.data, table.target, seed, MOST_ROWS), odds.share(table, kind)
+        yield (
+            name,
+            partial(odds.split_rows, odds.SPLITS[kind], table.data, table.target, seed, MOST_ROWS),
+            odds.share(table, kind),
+        )
 
 
 def connections(data_home, seed):

@@ -2,8 +2,8 @@
 
 "contaminated": a random 60 % of the rows, outliers included, are the training set, the rest the test set, not stratified.
 "clean": half of the normal rows are the training set, the other half and all outliers the test set. Columns are standardised
-by the training rows. Every detector runs at its defaults, without labels. "MemAE" and "no memory" are told the share of outliers
-in the training data, .001 where it is clean; "MemAE, share 0.1" has the default ``contamination``.
+by the training rows. Every detector runs at its defaults, without labels. "MemAE" and "no memory" are told the share of
+outliers in the training data, .001 where it is clean; "MemAE, share 0.1" has the default ``contamination``.
 """
 
 from functools import partial
@@ -67,7 +67,11 @@ def plan(args, kind, names, load, most):
             raise SystemExit(str(error)) from error
         for seed in range(args.seeds):
             split = partial(split_rows, SPLITS[kind], table.data, table.target, seed, most)
-            makers = {**make_ours_for_tables(seed, share(table, kind)), **make_table_baselines(seed), **make_baselines(seed, MOST_ROWS)}
+            makers = {
+                **make_ours_for_tables(seed, share(table, kind)),
+                **make_table_baselines(seed),
+                **make_baselines(seed, MOST_ROWS),
+            }
             makers = select(makers, args.detectors)
             planned += [cells.Cell(name, "", seed, detector, make, split) for detector, make in makers.items()]
     return planned

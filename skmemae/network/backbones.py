@@ -2,7 +2,7 @@
 
 import math
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -74,7 +74,7 @@ class MemberLinear(nn.Module):
 
 
 class MemberEncoder(nn.Module):
-    """Encoders side by side: (batch, \\*sample_shape) -> (members, batch, C) or, with the sample in it, (members, batch, C + d).
+    """Encoders side by side: (batch, \\*sample_shape) -> (members, batch, C), with the sample in it (members, batch, C + d).
 
     Samples may have a leading axis of members of their own.
     """
@@ -95,6 +95,8 @@ class MemberEncoder(nn.Module):
 
 class MemberDecoder(nn.Module):
     """Decoders side by side; with the sample in the encoding, what they give is a correction of it."""
+
+    layers: nn.Sequential
 
     def __init__(self, layers: nn.Sequential, sample_shape: tuple[int, ...], with_sample: bool):
         super().__init__()
@@ -266,8 +268,9 @@ def initialise(module: nn.Module, generator: torch.Generator) -> None:
             nn.init.zeros_(layer.bias)
     if isinstance(module, MemberDecoder) and module.with_sample:
         with torch.no_grad():  # a small correction to begin with
-            module.layers[-1].weight.mul_(_CORRECTION)
-            module.layers[-1].bias.zero_()
+            last = cast(MemberLinear, module.layers[-1])
+            last.weight.mul_(_CORRECTION)
+            last.bias.zero_()
 
 
 def _uniform(parameter: Tensor, bound: float, generator: torch.Generator) -> None:

@@ -162,7 +162,14 @@ def build_network(
             shape = torch.Size((widths[-1] + math.prod(sample_shape),))
     width = shape.numel() if memory_unit == "sample" else shape[0]
     memory = _memory(
-        width, memory_size, similarity, temperature, shrink_threshold, memory_heads, members, None if members is None else widths[-1]
+        width,
+        memory_size,
+        similarity,
+        temperature,
+        shrink_threshold,
+        memory_heads,
+        members,
+        None if members is None else widths[-1],
     )
     if memory is not None:
         nn.init.uniform_(memory.items, -(width**-0.5), width**-0.5, generator=generator)
