@@ -74,9 +74,8 @@ class MemAEDetector(InspectableDetector):
         Axis of X that holds the channels, 1 or -1; None if there is none. "auto" takes the axis with 1, 3 or 4 channels, else
         the one that leaves square images, else one of at most 16 channels; a shape that leaves a doubt warns.
     memory_size : "auto" or int, default="auto"
-        N, the number of memory items of a member; 0 makes the plain autoencoder. "auto" is 1000 where items are rows,
-        of larger tables a quarter of the rows up to 8000, fewer if they had more than a million numbers but at least 100, and
-        all rows if they are less. Of learned items it is 100,
+        N, the number of memory items of a member; 0 makes the plain autoencoder. Where items are rows "auto" is
+        all rows, at most 8000, and fewer if they had more than a million numbers, but at least 100. Of learned items it is 100,
         or for images a tenth of the samples between 100 and 500, or 1000 with a query per location, or a quarter of the
         training queries if that is less.
     memory_items : {"auto", "learned", "rows"}, default="auto"
@@ -105,7 +104,7 @@ class MemAEDetector(InspectableDetector):
     ensemble_size : "auto" or int, default="auto"
         Number of members, which differ by their random start and by the rows in their memory or the order of batches; the
         anomaly score is the geometric mean of theirs. "auto" is 4 for vectors and 1 for images and clips. Where items are rows
-        all members are one network; of few rows they are up to 16, and of many down to 1.
+        all members are one network: 16 of up to 250 rows, 4 of a thousand, and of more no more than hold 8000 rows together.
     anomaly_score : {"auto", "reconstruction", "absolute", "smooth", "local", "relative", "combined"}, default="auto"
         All in scaled units, higher = more abnormal. "reconstruction" is the squared l2 error, as in the paper. "absolute" is
         the l1 error, which is then also what training makes small. "smooth" is

@@ -49,10 +49,9 @@ STEPS = {"fc": 2000, "conv2d": 1000, "conv3d": 2000, "rows": 80}
 _LEAST_PIXELS = 16
 _MANY_ROWS = 10_000
 _BATCH_NUMBERS = 2**20
-_ROWS = 1000, 8000  # memory items of a member that are made of rows, in small and in large tables
-_ROW_NUMBERS = 2**20  # of these items together
-_ALL_ROWS = 4000, 8000  # of all members together, likewise
-_MOST_MEMBERS = 16
+_MOST_ROWS = 8000  # memory items that are made of rows, of one member and of all together
+_ROW_NUMBERS = 2**20  # of the items of a member together
+_FEW_ROWS, _MOST_MEMBERS = 4000, (16, 4)  # rows below which members are more than four, and the most of few and of many rows
 _CLEAN, _SPOTLESS = 0.02, 0.005  # contamination below which rare rows are trusted, and clusters of rows
 ROWS_TEMPERATURE = 0.1  # the unit of the queries is fitted to it
 
@@ -265,8 +264,7 @@ def resolve_memory_size(value, n_samples, layout, unit, widths, rows=False):
     if rows:
         if value != "auto":
             return min(int(value), n_samples)
-        many = min(max(_ROWS[0], n_samples // 4), _ROWS[1])
-        return min(max(100, min(many, _ROW_NUMBERS // math.prod(layout.sample_shape))), n_samples)
+        return min(max(100, min(_MOST_ROWS, _ROW_NUMBERS // math.prod(layout.sample_shape))), n_samples)
     if value != "auto":
         return int(value)
     queries, most = n_samples, 100
@@ -310,10 +308,9 @@ def resolve_ensemble_size(value, layout, n_samples=0, rows=False):
     """
     if value != "auto":
         return int(value)
-    if rows and n_samples <= _ALL_ROWS[1]:
-        return min(_MOST_MEMBERS, max(4, _ALL_ROWS[0] // n_samples))
     if rows:
-        return max(1, _ALL_ROWS[1] // min(n_samples // 4, _ROWS[1]))
+        few, many = _MOST_MEMBERS
+        return max(min(few, _FEW_ROWS // n_samples), min(many, _MOST_ROWS // n_samples), 1)
     return 4 if layout.family == "fc" else 1
 
 

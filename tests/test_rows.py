@@ -268,6 +268,7 @@ def test_few_rows_are_scored(n):
     assert np.isfinite(det.decision_scores_).all() and np.isfinite(det.decision_function([[1e6, -1e6]])).all()
 
 
-def test_the_memory_of_a_large_table_is_one_of_more_rows():
-    params = detector(max_epochs=1, memory_size="auto").fit(np.random.default_rng(0).normal(size=(12_000, 2))).resolved_params_
-    assert (params["memory_size"], params["ensemble_size"]) == (10_800 // 4, 2)
+@pytest.mark.parametrize("n, expected", [(100, (16, 90)), (1000, (4, 900)), (3000, (2, 2700)), (10_000, (1, 8000))])
+def test_members_with_more_rows_in_their_memory_are_fewer(n, expected):
+    params = detector(max_epochs=1).fit(np.random.default_rng(0).normal(size=(n, 2))).resolved_params_
+    assert (params["ensemble_size"], params["memory_size"]) == expected
