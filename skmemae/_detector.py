@@ -11,21 +11,19 @@ from skmemae._data.draws import Draws
 from skmemae._data.layout import choose_layout
 from skmemae._data.loader import Loader
 from skmemae._data.repeats import thin_repeats
-from skmemae._data.signatures import OwnItems
 from skmemae._data.statistics import learn_scaling
 from skmemae._inspection import InspectableDetector
 from skmemae._model import FittedModel
 from skmemae._resolve import CONSTRAINTS, check_numbers, resolve
 from skmemae._runtime import is_out_of_memory, isolated, move_to_device, resolve_device, resolve_precision
 from skmemae._score import Score
+from skmemae._train.choice import choose_items, some_rows
 from skmemae._train.distributed import fingerprint, processes_of_fit
 from skmemae._train.loop import Settings, train_members
 from skmemae._train.survey import survey
 from skmemae._warnings import warn_of_collapse
 from skmemae.network import RandomStream, build_network
 
-_MOST_TRAINING_ROWS = 80 * 256  # that train a memory of rows
-_CROSS_FITTED = 8  # members from which on each is trained without a quarter of the rows, which it scores
 _USUAL_SHARE = 0.1  # of outliers in training data, where ``contamination`` does not say
 _NETWORK_PARAMETERS = (
     "backbone",
@@ -325,34 +323,27 @@ class MemAEDetector(InspectableDetector):
             params = resolve(self.get_params(deep=False), layout, len(rows))
             scaling = processes.compute_on_first(learn_scaling, X, layout, params["scaling"], training_mask)
             loader = Loader(X, layout, scaling, device)
-            chosen = own = own_items = drawn = None
+            choice = drawn = None
             if params["memory_items"] == "rows" and params["memory_size"]:
-                share = self.contamination if isinstance(self.contamination, Real) else _USUAL_SHARE
-                survey_generator = torch.Generator().manual_seed(seed)
-                seen, rows, drawn = processes.compute_on_first(survey, loader, rows, float(share), survey_generator)
+                share = float(self.contamination) if isinstance(self.contamination, Real) else _USUAL_SHARE
+                seen, rows, drawn = processes.compute_on_first(survey, loader, rows, share, torch.Generator().manual_seed(seed))
+                rows = some_rows(rows, generator)
                 params = resolve(self.get_params(deep=False), layout, len(rows))
-                if len(rows) > _MOST_TRAINING_ROWS:
-                    rows = rows[torch.randperm(len(rows), generator=generator)[:_MOST_TRAINING_ROWS].sort().values]
-                chosen = _choose(rows, params["ensemble_size"], params["memory_size"], generator)
-                signatures = seen[chosen.numpy()]
-                n_training = chosen.shape[1] - (chosen.shape[1] // 4 if len(chosen) >= _CROSS_FITTED else 0)
-                own = OwnItems.of(signatures, n_training)
-                numbers, counts = np.unique(seen, return_counts=True)
-                own_items = OwnItems.of(signatures, n_training, counts[np.searchsorted(numbers, signatures)] > 1)
+                choice = choose_items(seen, rows, params["ensemble_size"], params["memory_size"], generator)
             params |= {"device": str(device), "precision": resolve_precision(self.precision, device)}
-            spec = {"sample_shape": layout.sample_shape, **{name: params[name] for name in _NETWORK_PARAMETERS}}
-            count = params["ensemble_size"]
-            if params["memory_items"] == "rows":
-                spec["members"], count = count, 1
-            networks = move_to_device(_build_networks(count, spec, generator), device)
-            stream = RandomStream(seed, device) if callable(self.backbone) else None
             combined = params["anomaly_score"] == "combined" and params["memory_items"] == "rows"
+            model = FittedModel(
+                layout,
+                scaling,
+                Score("absolute" if combined else params["anomaly_score"], (1.0,) * params["ensemble_size"]),
+                *_build_networks(params, layout, device, generator),
+                own_items=None if choice is None else choice.scoring,
+                draws=Draws(drawn) if combined and drawn is not None else None,
+            )
             absolute = combined or params["anomaly_score"] == "absolute"
             settings = Settings(absolute=absolute, **{name: params[name] for name in Settings._fields if name != "absolute"})
-            history = train_members(networks, loader, settings, generator, rows, processes, stream, chosen, own)
-            score = Score("absolute" if combined else params["anomaly_score"], (1.0,) * params["ensemble_size"])
-            draws = Draws(drawn) if combined and drawn is not None else None
-            model = FittedModel(layout, scaling, score, spec, networks, own_items, draws)
+            stream = RandomStream(seed, device) if callable(self.backbone) else None
+            history = train_members(model.networks, loader, settings, generator, rows, processes, stream, choice)
             result = model.score_training(loader, rows, processes)
             noise = processes.compute_on_first(model.noise, X, result.scores)
         return self._set_fitted(model, params, history, result, noise)
@@ -385,24 +376,19 @@ class MemAEDetector(InspectableDetector):
         return str({name: value for name, value in self.get_params(deep=False).items() if isinstance(value, plain)})
 
 
-def _choose(rows, members, size, generator) -> torch.Tensor:
-    """Random rows for the memory of each member, (members, size): last a quarter, another one for each of four members."""
-    quarter, chosen = torch.randperm(len(rows), generator=generator) % 4, []
-    for member in range(members):
-        places = torch.randperm(len(rows), generator=generator)[:size]
-        last = quarter[places] == member % 4
-        chosen.append(rows[places[last.argsort(stable=True)]])
-    return torch.stack(chosen)
-
-
-def _build_networks(count, spec, generator) -> torch.nn.ModuleList:
-    """The networks of an ensemble, with parameters of their own."""
+def _build_networks(params, layout, device, generator) -> tuple[dict, torch.nn.ModuleList]:
+    """Arguments of ``build_network``, and the networks: one for each member, or one of all where items are rows."""
+    spec = {"sample_shape": layout.sample_shape, **{name: params[name] for name in _NETWORK_PARAMETERS}}
+    count = params["ensemble_size"]
+    if params["memory_items"] == "rows":
+        spec["members"], count = count, 1
     try:
-        return torch.nn.ModuleList(build_network(**spec, generator=generator) for _ in range(count))
+        networks = torch.nn.ModuleList(build_network(**spec, generator=generator) for _ in range(count))
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
         raise MemoryError(
-            f"There is no room for {count} network(s) of widths {spec['widths']} with {spec['memory_size']} memory items: "
-            f"lower widths, memory_size or ensemble_size. torch says: {str(error).splitlines()[0]}"
+            f"There is no room for {params['ensemble_size']} network(s) of widths {spec['widths']} with {spec['memory_size']} "
+            f"memory items: lower widths, memory_size or ensemble_size. torch says: {str(error).splitlines()[0]}"
         ) from error
+    return spec, move_to_device(networks, device)

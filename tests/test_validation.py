@@ -72,7 +72,7 @@ def test_networks_for_which_there_is_no_room_are_a_clear_error(table, monkeypatc
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr("skmemae._detector.build_network", full)
-    with pytest.raises(MemoryError, match=r"no room for 1 network\(s\) of widths .*lower widths, memory_size or ensemble_size"):
+    with pytest.raises(MemoryError, match=r"no room for 14 network\(s\) of widths .*lower widths, memory_size"):
         detector().fit(table[0])
 
 

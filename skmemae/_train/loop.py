@@ -49,7 +49,7 @@ class History(NamedTuple):
 
 
 def train_members(
-    networks, loader: Loader, settings: Settings, generator, rows, processes, stream=None, chosen=None, own=None
+    networks, loader: Loader, settings: Settings, generator, rows, processes, stream=None, choice=None
 ) -> History:
     """Train the networks of an ensemble in place, one after the other, each with rows of its own held out.
 
@@ -67,7 +67,7 @@ def train_members(
         Which train together, all with the same arguments.
     stream : RandomStream or None, default=None
         What modules of users draw from in a forward pass.
-    chosen, own : Tensor of int of shape (members, N) and OwnItems, or None, default=None
+    choice : Choice or None, default=None
         The rows that the memory items of a network with members are made of (:class:`RowItems`).
 
     Returns
@@ -79,7 +79,7 @@ def train_members(
     histories = []
     with Progress(len(networks), settings.max_epochs, verbose) as progress:
         for network in networks:
-            items = None if chosen is None else RowItems(network, loader, chosen, own)
+            items = None if choice is None else RowItems(network, loader, choice.rows, choice.training)
             with processes.shared_statistics(network):
                 histories.append(train(network, loader, settings, generator, rows, processes, stream, progress, items))
             processes.broadcast(*network.parameters(), *network.buffers())
