@@ -72,10 +72,10 @@ class MemAEDetector(InspectableDetector):
         Axis of X that holds the channels, 1 or -1; None if there is none. "auto" takes the axis with 1, 3 or 4 channels, else
         the one that leaves square images, else one of at most 16 channels; a shape that leaves a doubt warns.
     memory_size : "auto" or int, default="auto"
-        N, the number of memory items of a member; 0 makes the plain autoencoder. Where items are rows "auto" is
-        all rows, at most 8000, and fewer if they had more than a million numbers, but at least 100. Of learned items it is 100,
-        or for images a tenth of the samples between 100 and 500, or 1000 with a query per location, or a quarter of the
-        training queries if that is less.
+        N, the number of memory items of a member; 0 makes the plain autoencoder. Where items are rows "auto" is all rows, at
+        most 8000, and fewer if they had more than a million numbers, but at least 100. Of learned items it is 100, or for
+        images a tenth of the samples between 100 and 500, or 1000 with a query per location, or a quarter of the training
+        queries if that is less.
     memory_items : {"auto", "learned", "rows"}, default="auto"
         "learned": items are parameters, as in the paper. "rows": each item is the encoding of a row, a short query by which
         it is addressed and beside it the row itself, and no item answers the row that it is made of, neither in training nor
@@ -105,15 +105,14 @@ class MemAEDetector(InspectableDetector):
         all members are one network: 16 of up to 250 rows, 4 of a thousand, and of more no more than hold 8000 rows together.
     anomaly_score : {"auto", "reconstruction", "absolute", "smooth", "local", "relative", "combined"}, default="auto"
         All in scaled units, higher = more abnormal. "reconstruction" is the squared l2 error, as in the paper. "absolute" is
-        the l1 error, which is then also what training makes small. "smooth" is
-        that of the residual after a Gaussian blur of little more than a pixel, as an edge beside its place is no anomaly; with
-        ``scaling="contrast"`` it is multiplied by the squared distance of the sample, at unit deviation, from the mean sample.
-        "local" is the l4 norm of the mean squared errors of patches, a seventh of the smaller side wide, for what is small and
-        wrong in one place; of a clip the median over its frames. "relative" divides the error by the norm of the sample.
-        "combined" is the l1 error times ``1 + q / (10 q_0)``, with q the squared distance between query and read-out and q_0
-        its median over the training samples. Where
-        items are rows it is the l1 error plus the distance from random draws of about ``1 / contamination`` rows, each in units
-        of its median over the training samples. "auto" is "combined" for vectors, but "absolute" where items are rows and
+        the l1 error, which is then also what training makes small. "smooth" is the squared error after a blur of
+        little more than a pixel, as an edge beside its place is no anomaly; with ``scaling="contrast"`` it is multiplied by the
+        squared distance of the sample, at unit deviation, from the mean sample. "local" is the l4 norm of the mean squared
+        errors of patches, a seventh of the smaller side wide, for what is small and wrong in one place; of a clip the median
+        over its frames. "relative" divides the error by the norm of the sample. "combined" is the l1 error times ``1 + q / (10
+        q_0)``, with q the squared distance between query and read-out and q_0 its median over the training samples. Where items
+        are rows it is the l1 error plus the distance from random draws of about ``1 / contamination`` rows, each in units of
+        its median over the training samples. "auto" is "combined" for vectors, but "absolute" where items are rows and
         ``contamination`` is below 0.005, "smooth" for images and "relative" for clips.
     scaling : {"auto", "contrast", "log", "standard", "minmax"} or None, default="auto"
         "contrast" subtracts each sample's own mean and divides by its own deviation, then subtracts the mean sample: samples
@@ -134,7 +133,7 @@ class MemAEDetector(InspectableDetector):
         5e-3 where items are rows, else 2e-3.
     batch_size : "auto" or int, default="auto"
         "auto" is about a twentieth of the samples, between 32 and 1024, or 128 for images and clips; fewer of these, but at
-        least 8, where a batch would hold more than a million numbers. Where items are rows it is an 80th, between 64 and 512.
+        least 8, where a batch would hold more than a million numbers. Where items are rows it is an 80th, between 64 and 256.
         At least 2.
     max_epochs : "auto" or int, default="auto"
         "auto" is enough epochs for about 2,000 optimiser steps (1,000 for images), at least 20, at most 200. Where items are

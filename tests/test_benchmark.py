@@ -316,3 +316,11 @@ def test_the_paper_preset_sees_whole_frames_where_it_is_asked_for(rng, monkeypat
     args.detectors = ["MemAE", "MemAE, paper's preset"]
     small, paper = (cell.make() for cell in video_protocol.plan(args))
     assert paper.windows.fit_transform([frames]).shape[1:] == (1, 16, 120, 210) and paper.detector.memory_size == 2000
+
+
+def test_the_page_knows_the_columns_of_each_protocol_also_where_rows_lack_some():
+    assert all(protocol.COLUMNS for protocol, _ in document.SECTIONS.values())
+    row = {"data": "set", "seed": 0, "a": 0.5}
+    rows = [{**row, "detector": "x"}, {**row, "detector": "y", "b": 1.0}]
+    means = report.data_means(rows, {"a": ".1f", "b": ".1f"})
+    assert [(row["detector"], row["a"], np.isnan(row["b"])) for row in means[:2]] == [("x", 0.5, True), ("y", 0.5, False)]

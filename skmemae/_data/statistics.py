@@ -70,9 +70,8 @@ def learn_scaling(X, layout: Layout, kind: str | None, training_mask=None) -> Sc
     unit = np.ones(len(center))
     if robust:
         size = np.where(center == 0, 1.0, np.abs(center))
-        unit = np.maximum(
-            size / (2 * math.sqrt(len(X))), _SMALLEST
-        )  # less than the deviation of a flag that is set in a single row
+        # Less than the deviation of a flag that is set in a single row.
+        unit = np.maximum(size / (2 * math.sqrt(len(X))), _SMALLEST)
     return replace(scaling, center=center.reshape(shape), scale=np.where(spread > 0, spread, unit).reshape(shape))
 
 

@@ -91,8 +91,8 @@ def split_rows(split_by, X, y, seed, most):
 
 
 def measure(detector, split):
-    """Numbers of a cell, with the share of new normal rows that are flagged, NaN for detectors without labels."""
+    """Numbers of a cell, for detectors with a threshold also the share of new normal rows that are flagged."""
     numbers, scores = cells.evaluate(detector, split)
-    threshold = getattr(detector, "threshold_", None)
-    flagged = float("nan") if threshold is None else float((scores[split.y_test == 0] > threshold).mean())
-    return {**numbers, "flagged_normal": flagged}
+    if hasattr(detector, "threshold_"):
+        numbers["flagged_normal"] = float((scores[split.y_test == 0] > detector.threshold_).mean())
+    return numbers

@@ -105,10 +105,11 @@ def data_means(rows, columns):
     cells = defaultdict(list)
     for row in rows:
         cells[row["data"], row["detector"], row["seed"]].append(row)
-    return [
-        {"data": data, "detector": detector, "seed": seed, **{c: float(np.mean([row[c] for row in cell])) for c in columns}}
-        for (data, detector, seed), cell in cells.items()
-    ]
+
+    def means(cell):
+        return {column: float(np.mean([row.get(column, np.nan) for row in cell])) for column in columns}
+
+    return [{"data": data, "detector": detector, "seed": seed, **means(cell)} for (data, detector, seed), cell in cells.items()]
 
 
 def finish(rows, columns, out, name):

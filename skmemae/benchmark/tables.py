@@ -6,6 +6,7 @@ Of larger tables 10,000 rows are drawn with the seed of the split.
 from skmemae import datasets
 from skmemae.benchmark import odds
 
+COLUMNS = odds.COLUMNS
 MOST_ROWS = 10_000
 
 
