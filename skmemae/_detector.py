@@ -7,7 +7,6 @@ import torch
 from sklearn.utils import check_random_state
 
 from skmemae._contract import unchanged_on_error
-from skmemae._data.draws import Draws
 from skmemae._data.layout import choose_layout
 from skmemae._data.loader import Loader
 from skmemae._data.repeats import thin_repeats
@@ -111,9 +110,10 @@ class MemAEDetector(InspectableDetector):
         errors of patches, a seventh of the smaller side wide, for what is small and wrong in one place; of a clip the median
         over its frames. "relative" divides the error by the norm of the sample. "combined" is the l1 error times ``1 + q / (10
         q_0)``, with q the squared distance between query and read-out and q_0 its median over the training samples. Where items
-        are rows it is the l1 error plus the distance from random draws of about ``1 / contamination`` rows, each in units of
-        its median over the training samples. "auto" is "combined" for vectors, but "absolute" where items are rows and
-        ``contamination`` is below 0.005, "smooth" for images and "relative" for clips.
+        are rows it is the sum of the absolute errors to the power 1.5, which training makes small; unless ``contamination`` is
+        below 0.005, to it are added the city-block distance from random draws of about ``1 / contamination`` rows and that
+        from the median row, each of the three in units of its median over the training samples. "auto" is "combined" for
+        vectors, "smooth" for images and "relative" for clips.
     scaling : {"auto", "contrast", "log", "standard", "minmax"} or None, default="auto"
         "contrast" subtracts each sample's own mean and divides by its own deviation, then subtracts the mean sample: samples
         are compared by what they show, not by how bright it is. The others are learned in ``fit``, per column of a table and
@@ -322,25 +322,19 @@ class MemAEDetector(InspectableDetector):
             params = resolve(self.get_params(deep=False), layout, len(rows))
             scaling = processes.compute_on_first(learn_scaling, X, layout, params["scaling"], training_mask)
             loader = Loader(X, layout, scaling, device)
-            choice = drawn = None
+            choice = draws = None
             if params["memory_items"] == "rows" and params["memory_size"]:
-                share = float(self.contamination) if isinstance(self.contamination, Real) else _USUAL_SHARE
-                seen, rows, drawn = processes.compute_on_first(survey, loader, rows, share, torch.Generator().manual_seed(seed))
+                draw = torch.Generator().manual_seed(seed)
+                seen, rows, draws = processes.compute_on_first(survey, loader, rows, self._share_of_outliers(), draw)
                 rows = some_rows(rows, generator)
                 params = resolve(self.get_params(deep=False), layout, len(rows))
                 choice = choose_items(seen, rows, params["ensemble_size"], params["memory_size"], generator)
             params |= {"device": str(device), "precision": resolve_precision(self.precision, device)}
-            combined = params["anomaly_score"] == "combined" and params["memory_items"] == "rows"
-            model = FittedModel(
-                layout,
-                scaling,
-                Score("absolute" if combined else params["anomaly_score"], (1.0,) * params["ensemble_size"]),
-                *_build_networks(params, layout, device, generator),
-                own_items=None if choice is None else choice.scoring,
-                draws=Draws(drawn) if combined and drawn is not None else None,
-            )
-            absolute = combined or params["anomaly_score"] == "absolute"
-            settings = Settings(absolute=absolute, **{name: params[name] for name in Settings._fields if name != "absolute"})
+            score = Score.of(params["anomaly_score"], params["ensemble_size"], params["memory_items"] == "rows", draws)
+            networks = _build_networks(params, layout, device, generator)
+            model = FittedModel(layout, scaling, score, *networks, own_items=None if choice is None else choice.scoring)
+            known = {name: params[name] for name in Settings._fields if name in params}
+            settings = Settings(**known, power=score.trained_power)
             stream = RandomStream(seed, device) if callable(self.backbone) else None
             history = train_members(model.networks, loader, settings, generator, rows, processes, stream, choice)
             result = model.score_training(loader, rows, processes)
@@ -368,6 +362,10 @@ class MemAEDetector(InspectableDetector):
         self._set_training_scores(result.scores, noise)
         warn_of_collapse(result.usage, self.zero_row_fraction_, self.shrink_threshold)
         return self
+
+    def _share_of_outliers(self) -> float:
+        """What ``contamination`` says of the training data."""
+        return float(self.contamination) if isinstance(self.contamination, Real) else _USUAL_SHARE
 
     def _plain_parameters(self):
         """Parameters that can be compared between processes, as text."""

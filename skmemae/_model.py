@@ -53,8 +53,6 @@ class FittedModel:
         The members of the ensemble, each a network or all of them side by side in one.
     own_items : OwnItems or None, default=None
         Of memory items that are made of rows: a row of the training data is scored by the other items, in ``fit`` and after.
-    draws : Draws or None, default=None
-        Whose distance the anomaly score adds to the error.
     """
 
     layout: Layout
@@ -63,7 +61,6 @@ class FittedModel:
     network_spec: dict[str, Any]
     networks: nn.ModuleList
     own_items: OwnItems | None = None
-    draws: Draws | None = None
 
     @property
     def device(self) -> torch.device:
@@ -97,7 +94,7 @@ class FittedModel:
 
     def scores(self, X) -> np.ndarray:
         """Anomaly scores, higher = more abnormal: (n_samples,), float64, finite."""
-        return self._combine(isolated(self._collect, X, self._terms))
+        return self.score.combine(isolated(self._collect, X, self._terms))
 
     def reconstruct(self, X) -> np.ndarray:
         """Reconstructions in the units and the shape of X, the mean over the networks; float32, for float64 X float64."""
@@ -127,9 +124,9 @@ class FittedModel:
         """Addressing weights of all networks side by side: (n_samples, [\\*positions,] ensemble_size * N)."""
 
         def weights(x, outputs):
-            queries = [network.queries(output.encoding) for network, output in zip(self.network_list, outputs, strict=True)]
-            hidden = self._own(x)
-            weights = self._of_members([m.weights(query, hidden) for m, query in zip(self.memories, queries, strict=True)])
+            members = zip(self.network_list, self.memories, outputs, strict=True)
+            weights = [memory.weights(network.queries(out.encoding), out.hidden) for network, memory, out in members]
+            weights = self._of_members(weights)
             return weights.movedim(0, -2).flatten(-2) / len(weights)
 
         return isolated(self._collect, X, weights)
@@ -178,7 +175,6 @@ class FittedModel:
             "n_networks": len(self.networks),
             "parameters": parameters,
             "own_items": None if self.own_items is None else asdict(self.own_items),
-            "draws": None if self.draws is None else asdict(self.draws),
             "device": str(self.device),
         }
 
@@ -214,15 +210,17 @@ class FittedModel:
         except ValueError:
             device = torch.device("cpu")
         layout = Layout(**state["layout"])
-        score = Score(state["score"]["kind"], tuple(state["score"]["typical_distances"]))
-        own_items = state["own_items"]
+        score, own_items = state["score"], state["own_items"]
+        draws = score["draws"]
+        if draws is not None:
+            arrays = (np.array(draws[name]) for name in ("rows", "median"))
+            draws = Draws(*arrays, draws["typical_error"], tuple(draws["typical_distances"]))
+        score = Score(score["kind"], tuple(score["typical_distances"]), draws)
         if own_items is not None:
             arrays = {name: np.array(own_items[name]) for name in ("ascending", "order")}
             own_items = OwnItems(**arrays, n_training=own_items["n_training"])
-        networks, draws = move_to_device(networks, device).eval(), state["draws"]
-        if draws is not None:
-            draws = Draws(np.array(draws["rows"]), draws["typical_error"], draws["typical_distance"])
-        return cls(layout, Scaling(**state["scaling"]), score, state["network_spec"], networks, own_items, draws)
+        networks = move_to_device(networks, device).eval()
+        return cls(layout, Scaling(**state["scaling"]), score, state["network_spec"], networks, own_items)
 
     @torch.inference_mode()
     def score_training(self, loader: Loader, rows: Tensor, processes) -> TrainingResult:
@@ -246,7 +244,7 @@ class FittedModel:
             self.score = replace(self.score, typical_distances=distances)
         usage, zero_row_fraction = processes.compute_on_first(self._usage, loader)
         start, stop = processes.contiguous_shard(len(loader))
-        terms, done = np.empty((stop - start, self.n_members, 4)), 0
+        terms, done = np.empty((stop - start, self.n_members, self._n_terms)), 0
         for count, parts in self._passes(loader, self._terms, start, stop):
             terms[done : done + count] = torch.cat(parts)[:count].numpy(force=True)
             done += count
@@ -254,14 +252,13 @@ class FittedModel:
             raise ValueError(
                 "Training ended with scores that are not finite: lower learning_rate, or check backbone and temperature."
             )
-        scores, distances = np.zeros(len(loader)), np.zeros(len(loader))
-        scores[start:stop], distances[start:stop] = self.score.combine(terms[..., :3]), terms[:, 0, 3]
+        scores, distances = np.zeros(len(loader)), np.zeros((len(loader), self._n_terms - 3))
+        scores[start:stop], distances[start:stop] = self.score.errors(terms), terms[:, 0, 3:]
         processes.all_reduce(scores)
-        if self.draws is not None:
+        if self.score.draws is not None:
             processes.all_reduce(distances)
-            error, distance = (float(np.median(values)) or 1.0 for values in (scores, distances))
-            self.draws = replace(self.draws, typical_error=error, typical_distance=distance)
-            scores = self.draws.add(scores, distances)
+            draws = self.score.draws.in_units_of(scores, distances)
+            self.score, scores = replace(self.score, draws=draws), draws.add(scores, distances)
         return TrainingResult(scores, usage, zero_row_fraction)
 
     def noise(self, X, scores: np.ndarray) -> float:
@@ -295,21 +292,19 @@ class FittedModel:
         return tuple(float(d) or 1.0 for d in np.maximum(distance, _ROUNDING * norm))
 
     def _terms(self, x: Tensor, outputs: list[Output]) -> Tensor:
-        """Terms of the score of each member, whether it counts, and the distance from draws: (batch, ensemble_size, 4)."""
+        """Terms of the score of each member, whether it counts, and the distances from draws: (batch, ensemble_size, ...)."""
         terms = self.score.terms(x, outputs, self.network_list, self.scaling)
-        own = self._own(x)
-        counts = torch.ones_like(terms[..., :1])
-        if self.own_items is not None and own is not None:
-            counts = self.own_items.counting(own).mT.unsqueeze(-1).to(terms)
-        distance = torch.zeros_like(counts)
-        if self.draws is not None:
-            distance += self.draws.distance(x).view(-1, 1, 1).to(terms)
-        return torch.cat([terms, counts, distance], dim=-1)
+        counts, hidden = torch.ones_like(terms[..., :1]), outputs[0].hidden
+        if self.own_items is not None and hidden is not None:
+            counts = self.own_items.counting(hidden).mT.unsqueeze(-1).to(terms)
+        if self.score.draws is None:
+            return torch.cat([terms, counts], dim=-1)
+        distances = self.score.draws.distances(x).to(terms).unsqueeze(1).expand(-1, terms.shape[1], -1)
+        return torch.cat([terms, counts, distances], dim=-1)
 
-    def _combine(self, terms: np.ndarray) -> np.ndarray:
-        """Scores from :meth:`_terms`."""
-        error = self.score.combine(terms[..., :3])
-        return error if self.draws is None else self.draws.add(error, terms[:, 0, 3].astype(np.float64))
+    @property
+    def _n_terms(self) -> int:
+        return 3 if self.score.draws is None else 5
 
     @torch.no_grad()
     def _usage(self, loader: Loader) -> tuple[np.ndarray, float]:

@@ -52,7 +52,7 @@ _BATCH_NUMBERS = 2**20
 _MOST_ROWS = 8000  # memory items that are made of rows, of one member and of all together
 _ROW_NUMBERS = 2**20  # of the items of a member together
 _FEW_ROWS, _MOST_MEMBERS = 4000, (16, 4)  # rows below which members are more than four, and the most of few and of many rows
-_CLEAN, _SPOTLESS = 0.02, 0.005  # contamination below which rare rows are trusted, and clusters of rows
+_CLEAN = 0.02  # contamination below which rare rows are trusted
 ROWS_TEMPERATURE = 0.1  # the unit of the queries is fitted to it
 
 
@@ -121,7 +121,7 @@ def resolve(params: dict[str, Any], layout: Layout, n_samples: int) -> dict[str,
         "entropy_weight": float(params["entropy_weight"]),
         "latent_l1": float(params["latent_l1"]),
         "ensemble_size": resolve_ensemble_size(params["ensemble_size"], layout, n_samples, rows),
-        "anomaly_score": resolve_anomaly_score(params["anomaly_score"], layout, rows, trusts_all(params)),
+        "anomaly_score": resolve_anomaly_score(params["anomaly_score"], layout),
         "scaling": resolve_scaling(params["scaling"], layout),
         "thin_repeats": resolve_thin_repeats(params["thin_repeats"], params["contamination"], layout, rows),
         "learning_rate": resolve_learning_rate(params["learning_rate"], rows),
@@ -194,13 +194,7 @@ def resolve_scaling(value, layout):
     return "contrast" if layout.family == "conv2d" and math.prod(layout.sample_shape[1:]) >= _LEAST_PIXELS else "standard"
 
 
-def trusts_all(params):
-    """Whether the training data is said to be clean, or there is no memory that could leave anything out."""
-    contamination = params["contamination"]
-    return params["memory_size"] == 0 or (isinstance(contamination, Real) and contamination < _SPOTLESS)
-
-
-def resolve_anomaly_score(value, layout, rows=False, clean=False):
+def resolve_anomaly_score(value, layout):
     """Resolve ``anomaly_score``.
 
     In images an edge beside its place is no anomaly, so the residual is smoothed. A clip with more to see has a larger error,
@@ -214,9 +208,7 @@ def resolve_anomaly_score(value, layout, rows=False, clean=False):
         If a score of images is asked for vectors.
     """
     if value in ("smooth", "local") and layout.family == "fc":
-        raise ValueError(f"anomaly_score={value!r} needs images or clips; got vectors, for which 'absolute' is the default.")
-    if value == "auto" and rows:
-        return "absolute" if clean else "combined"
+        raise ValueError(f"anomaly_score={value!r} needs images or clips; got vectors, for which 'combined' is the default.")
     if value == "auto":
         return {"fc": "combined", "conv2d": "smooth", "conv3d": "relative"}[layout.family]
     return value

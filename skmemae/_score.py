@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from skmemae._data.draws import Draws
 from skmemae._data.scaling import Scaling
 from skmemae.network import MemAE, Output
 
@@ -20,18 +21,33 @@ class Score:
 
     Attributes
     ----------
-    kind : {"reconstruction", "absolute", "smooth", "local", "relative", "combined"}
-        "reconstruction" is the squared l2 error in scaled units, the paper's criterion. "absolute" is the l1 error. "smooth" is
-        the squared error after a Gaussian blur in the last two axes, times ``Scaling.distance_from_mean``. "local" is the l4
-        norm of the mean squares of patches, of a clip the median over its frames. "relative" divides the error by the l2 norm
-        of the sample, with one unit a number added under the root so that blank samples stay finite. "combined" is the l1 error
-        times ``1 + distance / (10 * typical_distance)``, with the squared distance between query and read-out.
+    kind : {"reconstruction", "absolute", "power", "smooth", "local", "relative", "combined"}
+        "reconstruction" is the squared l2 error in scaled units, the paper's criterion. "absolute" is the l1 error, and "power"
+        lies between the two, the sum of the absolute errors to the power 1.5. "smooth" is the squared error after a Gaussian
+        blur in the last two axes, times ``Scaling.distance_from_mean``. "local" is the l4 norm of the mean squares of patches,
+        of a clip the median over its frames. "relative" divides the error by the l2 norm of the sample, with one unit a number
+        added under the root so that blank samples stay finite. "combined" is the l1 error times ``1 + distance / (10 *
+        typical_distance)``, with the squared distance between query and read-out.
     typical_distances : tuple of float
-        Median of that distance over the training samples, for each network.
+        Median of that distance over the training samples, for each member.
+    draws : Draws or None, default=None
+        Whose distances are added to the error.
     """
 
     kind: str
     typical_distances: tuple[float, ...]
+    draws: Draws | None = None
+
+    @classmethod
+    def of(cls, anomaly_score: str, members: int, of_rows: bool = False, draws: Draws | None = None) -> "Score":
+        """From the parameter of ``MemAEDetector``: "combined" has another meaning where memory items are rows."""
+        combined = anomaly_score == "combined" and of_rows
+        return cls("power" if combined else anomaly_score, (1.0,) * members, draws if combined else None)
+
+    @property
+    def trained_power(self) -> float:
+        """Power of the absolute errors that training makes small."""
+        return {"absolute": 1.0, "power": 1.5}.get(self.kind, 2.0)
 
     @property
     def needs_distances(self) -> bool:
@@ -53,6 +69,8 @@ class Score:
             return _local_error(residual).unflatten(0, shape)
         if self.kind in ("absolute", "combined"):
             return _sum(residual.abs()).unflatten(0, shape)
+        if self.kind == "power":
+            return _sum(residual.abs() ** 1.5).unflatten(0, shape)
         if self.kind == "smooth":
             error = _sum(_blur(residual).square()).unflatten(0, shape)
             return error * scaling.distance_from_mean(x).to(error)
@@ -67,11 +85,16 @@ class Score:
         return _sum(gaps.square().flatten(0, 1)).unflatten(0, gaps.shape[:2])
 
     def combine(self, terms: np.ndarray) -> np.ndarray:
-        """Scores from terms: (n_samples, ensemble_size, 2 or 3) -> (n_samples,), the geometric mean over the members, finite.
+        """Scores from terms: (n_samples, ensemble_size, 2 or more) -> (n_samples,), finite.
 
-        The third term says which members count.
+        The third term says which members count; what follows are the distances from the draws.
         """
-        error, distance, *counts = np.moveaxis(terms.astype(np.float64), -1, 0)
+        errors = self.errors(terms)
+        return errors if self.draws is None else np.minimum(self.draws.add(errors, terms[:, 0, 3:]), _LARGEST)
+
+    def errors(self, terms: np.ndarray) -> np.ndarray:
+        """The scores without the distances from the draws: the geometric mean over the members."""
+        error, distance, *counts = np.moveaxis(terms[..., :3].astype(np.float64), -1, 0)
         with np.errstate(over="ignore", invalid="ignore"):
             scores = error * (1 + 0.1 * distance / self.typical_distances)
         scores = np.nan_to_num(scores, nan=_LARGEST, posinf=_LARGEST)

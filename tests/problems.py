@@ -21,7 +21,7 @@ SETTINGS = Settings(
     tol=1e-4,
     entropy_weight=2e-4,
     latent_l1=0.0,
-    absolute=False,
+    power=2.0,
     precision="float32",
     verbose=0,
 )

@@ -137,8 +137,8 @@ def test_two_processes_agree_with_one_and_with_each_other_to_the_bit(tmp_path):
         first, second, alone = (np.load(tmp_path / rank / f"{name}.npz") for rank in ("0", "1", "alone"))
         for key in alone:
             assert np.array_equal(first[key], second[key]), (name, key)
-        # With a memory of rows differences grow in training, for a reason that is not known yet.
-        tolerance = 5e-3 if name == "table" else 1e-5
+        # The weights of rows that shrinkage has just kept or dropped jump, where sums differ by rounding.
+        tolerance = 2e-4 if name == "table" else 1e-5
         for key in ("train", "test", "loss", "validation"):
             np.testing.assert_allclose(first[key], alone[key], rtol=tolerance, err_msg=f"{name} {key}")
         np.testing.assert_allclose(first["usage"], alone["usage"], atol=5e-3 if name == "table" else 1e-3)

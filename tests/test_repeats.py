@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from skmemae._data import sources
-from skmemae._data.repeats import _digests, thin_repeats
+from skmemae._data.repeats import thin_repeats
 
 
 @pytest.fixture
@@ -38,22 +38,11 @@ def test_rows_that_do_not_repeat_are_all_kept_and_a_few_kinds_of_rows_too(rng):
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, np.int64, np.int8, np.uint8])
-def test_rows_are_equal_when_their_bytes_are(rng, dtype):
-    X = rng.integers(0, 100, size=(120, 5)).astype(dtype)  # widths that fill no whole word
+def test_rows_may_have_any_dtype(rng, dtype):
+    X = rng.integers(0, 100, size=(120, 5)).astype(dtype)
     X = np.concatenate([X, X, X])
     assert counts(X).min() == 3
     assert counts(X[thin_repeats(X)]).tolist() == np.ceil(np.sqrt(counts(X))).tolist()
-
-
-def test_zeros_of_either_sign_are_different_rows_and_equal_rows_have_one_digest():
-    X = np.array([[0.0, 1.0], [-0.0, 1.0], [0.0, 1.0], [1.0, 0.0]])
-    digests = _digests(X)
-    assert digests[0] == digests[2] and len(np.unique(digests)) == 3
-
-
-def test_rows_with_equal_sums_or_swapped_columns_have_digests_of_their_own(rng):
-    X = rng.integers(0, 3, size=(2000, 9)).astype(np.float32)
-    assert len(np.unique(_digests(X))) == len(np.unique(X, axis=0))
 
 
 @pytest.mark.parametrize("layout", ["C", "F", "reversed", "dask", "blocks"])

@@ -6,6 +6,7 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.ndimage import gaussian_filter
 
+from skmemae._data.draws import Draws
 from skmemae._data.scaling import Scaling
 from skmemae._score import Score
 from skmemae.network import MemAE, Output, build_network
@@ -93,6 +94,31 @@ def test_combined_is_the_l1_error_times_one_plus_a_tenth_of_the_distance_in_typi
     )
 
 
+def test_combined_of_rows_is_the_error_to_the_power_of_three_halves_and_what_training_makes_small(rng):
+    x, reconstruction = rng.normal(size=(2, 20, 6))
+    score = Score.of("combined", 3, of_rows=True)
+    assert score == Score("power", (1.0,) * 3) and score.trained_power == 1.5 and not score.needs_distances
+    expected = (np.abs(x - reconstruction) ** 1.5).sum(axis=1)
+    np.testing.assert_allclose(errors("power", x, reconstruction), expected, rtol=1e-5)
+    assert Score.of("combined", 1).trained_power == 2 and Score.of("absolute", 1, of_rows=True).trained_power == 1
+
+
+def test_distances_from_draws_and_their_median_are_added_in_typical_units():
+    rows = torch.tensor([[[0.0, 0.0], [4.0, 0.0]], [[8.0, 0.0], [0.0, 2.0]]])
+    draws = Draws.of(rows)
+    assert draws.median.tolist() == [2.0, 0.0]
+    found = draws.distances(torch.tensor([[1.0, 0.0], [2.0, 1.0]]))
+    assert found.tolist() == [[(1 + 3) / 2, 1.0], [3.0, 1.0]]
+    draws = draws.in_units_of(np.array([1.0, 5.0]), found.numpy())
+    assert (draws.typical_error, draws.typical_distances) == (3.0, (2.5, 1.0))
+    terms = np.ones((2, 3, 5))
+    terms[:, :, 3:] = found.numpy()[:, None]
+    terms[:, :, 0], terms[:, :, 1] = [[3.0], [6.0]], 0
+    score = Score("power", (1.0,) * 3, draws)
+    np.testing.assert_allclose(score.combine(terms), [1 + 2 / 2.5 + 1, 2 + 3 / 2.5 + 1])
+    np.testing.assert_allclose(score.errors(terms), [3, 6])
+
+
 def test_networks_are_combined_by_the_geometric_mean():
     terms = np.array([[[4.0, 10.0], [9.0, 0.0]], [[0.0, 0.0], [1.0, 0.0]]])
     scores = Score("combined", (1.0, 2.0)).combine(terms)
@@ -106,6 +132,11 @@ def test_scores_are_finite_whatever_the_terms(bad, members):
     terms = np.ones((2, members, 2))
     terms[1] = bad
     scores = Score("combined", (0.1,) * members).combine(terms)
+    assert np.isfinite(scores).all() and scores[1] > scores[0]
+    draws = Draws(np.zeros((1, 1, 1)), np.zeros(1), 1e-12, (1e-12, 1e-12))
+    far = np.ones((2, members, 3))
+    far[1, :, 1:] = 1e30
+    scores = Score("power", (1.0,) * members, draws).combine(np.concatenate([terms, far], axis=2))
     assert np.isfinite(scores).all() and scores[1] > scores[0]
 
 

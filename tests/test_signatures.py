@@ -1,13 +1,15 @@
 """Which memory item is the sample that asks."""
 
 import numpy as np
+import pytest
 import torch
 
 from skmemae._data.signatures import OwnItems, signatures
 
 
-def test_equal_rows_have_equal_signatures_and_different_ones_do_not():
-    x = torch.from_numpy(np.random.default_rng(0).integers(-3, 4, size=(20_000, 5)).astype(np.float32))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_equal_rows_have_equal_signatures_and_different_ones_do_not(dtype):
+    x = torch.from_numpy(np.random.default_rng(0).integers(-3, 4, size=(20_000, 5)).astype(dtype))
     _, expected = np.unique(x.numpy(), axis=0, return_inverse=True)
     _, found = np.unique(signatures(x).numpy(), return_inverse=True)
     pairs = np.unique(np.stack([expected.ravel(), found]), axis=1)
@@ -15,8 +17,9 @@ def test_equal_rows_have_equal_signatures_and_different_ones_do_not():
     assert (signatures(x) >= 0).all()
 
 
-def test_a_signature_knows_the_order_of_columns_small_differences_and_no_sign_of_zero():
-    x = torch.tensor([[1.0, 2.0], [2.0, 1.0], [1.0, 2.0000002], [0.0, 0.0], [-0.0, 0.0], [0.0, 1e-45]])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_signature_knows_the_order_of_columns_small_differences_and_no_sign_of_zero(dtype):
+    x = torch.tensor([[1.0, 2.0], [2.0, 1.0], [1.0, 2.0000002], [0.0, 0.0], [-0.0, 0.0], [0.0, 1e-45]], dtype=dtype)
     found = signatures(x)
     assert found[3] == found[4] and len(found.unique()) == 5
     assert torch.equal(signatures(x.reshape(6, 1, 2)), found)

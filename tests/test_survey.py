@@ -33,7 +33,8 @@ def test_nothing_is_left_out_of_training_data_that_is_said_to_be_clean(rng):
     X = rng.normal(size=(300, 4))
     X[7] = 100
     assert torch.equal(run(X, 0.001).trusted, torch.arange(300))
-    assert 7 not in run(X, 0.004).trusted
+    found = run(X, 0.004)
+    assert 7 not in found.trusted and found.draws is None and run(X, 0.005).draws is not None
 
 
 def test_the_share_is_one_of_all_rows_with_their_copies(rng):

@@ -1,6 +1,6 @@
-"""How far samples are from random draws of a few rows."""
+"""How far samples are from random draws of a few rows, and from the middle of all."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,21 +17,38 @@ class Draws:
     ----------
     rows : ndarray of shape (draws, size, \\*sample_shape), float32
         Scaled.
-    typical_error, typical_distance : float, default=1.0
-        Medians over the training samples, in which error and distance are counted.
+    median : ndarray of shape sample_shape, float32
+        Of all drawn rows, column by column.
+    typical_error : float, default=1.0
+    typical_distances : tuple of float, default=(1.0, 1.0)
+        Medians over the training samples, in which error and distances are counted.
     """
 
     rows: np.ndarray
+    median: np.ndarray
     typical_error: float = 1.0
-    typical_distance: float = 1.0
+    typical_distances: tuple[float, ...] = (1.0, 1.0)
 
-    def distance(self, x: Tensor) -> Tensor:
-        """Distance of each sample as in :func:`distance_from`: (batch,)."""
-        return distance_from(torch.as_tensor(self.rows, device=x.device), x)
+    @classmethod
+    def of(cls, rows: Tensor) -> "Draws":
+        """Draws of the rows of (draws, size, \\*sample_shape)."""
+        rows = rows.numpy(force=True)
+        return cls(rows, np.median(rows, axis=(0, 1)))
 
-    def add(self, error: np.ndarray, distance: np.ndarray) -> np.ndarray:
-        """Error and distance in units of their medians."""
-        return error / self.typical_error + distance / self.typical_distance
+    def distances(self, x: Tensor) -> Tensor:
+        """City-block distances of each sample from the draws and from the median: (batch, 2)."""
+        rows, median = (torch.as_tensor(array, device=x.device) for array in (self.rows, self.median))
+        return torch.stack([distance_from(rows, x), (x - median).abs().flatten(1).sum(dim=1)], dim=1)
+
+    def in_units_of(self, errors: np.ndarray, distances: np.ndarray) -> "Draws":
+        """The same draws, with the medians of the training samples' errors, (n_samples,), and distances, (n_samples, 2)."""
+        error, *typical = (float(np.median(column)) or 1.0 for column in (errors, *distances.T))
+        return replace(self, typical_error=error, typical_distances=tuple(typical))
+
+    def add(self, errors: np.ndarray, distances: np.ndarray) -> np.ndarray:
+        """The sum of errors and distances, each in units of its median."""
+        with np.errstate(over="ignore"):
+            return errors / self.typical_error + (distances.astype(np.float64) / self.typical_distances).sum(axis=1)
 
 
 def distance_from(drawn: Tensor, x: Tensor) -> Tensor:

@@ -1,18 +1,18 @@
 """Which of many equal rows to train on."""
 
 import numpy as np
+import torch
 
+from skmemae._data.signatures import signatures
 from skmemae._data.sources import row_blocks
 
 _LEAST_ROWS = 100
-_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
 def thin_repeats(X) -> np.ndarray | None:
     """Keep ceil(sqrt(k)) of k identical rows, so that frequent rows do not dominate training.
 
-    Rows are identical when their bytes are. They are compared by digests of 64 bits, which differ for different rows but with
-    a probability of 3e-6 among ten million of them.
+    Rows are compared by their signatures, which differ for different rows but with a probability of 1e-5 among ten million.
 
     Parameters
     ----------
@@ -24,27 +24,16 @@ def thin_repeats(X) -> np.ndarray | None:
     training_mask : ndarray of shape (n_samples,), bool, or None
         The rows to train on; None if all are, or if the rows that are kept would be fewer than 100.
     """
-    digests = np.concatenate([_digests(np.asarray(block)) for _, block in row_blocks(X)])
-    order = np.argsort(digests, kind="stable")
-    ascending = digests[order]
+    blocks = (torch.from_numpy(np.array(block, dtype=np.float64)) for _, block in row_blocks(X))
+    seen = np.concatenate([signatures(block).numpy() for block in blocks])
+    order = np.argsort(seen, kind="stable")
+    ascending = seen[order]
     first = np.r_[True, ascending[1:] != ascending[:-1]]
     if first.all():
         return None
     starts = np.flatnonzero(first)
-    counts = np.diff(np.r_[starts, len(digests)])
-    rank = np.arange(len(digests)) - np.repeat(starts, counts)
-    training_mask = np.empty(len(digests), dtype=bool)
+    counts = np.diff(np.r_[starts, len(seen)])
+    rank = np.arange(len(seen)) - np.repeat(starts, counts)
+    training_mask = np.empty(len(seen), dtype=bool)
     training_mask[order] = rank < np.repeat(np.ceil(np.sqrt(counts)), counts)
     return None if training_mask.all() or np.count_nonzero(training_mask) < _LEAST_ROWS else training_mask
-
-
-def _digests(block: np.ndarray) -> np.ndarray:
-    """A number for the bytes of each row: the sum over words that are mixed, each with the number of its column."""
-    data = np.ascontiguousarray(block).reshape(len(block), -1).view(np.uint8)
-    data = np.pad(data, ((0, 0), (0, -data.shape[1] % 8))) if data.shape[1] % 8 else data
-    words = data.view(np.uint64) + np.random.default_rng(0).integers(2**64, size=data.shape[1] // 8, dtype=np.uint64)
-    for shift in (32, 29):  # each step is invertible, so rows that differ in one word never share a digest
-        words ^= words >> np.uint64(shift)
-        words *= _MULTIPLIER
-    words ^= words >> np.uint64(32)
-    return words.sum(axis=1, dtype=np.uint64)

@@ -15,15 +15,16 @@ def signatures(x: Tensor) -> Tensor:
 
     Parameters
     ----------
-    x : Tensor of shape (batch, \\*sample_shape), float32
-        Scaled samples, so that one signature stands for a row in any dtype.
+    x : Tensor of shape (batch, \\*sample_shape), float32 or float64
+        A row has one signature in each of the two.
 
     Returns
     -------
     signatures : Tensor of int64 of shape (batch,)
         Not negative.
     """
-    bits = (x.flatten(1).float() + 0.0).contiguous().view(torch.int32).long()  # -0 becomes 0
+    flat = (x.flatten(1) + 0.0).contiguous()  # -0 becomes 0
+    bits = flat.view(torch.int64) if flat.dtype == torch.float64 else flat.float().view(torch.int32).long()
     generator = torch.Generator().manual_seed(_SEED)
     factors = torch.randint(-(2**62), 2**62, (2, bits.shape[1]), generator=generator).to(x.device) | 1
     mixed = (bits + 1) * factors[0]

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from skmemae._data.loader import Loader
 from skmemae._runtime import MicroBatches, training_precision
@@ -26,7 +26,7 @@ _OFF_SCALE = 1000.0  # scaled values of this size are to blame, and not the lear
 
 
 class Settings(NamedTuple):
-    """What the loop must know: parameters of the same names of ``MemAEDetector``, with "auto" resolved, and ``absolute``."""
+    """What the loop must know: parameters of the same names of ``MemAEDetector``, with "auto" resolved, and ``power``."""
 
     learning_rate: float
     batch_size: int
@@ -36,7 +36,7 @@ class Settings(NamedTuple):
     tol: float
     entropy_weight: float
     latent_l1: float
-    absolute: bool  # whether training makes the absolute error small or the squared one
+    power: float  # of the absolute errors that training makes small
     precision: str
     verbose: int
 
@@ -189,9 +189,9 @@ def _backward(model, s, scale, stream, items, x):
     """Leave gradients of the summed objective times ``scale``; sums of objective, error and energy, and the items' mass."""
     with training_precision(s.precision, x.device), nullcontext() if stream is None else stream.active():
         output = model(x) if items is None else items.forward(model, x)
-    loss, error = objective(output, x, s.entropy_weight, s.latent_l1, s.absolute)
+    loss, error = objective(output, x, s.entropy_weight, s.latent_l1, s.power)
     (loss * (scale * len(x))).backward()
-    energy = summed_error(x.new_zeros(1).expand_as(x), x, s.absolute)
+    energy = summed_error(x.new_zeros(1).expand_as(x), x, s.power)
     return torch.stack([loss.detach() * len(x), error.detach() * len(x), energy]), output.mass
 
 
@@ -202,8 +202,7 @@ def check_divergence(means: Means, fine: bool, loader: Loader, s: Settings) -> N
     cause = f"Lower learning_rate (now {s.learning_rate})"
     if s.learning_rate <= _USUAL_RATE:
         cause += f", entropy_weight (now {s.entropy_weight:.3g}) or latent_l1 (now {s.latent_l1:.3g}), or raise temperature"
-    size = means.energy / math.prod(loader.layout.sample_shape)
-    size = size if s.absolute else math.sqrt(size)
+    size = (means.energy / math.prod(loader.layout.sample_shape)) ** (1 / s.power)
     if size > _OFF_SCALE:
         cause = f"Scaled values are {size:.3g} in the mean: let scaling='auto' bring X to unit scale, or rescale X"
     raise ValueError(
@@ -212,18 +211,18 @@ def check_divergence(means: Means, fine: bool, loader: Loader, s: Settings) -> N
     )
 
 
-def objective(output, x: Tensor, entropy_weight: float, latent_l1: float, absolute: bool = False) -> tuple[Tensor, Tensor]:
+def objective(output, x: Tensor, entropy_weight: float, latent_l1: float, power: float = 2.0) -> tuple[Tensor, Tensor]:
     """Equation 10 of the paper: squared error of a sample plus alpha times the entropy of its weights, as a mean over samples.
 
     With one query per location the entropy of a sample is the mean over its locations. ``latent_l1`` adds the l1 norm of
-    the encoding (the AE-l1 ablation), ``absolute`` takes the absolute error. With members all are means over the members.
+    the encoding (the AE-l1 ablation), ``power`` replaces the square. With members all are means over the members.
 
     Returns
     -------
     loss, error : Tensor
         The objective, and the error in it.
     """
-    error = summed_error(output.reconstruction.float(), x, absolute) / len(x)
+    error = summed_error(output.reconstruction.float(), x, power) / len(x)
     loss = error
     if output.entropy is not None and entropy_weight:
         loss = loss + entropy_weight * output.entropy.mean()
@@ -233,10 +232,11 @@ def objective(output, x: Tensor, entropy_weight: float, latent_l1: float, absolu
     return loss, error
 
 
-def summed_error(reconstruction: Tensor, x: Tensor, absolute: bool) -> Tensor:
-    """Squared or absolute error summed over the samples, the mean over the members."""
-    loss = nn.functional.l1_loss if absolute else nn.functional.mse_loss
-    return loss(reconstruction, x.expand_as(reconstruction), reduction="sum") / (reconstruction.numel() / x.numel())
+def summed_error(reconstruction: Tensor, x: Tensor, power: float) -> Tensor:
+    """Absolute errors to a power, summed over the samples, the mean over the members."""
+    residual = reconstruction - x
+    error = residual.square() if power == 2.0 else residual.abs() ** power
+    return error.sum() / (reconstruction.numel() / x.numel())
 
 
 def split_batches(order: Tensor, batch_size: int, least: int = 2) -> list[Tensor]:
@@ -254,7 +254,7 @@ def held_out_error(model: MemAE, loader: Loader, held_out: Tensor, settings, bat
     total = torch.zeros((), device=loader.device)
     for x in loader.minibatches(held_out, batch_size):
         hidden = None if items is None else items.own.find(x)
-        total += summed_error(model(x, hidden=hidden).reconstruction, x, settings.absolute)
+        total += summed_error(model(x, hidden=hidden).reconstruction, x, settings.power)
     return float(processes.all_reduce(total))
 
 

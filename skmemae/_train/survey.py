@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skmemae._data.draws import distance_from
+from skmemae._data.draws import Draws, distance_from
 from skmemae._data.loader import Loader
 from skmemae._data.signatures import signatures
 
@@ -15,6 +15,7 @@ _DRAW, _DRAWN = 8, (256, 2000)  # fewest rows of a draw, fewest and most rows of
 _FEWEST_DRAWS, _MOST_DRAWS = 4, 50
 _NUMBERS = 2**30  # differences of numbers that choosing may take
 _HEIGHT = 512
+_FEW = 0.005  # share of outliers below which the rows are trusted
 
 
 class Survey(NamedTuple):
@@ -22,7 +23,7 @@ class Survey(NamedTuple):
 
     signatures: np.ndarray  # (n_samples,) int64, of all rows
     trusted: Tensor  # rows to learn from
-    drawn: np.ndarray | None  # (draws, size, *sample_shape), the scaled rows of the draws; None where no row is left out
+    draws: Draws | None  # None where hardly any outliers are said to be among the rows
 
 
 @torch.no_grad()
@@ -58,7 +59,7 @@ def survey(loader: Loader, rows: Tensor, share: float, generator: torch.Generato
     order = torch.cat(distances).argsort(descending=True, stable=True).cpu()
     copies = _copies(seen, rows.numpy())[order.numpy()]
     left_out = np.count_nonzero(np.cumsum(copies) <= share * len(loader))
-    return Survey(seen, rows[order[left_out:].sort().values], drawn.numpy(force=True))
+    return Survey(seen, rows[order[left_out:].sort().values], Draws.of(drawn) if share >= _FEW else None)
 
 
 def _copies(seen, rows) -> np.ndarray:

@@ -19,6 +19,7 @@ class Output(NamedTuple):
     read_out: Tensor | None = None  # like the queries; None without a memory
     entropy: Tensor | None = None  # of the addressing weights, in training: (batch,) or (batch, *positions)
     mass: Tensor | None = None  # what each item carried, in training: (N,)
+    hidden: Tensor | None = None  # the item that did not answer, -1 for none: (batch,)
 
 
 class MemAE(nn.Module):
@@ -75,7 +76,7 @@ class MemAE(nn.Module):
             return Output(self.decoder(encoding), encoding)
         items = None if examples is None else self.queries(self.encoder(examples))
         read_out, entropy, mass = self.memory(self.queries(encoding), items, hidden)
-        return Output(self.decoder(read_out.reshape(encoding.shape)), encoding, read_out, entropy, mass)
+        return Output(self.decoder(read_out.reshape(encoding.shape)), encoding, read_out, entropy, mass, hidden)
 
     def decode_items(self, items: Tensor, encoding_shape: tuple[int, ...]) -> Tensor:
         """Decode memory items as if each answered alone (figure 3 of the paper).
