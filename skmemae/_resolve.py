@@ -52,6 +52,7 @@ _BATCH_NUMBERS = 2**20
 _MOST_ROWS = 8000  # memory items that are made of rows, of one member and of all together
 _ROW_NUMBERS = 2**20  # of the items of a member together
 _FEW_ROWS, _MOST_MEMBERS = 4000, (16, 4)  # rows below which members are more than four, and the most of few and of many rows
+_FEW_COLUMNS = 16
 _CLEAN = 0.02  # contamination below which rare rows are trusted
 ROWS_TEMPERATURE = 0.1  # the unit of the queries is fitted to it
 
@@ -105,7 +106,7 @@ def resolve(params: dict[str, Any], layout: Layout, n_samples: int) -> dict[str,
         raise ValueError("memory_unit='location' needs a feature map; got vectors, for which 'sample' is accepted.")
     items = resolve_memory_items(params["memory_items"], params["memory_heads"], layout, custom)
     rows = items == "rows"
-    layers = resolve_widths(params["widths"], layout, unit, rows)
+    layers = resolve_widths(params["widths"], layout, unit, rows, params["memory_size"] != 0)
     size = resolve_batch_size(params["batch_size"], n_samples, layout, rows)
     return {
         **params,
@@ -221,7 +222,7 @@ def resolve_memory_unit(value, family):
     return value
 
 
-def resolve_widths(value, layout, unit, rows=False):
+def resolve_widths(value, layout, unit, rows=False, remembers=True):
     """Resolve ``widths``.
 
     Raises
@@ -240,8 +241,12 @@ def resolve_widths(value, layout, unit, rows=False):
     # Half as wide as a sample: an encoder that need not choose what to keep reconstructs outliers like the rest. Never one
     # number alone, of which a cosine knows the sign and nothing else.
     code = min(32, max(2, math.prod(layout.sample_shape) // 2))
+    if layout.family == "fc" and rows:
+        # A linear map finds the columns in which rows that are alike are near. It decides which rows answer and not what they
+        # look like, so of few columns it needs not leave any out.
+        return (max(code, min(_FEW_COLUMNS, math.prod(layout.sample_shape))) if remembers else code,)
     if layout.family == "fc":
-        return (code,) if rows else (64, code)  # a linear map finds the columns in which rows that are alike are near
+        return (64, code)
     levels = min(4, max(1, round(math.log2(max(layout.sample_shape[1:]) / 4))))
     channels = (16, 32, 64, 64)[:levels]
     return (*channels, code) if unit == "sample" else channels

@@ -95,7 +95,7 @@ def resolved(n, shape, **params):
 
 def test_a_table_an_image_and_a_clip_with_everything_resolved():
     keys = ("backbone", "widths", "memory_size", "memory_unit", "memory_heads", "batch_size", "max_epochs")
-    assert [resolved(1000, (6,))[key] for key in keys] == ["fc", (3,), 1000, "sample", 1, 64, 5]
+    assert [resolved(1000, (6,))[key] for key in keys] == ["fc", (6,), 1000, "sample", 1, 64, 5]
     learned = resolved(1000, (6,), memory_items="learned")
     assert [learned[key] for key in keys] == ["fc", (64, 3), 100, "sample", 1, 64, 128]
     assert [resolved(3000, (28, 28))[key] for key in keys] == ["conv2d", (16, 32, 64, 32), 300, "sample", 1, 128, 43]
@@ -105,6 +105,12 @@ def test_a_table_an_image_and_a_clip_with_everything_resolved():
         assert set(params) == set(MemAEDetector().get_params(deep=False))
         left = {name for name, value in params.items() if isinstance(value, str) and value == "auto"}
         assert left == {"channel_axis", "device", "precision"}  # of the layout and of the machine
+
+
+@pytest.mark.parametrize("columns, width", [(1, 2), (5, 5), (16, 16), (20, 16), (40, 20), (100, 32)])
+def test_queries_of_rows_tell_few_columns_apart_and_codes_without_a_memory_do_not(columns, width):
+    assert resolved(1000, (columns,))["widths"] == (width,)
+    assert resolved(1000, (columns,), memory_size=0)["widths"] == (min(32, max(2, columns // 2)),)
 
 
 def test_what_is_given_stays():
