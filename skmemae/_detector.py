@@ -64,8 +64,8 @@ class MemAEDetector(InspectableDetector):
     widths : tuple of int, default=None
         Sizes of the fully connected layers after the input, or channels of the convolutions. The last is always the
         width C of a memory item; with one query per sample a convolutional encoder ends in a linear layer of that width.
-        None chooses by the sample shape: codes are half as wide as a sample, at most 32 numbers; queries of rows at least 16, or
-        as many as there are columns.
+        None chooses by the sample shape: codes are half as wide as a sample, at most 32 numbers, but queries of rows at least
+        16, or as wide as the row.
     sample_shape : tuple of int, default=None
         Shape to give each sample, such as ``(1, 28, 28)`` for flat rows in a Pipeline of 2-D steps.
     channel_axis : "auto", int or None, default="auto"
