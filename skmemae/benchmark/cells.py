@@ -87,9 +87,15 @@ def run(cells, path, measure=None, desc=None):
 
 
 def evaluate(detector, split):
-    """Fit on the training samples and score the test samples; returns a dict of numbers and the scores."""
+    """Fit on the training samples and score the test samples; returns a dict of numbers and the scores.
+
+    Of a detector with a threshold one of the numbers is the share of normal test samples that it flags.
+    """
     scores, seconds = fit_and_score(detector, split)
-    return {**ranking(split.y_test, scores), **seconds}, scores
+    numbers = {**ranking(split.y_test, scores), **seconds}
+    if hasattr(detector, "threshold_"):
+        numbers["flagged_normal"] = float((scores[split.y_test == 0] > detector.threshold_).mean())
+    return numbers, scores
 
 
 def fit_and_score(detector, split):

@@ -140,6 +140,11 @@ class OnScaledRows(BaseEstimator):
         """Anomaly scores, higher = more abnormal; NaN becomes 0, as in PyOD's benchmark."""
         return np.nan_to_num(self.detector.decision_function(self._rows(X)))
 
+    @property
+    def threshold_(self):
+        """Threshold of the baseline, if it has one."""
+        return self.detector.threshold_
+
     def _rows(self, X):
         return ((X - self.mean_) / self.deviation_).reshape(len(X), -1)
 

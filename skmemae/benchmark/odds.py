@@ -53,7 +53,7 @@ def run_tables(args, title, names, load, most=None):
     """
     for kind in args.splits:
         planned = plan(args, kind, names, load, most)
-        rows = cells.run(planned, f"{args.out}/{title}-{kind}.jsonl", measure, desc=f"{title}, {kind}")
+        rows = cells.run(planned, f"{args.out}/{title}-{kind}.jsonl", desc=f"{title}, {kind}")
         report.finish(rows, COLUMNS, args.out, f"{title}-{kind}")
 
 
@@ -88,11 +88,3 @@ def split_rows(split_by, X, y, seed, most):
         rows = np.random.default_rng(seed).choice(len(X), most, replace=False)
         X, y = X[rows], y[rows]
     return split_by(X, y, random_state=seed)
-
-
-def measure(detector, split):
-    """Numbers of a cell, for detectors with a threshold also the share of new normal rows that are flagged."""
-    numbers, scores = cells.evaluate(detector, split)
-    if hasattr(detector, "threshold_"):
-        numbers["flagged_normal"] = float((scores[split.y_test == 0] > detector.threshold_).mean())
-    return numbers

@@ -17,7 +17,7 @@ from skmemae.benchmark.detectors import DEEP, OURS, WITHOUT, make_baselines, mak
 from skmemae.datasets import make_moving_digits, one_class_split
 
 NAMES = (OURS, WITHOUT, "OC-SVM", "KDE", "PCA", "KNN", "IForest", DEEP[0])
-COLUMNS = {"roc_auc": "±.3f", "average_precision": ".3f", "fit_seconds": ".2f", "score_seconds": ".3f"}
+COLUMNS = {"roc_auc": "±.3f", "average_precision": ".3f", "flagged_normal": ".3f", "fit_seconds": ".2f", "score_seconds": ".3f"}
 
 
 def add_arguments(parser):
