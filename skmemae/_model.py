@@ -125,9 +125,9 @@ class FittedModel:
 
         def weights(x, outputs):
             members = zip(self.network_list, self.memories, outputs, strict=True)
-            weights = [memory.weights(network.queries(out.encoding), out.hidden) for network, memory, out in members]
-            weights = self._of_members(weights)
-            return weights.movedim(0, -2).flatten(-2) / len(weights)
+            parts = [memory.weights(network.queries(out.encoding), out.hidden) for network, memory, out in members]
+            together = self._of_members(parts)
+            return together.movedim(0, -2).flatten(-2) / len(together)
 
         return isolated(self._collect, X, weights)
 
@@ -210,15 +210,9 @@ class FittedModel:
         except ValueError:
             device = torch.device("cpu")
         layout = Layout(**state["layout"])
-        score, own_items = state["score"], state["own_items"]
-        draws = score["draws"]
-        if draws is not None:
-            arrays = (np.array(draws[name]) for name in ("rows", "median"))
-            draws = Draws(*arrays, draws["typical_error"], tuple(draws["typical_distances"]))
-        score = Score(score["kind"], tuple(score["typical_distances"]), draws)
-        if own_items is not None:
-            arrays = {name: np.array(own_items[name]) for name in ("ascending", "order")}
-            own_items = OwnItems(**arrays, n_training=own_items["n_training"])
+        draws, own_items = state["score"]["draws"], state["own_items"]
+        score = Score(**{**state["score"], "draws": None if draws is None else Draws(**_copied(draws))})
+        own_items = None if own_items is None else OwnItems(**_copied(own_items))
         networks = move_to_device(networks, device).eval()
         return cls(layout, Scaling(**state["scaling"]), score, state["network_spec"], networks, own_items)
 
@@ -371,3 +365,8 @@ class FittedModel:
 
     def _loader(self, X) -> Loader:
         return Loader(X, self.layout, self.scaling, self.device, resident=False)
+
+
+def _copied(values: dict[str, Any]) -> dict[str, Any]:
+    """The values, with copies of arrays, which may lie in a file."""
+    return {name: np.array(value) if isinstance(value, np.ndarray) else value for name, value in values.items()}

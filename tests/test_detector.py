@@ -60,7 +60,7 @@ def test_everything_that_was_resolved_is_told(table):
     told = det.resolved_params_
     assert set(told) == set(det.get_params()) and told["memory_size"] == 20 and det.get_params()["batch_size"] == "auto"
     assert told["ensemble_size"] * 20 == len(det.memory_) == 80 and told["memory_items"] == "rows"
-    assert told["widths"] == (3,) and det.memory_.shape[1] == 3 + 6  # queries and rows
+    assert told["widths"] == (6,) and det.memory_.shape[1] == 6 + 6  # queries and rows
     assert told["backbone"] == det.backbone_ == "fc"
     given = {name: told[name] for name in ("memory_size", "ensemble_size", "widths", "scaling", "batch_size", "anomaly_score")}
     again = detector(**given)

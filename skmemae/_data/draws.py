@@ -32,8 +32,8 @@ class Draws:
     @classmethod
     def of(cls, rows: Tensor) -> "Draws":
         """Draws of the rows of (draws, size, \\*sample_shape)."""
-        rows = rows.numpy(force=True)
-        return cls(rows, np.median(rows, axis=(0, 1)))
+        array = rows.numpy(force=True)
+        return cls(array, np.median(array, axis=(0, 1)))
 
     def distances(self, x: Tensor) -> Tensor:
         """City-block distances of each sample from the draws and from the median: (batch, 2)."""
