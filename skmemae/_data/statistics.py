@@ -14,7 +14,7 @@ from skmemae._data.sources import row_blocks
 _EXCESS = 50.0, 10.0  # excess kurtosis from which a tail is heavy, and from which it is where values span two decades
 _UNIT = 0.05  # quantile of the positive values that a logarithm counts in
 _TAIL_ROWS, _TAIL_NUMBERS = 100_000, 2**24  # rows that show a tail, and numbers that are looked at for it at most
-_REFERENCE_NUMBERS = 2**20  # that show a typical value
+_REFERENCE_NUMBERS = 2**20, 2**22  # that show a typical value, and quartiles
 _REACH = 3.0  # interquartile ranges beyond the quartiles up to which values count; normal ones are within 2.5
 _LARGEST, _SMALLEST = np.finfo(np.float64).max, np.finfo(np.float64).tiny
 
@@ -53,7 +53,7 @@ def learn_scaling(X, layout: Layout, kind: str | None, training_mask=None) -> Sc
         scaling = replace(scaling, log_unit=_heavy_tails(X, layout, shape, training_mask))
 
     robust = table and kind in ("log", "standard")
-    some = _flat(scaling.log(_some_samples(X, layout, training_mask, _TAIL_NUMBERS if robust else _REFERENCE_NUMBERS)))
+    some = _flat(scaling.log(_some_samples(X, layout, training_mask, _REFERENCE_NUMBERS[robust])))
     reach = _reach(some) if robust else None
 
     def blocks():

@@ -50,13 +50,19 @@ def survey(loader: Loader, rows: Tensor, share: float, generator: torch.Generato
     ----------
     .. [1] Sugiyama and Borgwardt, "Rapid distance-based outlier detection via sampling", NeurIPS 2013.
     """
-    chunks = loader.chunks(_HEIGHT, 0, len(loader))
-    seen = np.concatenate([signatures(x)[:count].numpy(force=True) for x, count in chunks])
+    # Small results that are kept between large ones that come and go would tear holes into the heap, which then grows.
+    seen, done = np.empty(len(loader), dtype=np.int64), 0
+    for x, count in loader.chunks(_HEIGHT, 0, len(loader)):
+        seen[done : done + count] = signatures(x)[:count].numpy(force=True)
+        done += count
     if share * len(loader) < 1:
         return Survey(seen, rows, None)
     drawn = _draw(loader, share, len(rows), generator)
-    distances = [distance_from(drawn, loader.samples(part)) for part in rows.split(_HEIGHT)]
-    order = torch.cat(distances).argsort(descending=True, stable=True).cpu()
+    distances = torch.empty(len(rows), device=drawn.device)
+    for start in range(0, len(rows), _HEIGHT):
+        part = slice(start, start + _HEIGHT)
+        distances[part] = distance_from(drawn, loader.samples(rows[part]))
+    order = distances.argsort(descending=True, stable=True).cpu()
     copies = _copies(seen, rows.numpy())[order.numpy()]
     left_out = np.count_nonzero(np.cumsum(copies) <= share * len(loader))
     return Survey(seen, rows[order[left_out:].sort().values], Draws.of(drawn) if share >= _FEW else None)
