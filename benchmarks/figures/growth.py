@@ -15,10 +15,10 @@ PATIENCE = 120.0  # seconds; detectors of quadratic cost are not run where they 
 
 
 def growth(args):
-    """Rows for random tables of 10^3 to ``--rows`` rows; MemAE has one network and two epochs for all sizes."""
+    """Rows for random tables of 10^3 to ``--rows`` rows; MemAE has one network of learned items and two epochs for all."""
     sizes = [n for n in np.geomspace(1e3, 1e7, 9).round().astype(int) if n <= args.rows]
     detectors = {
-        "MemAE": MemAEDetector(max_epochs=2, ensemble_size=1, random_state=0, device=args.device),
+        "MemAE": MemAEDetector(memory_items="learned", max_epochs=2, ensemble_size=1, random_state=0, device=args.device),
         "OC-SVM": OneClassSVM(),
         "KDE": KernelDensity(),
     }

@@ -21,7 +21,8 @@ from skmemae import MemAEDetector
 
 torch.set_num_threads(1)
 X = np.random.default_rng(0).normal(size=(100_000, 120)).astype(np.float32)
-detector = MemAEDetector(batch_size=4096, widths=(512, 256, 32), ensemble_size=1, validation_fraction=0.0, random_state=0)
+detector = MemAEDetector(memory_items="learned", batch_size=4096, widths=(512, 256, 32), ensemble_size=1, random_state=0)
+detector.set_params(validation_fraction=0.0)
 detector.set_params(max_epochs=1, device={device!r}).fit(X[:8192])
 seconds = []
 for epochs in (1, 3):
@@ -39,7 +40,7 @@ def grid_search(args):
 
     def search(jobs):
         grid = {"memory_size": [20, 50, 100, 200, 400]}
-        detector = MemAEDetector(max_epochs=20, ensemble_size=1, random_state=0, device=args.device)
+        detector = MemAEDetector(memory_items="learned", max_epochs=20, ensemble_size=1, random_state=0, device=args.device)
         GridSearchCV(detector, grid, scoring=_normality, cv=4, refit=False, n_jobs=jobs).fit(X)
 
     one, two = in_turns(args.repeats, lambda: search(1), lambda: search(2))

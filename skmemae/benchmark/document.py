@@ -28,7 +28,8 @@ SPEED = """## speed
 Speed and memory: ``fit`` against a bare loop and PyOD, data on disk, growth with rows, addressing, several processes.
 
 Each figure is measured in a separate process with the number of threads in its line. Seconds are medians of alternating
-repeats; ratios are of medians from one run. A goal is the target of a figure, reached or not.
+repeats; ratios are of medians from one run. A goal is the target of a figure, reached or not. Memory
+items are learned in the figures up to addressing and in growth, grid search and ranks.
 
 ```console
 python benchmarks/speed.py
