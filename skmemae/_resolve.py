@@ -243,7 +243,7 @@ def resolve_widths(value, layout, unit, rows=False, remembers=True):
     code = min(32, max(2, math.prod(layout.sample_shape) // 2))
     if layout.family == "fc" and rows:
         # A linear map finds the columns in which rows that are alike are near. It decides which rows answer and not what they
-        # look like, so of few columns it needs not leave any out.
+        # look like, so of few columns it need not leave any out.
         return (max(code, min(_FEW_COLUMNS, math.prod(layout.sample_shape))) if remembers else code,)
     if layout.family == "fc":
         return (64, code)

@@ -28,6 +28,7 @@ torch.set_num_threads(1)
 X, _ = load_digits(return_X_y=True)
 for name, data, params in [
     ("table", X, {"ensemble_size": 2, "max_epochs": 6}),
+    ("smooth table", X, {"ensemble_size": 2, "max_epochs": 6, "shrink_threshold": 0.0}),
     ("images", X.reshape(-1, 8, 8)[:300], {"temperature": 0.2, "max_epochs": 6}),
     ("odd", X[:45], {"batch_size": 22, "max_epochs": 3, "validation_fraction": 0.05, "ensemble_size": 1}),
 ]:
@@ -133,7 +134,7 @@ def test_two_processes_agree_with_one_and_with_each_other_to_the_bit(tmp_path):
     done = torchrun(FIT, tmp_path, timeout=120)
     assert done.returncode == 0, done.stderr
     subprocess.run([sys.executable, "script.py"], cwd=tmp_path, check=True, env=environment())
-    for name in ("table", "images", "odd"):
+    for name in ("table", "smooth table", "images", "odd"):
         first, second, alone = (np.load(tmp_path / rank / f"{name}.npz") for rank in ("0", "1", "alone"))
         for key in alone:
             assert np.array_equal(first[key], second[key]), (name, key)

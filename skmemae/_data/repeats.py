@@ -24,8 +24,9 @@ def thin_repeats(X) -> np.ndarray | None:
     training_mask : ndarray of shape (n_samples,), bool, or None
         The rows to train on; None if all are, or if the rows that are kept would be fewer than 100.
     """
-    blocks = (torch.from_numpy(np.array(block, dtype=np.float64)) for _, block in row_blocks(X))
-    seen = np.concatenate([signatures(block).numpy() for block in blocks])
+    seen = np.empty(X.shape[0], dtype=np.int64)  # at once, as many small results would tear holes into the heap
+    for start, block in row_blocks(X):
+        seen[start : start + len(block)] = signatures(torch.from_numpy(np.array(block, dtype=np.float64)))
     order = np.argsort(seen, kind="stable")
     ascending = seen[order]
     first = np.r_[True, ascending[1:] != ascending[:-1]]
