@@ -11,8 +11,8 @@ from skmemae._data.layout import choose_layout
 from skmemae._data.loader import Loader
 from skmemae._data.repeats import thin_repeats
 from skmemae._data.statistics import learn_scaling
-from skmemae._inspection import InspectableDetector
 from skmemae._model import FittedModel
+from skmemae._portable import PortableDetector
 from skmemae._resolve import CONSTRAINTS, check_numbers, resolve
 from skmemae._runtime import is_out_of_memory, isolated, move_to_device, resolve_device, resolve_precision
 from skmemae._score import Score
@@ -36,7 +36,7 @@ _NETWORK_PARAMETERS = (
 )
 
 
-class MemAEDetector(InspectableDetector):
+class MemAEDetector(PortableDetector):
     """Outlier detection by the reconstruction error of a memory-augmented autoencoder.
 
     An encoder turns a sample into a query, a memory of N items answers with a sparse mixture of prototypes of the training

@@ -1,4 +1,4 @@
-"""What a detector with a fitted model shows beside its scores, and how it checks, moves and keeps what it holds."""
+"""What a detector with a fitted model shows beside its scores, and how it checks and moves what it holds."""
 
 import numpy as np
 import torch
@@ -207,15 +207,3 @@ class InspectableDetector(DualContractDetector):
                 f"X has samples of shape {X.shape[1:]}, but {type(self).__name__} is expecting samples of shape "
                 f"{expected} as input."
             )
-
-    def __getstate__(self):
-        """Numpy arrays and plain values only, with a format version: loads on machines without the training device."""
-        state = super().__getstate__().copy()
-        if "_model" in state:
-            state["_model"] = state["_model"].state()
-        return state
-
-    def __setstate__(self, state):
-        super().__setstate__(state)
-        if "decision_scores_" in state:
-            self._model = FittedModel.from_state(state.get("_model", {}))

@@ -24,11 +24,12 @@ KNOWS = {
     "_resolve": {"_data"},
     "_contract": {"_resolve", "_warnings"},
     "_inspection": {"_contract", "_data", "_model"},
+    "_portable": {"_inspection", "_model"},
     "_detector": {
         "_contract",
         "_data",
-        "_inspection",
         "_model",
+        "_portable",
         "_resolve",
         "_runtime",
         "_score",
