@@ -1,7 +1,6 @@
 """Both detector contracts, PyOD's and scikit-learn's, on top of ``score_samples``."""
 
 import contextlib
-import copy
 from numbers import Real
 
 import numpy as np
@@ -12,9 +11,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from skmemae._resolve import is_finite
-from skmemae._warnings import warn_caller
-
-_LEAST_NOISE = 1e-5  # relative, of scores in float32
+from skmemae._threshold import best_f1_threshold, conformal_p_values, contamination_threshold, false_alarm_threshold
+from skmemae.metrics import is_outlier
 
 
 @contextlib.contextmanager
@@ -42,13 +40,23 @@ class DualContractDetector(BaseDetector):
     set_params = BaseEstimator.set_params
     __repr__ = BaseEstimator.__repr__
 
-    def _set_training_scores(self, scores, noise=0.0) -> None:
-        """Set what PyOD's and scikit-learn's contracts derive from the training scores, and their relative rounding noise."""
+    def _set_training_scores(self, scores, noise=0.0, calibration_scores=None) -> None:
+        """Set what PyOD's and scikit-learn's contracts derive from the training scores.
+
+        ``noise`` is their relative rounding noise; ``calibration_scores`` are those of samples that nothing was trained on, None
+        for the training scores themselves.
+        """
         self.decision_scores_ = scores
+        self.calibration_scores_ = scores if calibration_scores is None else calibration_scores
         self._noise = noise
         self._classes = 2
         self._mu, self._sigma = float(np.mean(scores)), float(np.std(scores))
-        self._set_threshold(contamination_threshold(self.contamination, scores, noise), self.contamination)
+        self._set_threshold(self._contamination_threshold(self.contamination), self.contamination)
+
+    def _contamination_threshold(self, contamination) -> float:
+        automatic = isinstance(contamination, str) and len(self.calibration_scores_) > 0
+        scores = self.calibration_scores_ if automatic else self.decision_scores_
+        return contamination_threshold(contamination, scores, self._noise)
 
     def _set_threshold(self, threshold: float, contamination=None) -> None:
         labels = (self.decision_scores_ > threshold).astype(int)
@@ -61,15 +69,23 @@ class DualContractDetector(BaseDetector):
         check_is_fitted(self, "threshold_")
         return -self.threshold_
 
-    def set_threshold(self, contamination=None, *, threshold=None):
-        """Move the border between inliers and outliers without a refit.
+    def set_threshold(self, contamination=None, *, threshold=None, false_alarm_rate=None, X_valid=None, y_valid=None):
+        """Move the border between inliers and outliers without a refit, in one of four ways.
 
         Parameters
         ----------
-        contamination : float in (0, 0.5] or PyThresh-like object, optional
-            New share of outliers among the training samples.
+        contamination : float in (0, 0.5], "auto" or PyThresh-like object, optional
+            New share of outliers among the training samples; "auto" as in the parameter of the same name.
         threshold : float, optional
-            New anomaly score above which a sample is an outlier. Give one of the two.
+            New anomaly score above which a sample is an outlier.
+        false_alarm_rate : float in (0, 1), optional
+            Probability with which a new normal sample may be called an outlier: the threshold is the conformal quantile of
+            :attr:`calibration_scores_`. It holds for samples of the kind of the training data, and is cautious where that
+            holds outliers.
+        X_valid : array-like of shape (n_samples, ...), optional
+            Labelled samples: the threshold gives them the largest F1.
+        y_valid : array-like of shape (n_samples,), optional
+            Labels of ``X_valid``: 0 and 1 (outlier), or +1 and -1 (outlier).
 
         Returns
         -------
@@ -78,29 +94,108 @@ class DualContractDetector(BaseDetector):
         Raises
         ------
         ValueError
-            If both or none are given, or one is out of range. The detector is then as it was.
+            If none or several are given, one is out of range, there are too few calibration scores for the rate, or labels are
+            of one class. The detector is then as it was.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skmemae import MemAEDetector
+        >>> rng = np.random.default_rng(0)
+        >>> detector = MemAEDetector(random_state=0).fit(rng.normal(size=(500, 4)))
+        >>> detector = detector.set_threshold(false_alarm_rate=0.01)
+        >>> int(detector.predict(rng.normal(size=(500, 4))).sum()) < 15
+        True
         """
         check_is_fitted(self, "decision_scores_")
-        if (contamination is None) == (threshold is None):
-            raise ValueError("set_threshold needs either contamination or threshold, not both and not neither.")
-        if threshold is not None:
-            if not isinstance(threshold, Real) or isinstance(threshold, bool) or not is_finite(threshold):
-                raise ValueError(
-                    f"The 'threshold' parameter of set_threshold must be a finite number. Got {threshold!r} instead."
-                )
-            self._set_threshold(float(threshold))
-            return self
-        if isinstance(contamination, Real):
-            accepted = is_finite(contamination) and 0 < float(contamination) <= 0.5 and not isinstance(contamination, bool)
-        else:
-            accepted = hasattr(contamination, "fit")
-        if not accepted:
+        ways = {"contamination": contamination, "threshold": threshold, "false_alarm_rate": false_alarm_rate}
+        given = [name for name, value in ways.items() if value is not None]
+        given += ["X_valid, y_valid"] if X_valid is not None or y_valid is not None else []
+        if len(given) != 1:
             raise ValueError(
-                "The 'contamination' parameter of set_threshold must be a float in the range (0.0, 0.5] or an object with a "
-                f"method fit. Got {contamination!r} instead."
+                "set_threshold needs one of contamination, threshold, false_alarm_rate, or X_valid and y_valid. "
+                f"Got {' and '.join(given) or 'none'} instead."
             )
-        self._set_threshold(contamination_threshold(contamination, self.decision_scores_, self._noise), contamination)
+        if threshold is not None:
+            self._set_threshold(_checked("threshold", threshold, is_finite, "a finite number"))
+        elif false_alarm_rate is not None:
+            rate = _checked("false_alarm_rate", false_alarm_rate, lambda rate: 0 < rate < 1, "a float in the range (0.0, 1.0)")
+            self._set_threshold(false_alarm_threshold(rate, self.calibration_scores_, self._noise))
+        elif contamination is not None:
+            self._check_contamination(contamination)
+            self._set_threshold(self._contamination_threshold(contamination), contamination)
+        else:
+            self._set_threshold(self._validated_threshold(X_valid, y_valid))
         return self
+
+    @staticmethod
+    def _check_contamination(contamination):
+        accepted = hasattr(contamination, "fit") or (isinstance(contamination, str) and contamination == "auto")
+        if not accepted:
+            meaning = "a float in the range (0.0, 0.5], 'auto' or an object with a method fit"
+            _checked("contamination", contamination, lambda share: 0 < share <= 0.5, meaning)
+
+    def _validated_threshold(self, X_valid, y_valid) -> float:
+        """The threshold with the largest F1 on labelled samples."""
+        if X_valid is None or y_valid is None:
+            raise ValueError("set_threshold needs X_valid and y_valid together. Got one of them alone.")
+        outlier, scores = is_outlier(y_valid), -self.score_samples(X_valid)
+        if outlier.shape != scores.shape:
+            raise ValueError(
+                f"y_valid has shape {outlier.shape}, but X_valid has {len(scores)} samples: one label each is needed."
+            )
+        if outlier.all() or not outlier.any():
+            raise ValueError("y_valid must hold labels of both inliers and outliers.")
+        return best_f1_threshold(scores, outlier)
+
+    def p_values(self, X, X_calibration=None):
+        """Conformal p-values: how likely a normal sample would be at least as abnormal [1]_.
+
+        Those of new normal samples are uniform in (0, 1] as far as they can tell ``1 / (n_calibration + 1)``, or larger where
+        the training data holds outliers; those of outliers are small. To find outliers among many samples at a given rate
+        of false discoveries, adjust them by ``scipy.stats.false_discovery_control``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        X_calibration : array-like of shape (n_calibration, ...), optional
+            Normal samples that were not used in ``fit``, to compare with in place of :attr:`calibration_scores_`.
+
+        Returns
+        -------
+        p_values : ndarray of shape (n_samples,)
+            The share of calibration scores that are at least as large, the sample itself counted among them: in
+            ``[1 / (n_calibration + 1), 1]``, the same under both conventions.
+
+        Raises
+        ------
+        ValueError
+            If there are no calibration scores and no ``X_calibration``.
+
+        References
+        ----------
+        .. [1] Bates, Candes, Lei, Romano, Sesia, "Testing for outliers with conformal p-values", Annals of Statistics 2023,
+           equation 2.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from scipy.stats import false_discovery_control
+        >>> from skmemae import MemAEDetector
+        >>> rng = np.random.default_rng(0)
+        >>> detector = MemAEDetector(random_state=0).fit(rng.normal(size=(500, 4)))
+        >>> p_values = detector.p_values(np.vstack([rng.normal(size=(50, 4)), np.full((3, 4), 6.0)]))
+        >>> np.flatnonzero(false_discovery_control(p_values) < 0.1)
+        array([50, 51, 52])
+        """
+        check_is_fitted(self, "decision_scores_")
+        scores = self.calibration_scores_ if X_calibration is None else -self.score_samples(X_calibration)
+        if len(scores) == 0:
+            raise ValueError(
+                "p_values needs samples that were not trained on, of which this detector has none: give X_calibration, or fit "
+                "with validation_fraction above 0."
+            )
+        return conformal_p_values(-self.score_samples(X), scores, self._noise)
 
     def decision_function(self, X):
         """Score samples in the sense of ``convention``.
@@ -251,40 +346,8 @@ class DualContractDetector(BaseDetector):
         return tags
 
 
-def contamination_threshold(contamination, scores, noise=0.0) -> float:
-    """The anomaly score above which a sample is an outlier.
-
-    Parameters
-    ----------
-    contamination : float or PyThresh-like object
-        A float takes that quantile of the scores, raised by a hundred-thousandth, or ten times their noise if that is more:
-        rows that share the score at the quantile stay on one side, however their scores round. Of an object a copy is fitted,
-        and the threshold lies halfway between the scores that it labels 0 and those that it labels 1.
-    scores : ndarray of shape (n_samples,)
-        Of the training samples.
-    noise : float, default=0.0
-        By how much the score of a sample differs between batches of different sizes, relative to the score.
-
-    Returns
-    -------
-    threshold : float
-    """
-    above = 1 + max(_LEAST_NOISE, 10 * noise)
-    if isinstance(contamination, Real):
-        return float(np.percentile(scores, 100 * (1 - float(contamination)))) * above
-    thresholder = copy.deepcopy(contamination)  # a parameter is never changed by fit
-    thresholder.fit(scores.copy())
-    labels = thresholder.labels_ if hasattr(thresholder, "labels_") else thresholder.predict(scores.copy())
-    flagged = np.asarray(labels).ravel() == 1
-    ascending, n_inliers = np.sort(scores), np.count_nonzero(~flagged)
-    if 0 < n_inliers < len(scores) and scores[~flagged].max() >= scores[flagged].min():
-        warn_caller(
-            f"The labels of {type(thresholder).__name__} do not follow the order of the scores; the threshold is set to "
-            f"label as many samples, the {len(scores) - n_inliers} with the largest scores, as outliers."
-        )
-    if n_inliers == 0:
-        return float(ascending[0]) / above
-    if n_inliers == len(scores):
-        return float(ascending[-1]) * above
-    inlier, outlier = float(ascending[n_inliers - 1]), float(ascending[n_inliers])
-    return min(inlier + (outlier - inlier) / 2, float(np.nextafter(outlier, -np.inf)))
+def _checked(name, value, accepts, meaning) -> float:
+    """A parameter of ``set_threshold`` as a float, once it is known to be accepted."""
+    if not isinstance(value, Real) or isinstance(value, bool) or not is_finite(value) or not accepts(float(value)):
+        raise ValueError(f"The {name!r} parameter of set_threshold must be {meaning}. Got {value!r} instead.")
+    return float(value)

@@ -48,11 +48,13 @@ class MemAEDetector(PortableDetector):
 
     Parameters
     ----------
-    contamination : float in (0, 0.5] or PyThresh-like object, default=0.1
+    contamination : float in (0, 0.5], "auto" or PyThresh-like object, default=0.1
         Share of outliers in the training data; sets the threshold on the anomaly score. Where memory items are rows, it also
         is the share of rows that the memory leaves out, those that random draws of rows find most abnormal: say how clean the
-        training data is, and the memory trusts as much of it. An object is fitted on the training scores, and the threshold
-        is set between those that it labels 0 and 1; the memory then leaves out a tenth.
+        training data is, and the memory trusts as much of it. With "auto" the share is not known: the threshold is the upper
+        fence of a box plot of the logarithms of :attr:`calibration_scores_`, the third quartile and 1.5 interquartile ranges.
+        An object is fitted on the training scores, and the threshold is set between those that it labels 0 and 1. With both
+        the memory leaves out a tenth.
     convention : {"pyod", "sklearn"}, default="pyod"
         Meaning of ``decision_function``, ``predict`` and ``fit_predict``: PyOD's (higher = more abnormal; 0 and 1) or
         scikit-learn's (negative = outlier; +1 and -1). It only changes how results are reported: ``set_params`` switches a
@@ -162,6 +164,10 @@ class MemAEDetector(PortableDetector):
     ----------
     decision_scores_ : ndarray of shape (n_samples,)
         Anomaly scores of the training data, higher = more abnormal, under either convention.
+    calibration_scores_ : ndarray of shape (n_calibration,)
+        Anomaly scores of the training samples that what scores them was not trained on, from which :meth:`p_values` and a
+        ``false_alarm_rate`` follow. Where memory items are rows all training scores, as no item answers the row that it is made
+        of; else those of the samples that ``validation_fraction`` holds out.
     labels_ : ndarray of shape (n_samples,)
         1 for outliers of the training data, 0 for inliers, under either convention: ``decision_scores_ > threshold_``.
     threshold_ : float
@@ -360,7 +366,9 @@ class MemAEDetector(PortableDetector):
         self.memory_usage_, self.zero_row_fraction_ = result.usage.ravel(), result.zero_row_fraction
         self.loss_curve_, self.validation_curve_ = history.loss_curve, history.validation_curve
         self.n_iter_ = len(history.loss_curve)
-        self._set_training_scores(result.scores, noise)
+        # A memory of rows scores each row without the item that is made of it.
+        unseen = result.scores if model.own_items is not None else result.scores[history.held_out_rows.numpy()]
+        self._set_training_scores(result.scores, noise, unseen)
         warn_of_collapse(result.usage, self.zero_row_fraction_, self.shrink_threshold)
         return self
 

@@ -13,7 +13,7 @@ _MOST_ITEMS = 2**22
 
 # What each parameter accepts.
 CONSTRAINTS: dict[str, list] = {
-    "contamination": [Interval(Real, 0, 0.5, closed="right"), HasMethods(["fit"])],
+    "contamination": [Interval(Real, 0, 0.5, closed="right"), StrOptions({"auto"}), HasMethods(["fit"])],
     "convention": [StrOptions({"pyod", "sklearn"})],
     "backbone": [StrOptions({"auto", "fc", "conv2d", "conv3d"}), callable],
     "widths": [tuple, list, None],

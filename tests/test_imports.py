@@ -22,7 +22,9 @@ KNOWS = {
     "_train": {"_data", "_runtime", "network"},
     "_model": {"_data", "_runtime", "_score", "network"},
     "_resolve": {"_data"},
-    "_contract": {"_resolve", "_warnings"},
+    "metrics": set(),
+    "_threshold": {"_warnings"},
+    "_contract": {"_resolve", "_threshold", "metrics"},
     "_inspection": {"_contract", "_data", "_model"},
     "_portable": {"_inspection", "_model"},
     "_detector": {
@@ -38,7 +40,6 @@ KNOWS = {
         "network",
     },
     "presets": {"network"},
-    "metrics": set(),
     "display": set(),
     "video": {"_data", "_resolve"},
     "datasets": {"video"},

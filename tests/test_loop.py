@@ -10,7 +10,7 @@ from skmemae._data.layout import choose_layout
 from skmemae._data.loader import Loader
 from skmemae._data.statistics import learn_scaling
 from skmemae._train import loop
-from skmemae._train.loop import EarlyStopping, History, held_out_error, objective, split_batches, train, train_members
+from skmemae._train.loop import EarlyStopping, History, held_out_error, objective, split_batches, train_members
 from skmemae.network import build_network
 from tests.problems import ALONE, SETTINGS, problem
 
@@ -18,7 +18,8 @@ from tests.problems import ALONE, SETTINGS, problem
 def run(n=200, settings=SETTINGS, rows=None, **memory):
     """Network, loader and history after training."""
     network, loader, generator = problem(n, **memory)
-    return network, loader, train(network, loader, settings, generator, torch.arange(n) if rows is None else rows)
+    rows = torch.arange(n) if rows is None else rows
+    return network, loader, train_members([network], loader, settings, generator, rows, ALONE)
 
 
 def test_training_changes_every_part_and_lowers_both_errors():
@@ -63,7 +64,7 @@ def test_the_best_parameters_are_those_with_the_smallest_held_out_error():
     network, loader, generator = problem(memory_size=0, n=20, seed=1)
     state = generator.get_state()
     settings = SETTINGS._replace(max_epochs=200, learning_rate=0.02, validation_fraction=0.3, tol=0.0, n_iter_no_change=200)
-    history = train(network, loader, settings, generator, torch.arange(20))
+    history = train_members([network], loader, settings, generator, torch.arange(20), ALONE)
     held_out = torch.randperm(20, generator=generator.set_state(state))[:6]
     best = min(history.validation_curve)
     assert best < 0.95 * history.validation_curve[-1]
@@ -88,7 +89,7 @@ def test_divergence_on_wild_values_names_the_scaling():
     network, loader, generator = problem()
     loader._resident.mul_(1e8)
     with pytest.raises(ValueError, match=r"Training diverged: .*Scaled values are 9.86e\+07 .*let scaling='auto' bring X"):
-        train(network, loader, SETTINGS._replace(learning_rate=1e30), generator, torch.arange(200))
+        train_members([network], loader, SETTINGS._replace(learning_rate=1e30), generator, torch.arange(200), ALONE)
 
 
 def test_the_error_is_held_against_that_of_a_blank_reconstruction(monkeypatch):
@@ -117,7 +118,7 @@ def test_feature_maps_train_too(unit):
     loader = Loader(X, layout, learn_scaling(X, layout, "standard"), torch.device("cpu"))
     generator = torch.Generator().manual_seed(0)
     network = build_network((1, 9, 8), "conv2d", (8, 6), memory_size=10, memory_unit=unit, generator=generator)
-    history = train(network, loader, SETTINGS._replace(max_epochs=10), generator, torch.arange(40))
+    history = train_members([network], loader, SETTINGS._replace(max_epochs=10), generator, torch.arange(40), ALONE)
     assert history.loss_curve[-1] < 0.99 * history.loss_curve[0]
 
 
@@ -153,14 +154,15 @@ def test_a_line_names_the_network_of_several(capfd):
 
 def test_curves_are_the_means_over_the_members_that_ran_so_long(monkeypatch):
     network, loader, generator = problem()
-    found = iter([History([1.0, 2.0], []), History([3.0, 4.0, 5.0], [])])
+    found = iter([History([1.0, 2.0], [], None), History([3.0, 4.0, 5.0], [], None)])
     monkeypatch.setattr(loop, "train", lambda *args: next(found))
     members = train_members([network, network], loader, SETTINGS, generator, torch.arange(200), ALONE)
-    assert members == History([2.0, 3.0, 5.0], [])
+    assert members[:2] == ([2.0, 3.0, 5.0], [])
+    assert len(members.held_out_rows) == SETTINGS.validation_fraction * 200
 
 
 def test_rows_that_are_not_to_be_trained_on_are_left_alone():
     network, loader, generator = problem()
     loader._resident[100:] = torch.nan  # one step on these and nothing is finite any more
-    history = train(network, loader, SETTINGS._replace(max_epochs=5), generator, torch.arange(100))
+    history = train_members([network], loader, SETTINGS._replace(max_epochs=5), generator, torch.arange(100), ALONE)
     assert all(map(math.isfinite, history.loss_curve))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from skmemae._train import loop
-from skmemae._train.loop import train
+from skmemae._train.loop import train_members
 from skmemae._train.optimiser import Adam
 from skmemae._train.upkeep import fill_memory, revive_items
 from tests.problems import ALONE, SETTINGS, problem
@@ -59,6 +59,6 @@ def test_revival_puts_a_collapsed_memory_to_use(monkeypatch, revival):
         monkeypatch.setattr(loop, "revive_items", lambda *args: None)
     network, loader, generator = problem(n=400, memory_size=16, temperature=0.05)
     loader._resident += 3  # one-sided data, so that queries have a common direction
-    train(network, loader, SETTINGS._replace(max_epochs=40), generator, torch.arange(400))
+    train_members([network], loader, SETTINGS._replace(max_epochs=40), generator, torch.arange(400), ALONE)
     used = (network.memory.weights(network.encoder(loader.samples(torch.arange(400)))) > 0).any(dim=0).float().mean()
     assert used > 0.9 if revival else used < 0.5

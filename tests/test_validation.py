@@ -10,7 +10,7 @@ from skmemae import MemAEDetector
 from tests.problems import detector
 
 BAD_PARAMETERS = {
-    "contamination": [0.7, 0.0, -1, "auto", None, True, np.nan],
+    "contamination": [0.7, 0.0, -1, "automatic", None, True, np.nan],
     "convention": ["keras", None],
     "backbone": ["mlp", 3, None],
     "widths": [(), (8, 0), (8, 2.5), "wide", 8, (8, True)],

@@ -46,12 +46,13 @@ class History(NamedTuple):
 
     loss_curve: list[float]  # objective per training sample, one number per epoch
     validation_curve: list[float]  # error per held-out sample, one number per epoch
+    held_out_rows: Tensor  # the rows that no network was trained on
 
 
 def train_members(
     networks, loader: Loader, settings: Settings, generator, rows, processes, stream=None, choice=None
 ) -> History:
-    """Train the networks of an ensemble in place, one after the other, each with rows of its own held out.
+    """Train the networks of an ensemble in place, one after the other, with the same rows held out.
 
     Parameters
     ----------
@@ -76,15 +77,16 @@ def train_members(
         Means over the networks that ran so many epochs.
     """
     verbose = settings.verbose if processes.rank == 0 else 0
-    histories = []
+    split, histories = _split_rows(loader, rows, settings, generator, processes.size), []
     with Progress(len(networks), settings.max_epochs, verbose) as progress:
         for network in networks:
             items = None if choice is None else RowItems(network, loader, choice.rows, choice.training)
             with processes.shared_statistics(network):
-                histories.append(train(network, loader, settings, generator, rows, processes, stream, progress, items))
+                histories.append(train(network, loader, settings, generator, split, processes, stream, progress, items))
             processes.broadcast(*network.parameters(), *network.buffers())
             progress.next_network()
-    return History(_mean_curve([h.loss_curve for h in histories]), _mean_curve([h.validation_curve for h in histories]))
+    curves = zip(*(history[:2] for history in histories), strict=True)
+    return History(*map(_mean_curve, curves), split[1])
 
 
 def _mean_curve(curves) -> list[float]:
@@ -92,12 +94,12 @@ def _mean_curve(curves) -> list[float]:
 
 
 def train(
-    network: MemAE, loader: Loader, settings: Settings, generator, rows, processes=None, stream=None, progress=None, items=None
+    network: MemAE, loader: Loader, settings: Settings, generator, split, processes=None, stream=None, progress=None, items=None
 ) -> History:
     """Train in place: warm up without the memory, fill it with encodings, then train everything together.
 
-    A memory of rows is there from the start. Parameters as those of :func:`train_members`, ``progress`` to go on with, and
-    ``items``, the :class:`RowItems` of the network.
+    A memory of rows is there from the start. Parameters as those of :func:`train_members`, but the rows to train on and those
+    that are held out in ``split``, ``progress`` to go on with, and ``items``, the :class:`RowItems` of the network.
 
     Raises
     ------
@@ -109,7 +111,7 @@ def train(
     s = settings
     processes = processes or SingleProcess()
     progress = progress or Progress(1, s.max_epochs, s.verbose)
-    rows, held_out_rows = _split_rows(loader, rows, s, generator, processes.size)
+    rows, held_out_rows = split
     held_out = loader.hold_out(processes.shard(held_out_rows)) if len(held_out_rows) else None
     first_with_memory, last_upkeep = _phases(network, s, items)
     if items is not None:
@@ -141,7 +143,7 @@ def train(
     check_divergence(means, kept_error <= _DIVERGED * max(means.energy, 1.0), loader, s)
     stopping.restore_best()
     network.eval()
-    return History(loss_curve, validation_curve)
+    return History(loss_curve, validation_curve, held_out_rows)
 
 
 def _split_rows(loader, rows, s: Settings, generator, n_processes) -> tuple[Tensor, Tensor]:
