@@ -43,8 +43,8 @@ class DualContractDetector(BaseDetector):
     def _set_training_scores(self, scores, noise=0.0, calibration_scores=None) -> None:
         """Set what PyOD's and scikit-learn's contracts derive from the training scores.
 
-        ``noise`` is their relative rounding noise; ``calibration_scores`` are those of samples that nothing was trained on, None
-        for the training scores themselves.
+        ``noise`` is their relative rounding noise, ``calibration_scores`` are those of samples that were not trained on; None
+        stands for the training scores themselves.
         """
         self.decision_scores_ = scores
         self.calibration_scores_ = scores if calibration_scores is None else calibration_scores

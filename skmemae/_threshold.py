@@ -19,9 +19,10 @@ def contamination_threshold(contamination, scores, noise=0.0) -> float:
     Parameters
     ----------
     contamination : float, "auto" or PyThresh-like object
-        "auto" takes the upper fence of a box plot of the scores' logarithms. A float takes that quantile of the scores, raised by a hundred-thousandth, or ten times their noise if that is more:
-        rows that share the score at the quantile stay on one side, however their scores round. Of an object a copy is fitted,
-        and the threshold lies halfway between the scores that it labels 0 and those that it labels 1.
+        "auto" takes the upper fence of a box plot of the scores' logarithms. A float takes that quantile of the scores. Both
+        are raised by a hundred-thousandth, or ten times the noise of the scores if that is more: rows that share the score at
+        the quantile stay on one side, however their scores round. Of an object a copy is fitted, and the threshold lies halfway
+        between the scores that it labels 0 and those that it labels 1.
     scores : ndarray of shape (n_samples,)
         Of the training samples; for "auto" better of samples that were not trained on.
     noise : float, default=0.0
@@ -73,8 +74,8 @@ def false_alarm_threshold(rate: float, calibration_scores: np.ndarray, noise: fl
     rank = math.ceil((n + 1) * (1 - rate) - 1e-9)  # (n + 1) * (1 - rate) is seldom exact
     if rank > n:
         raise ValueError(
-            f"false_alarm_rate={rate} needs at least {math.ceil(1 / rate - 1 - 1e-9)} samples that were not trained on, of which "
-            f"this detector has {n}: give a larger rate, fit on more samples, or set contamination or threshold."
+            f"false_alarm_rate={rate} needs at least {math.ceil(1 / rate - 1 - 1e-9)} samples that were not trained on, of "
+            f"which this detector has {n}: give a larger rate, fit on more samples, or set contamination or threshold."
         )
     return float(np.partition(calibration_scores, rank - 1)[rank - 1]) * _above(noise)
 
