@@ -1,8 +1,9 @@
 """Memory-augmented autoencoders as outlier detectors for scikit-learn and PyOD."""
 
 from skmemae._detector import MemAEDetector
+from skmemae._explanation import Explanation
 from skmemae._train.distributed import single_process
 from skmemae._warnings import MemoryCollapseWarning
 
-__all__ = ["MemAEDetector", "MemoryCollapseWarning", "single_process"]
+__all__ = ["Explanation", "MemAEDetector", "MemoryCollapseWarning", "single_process"]
 __version__ = "0.1.0"

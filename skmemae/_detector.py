@@ -179,6 +179,8 @@ class MemAEDetector(PortableDetector):
     memory_ : ndarray of shape (ensemble_size * N, C)
         The memory items of all members, one member after the other. Where items are rows an item has the numbers of the query
         first, ``widths[-1]`` of them, and then those of the scaled row.
+    memory_rows_ : ndarray of int of shape (ensemble_size * N,) or None
+        The training row that each item is made of; None where items are learned.
     memory_usage_ : ndarray of shape (ensemble_size * N,)
         Share of the queries of its member that used each item, of all training samples or some thousands among them.
     zero_row_fraction_ : float
@@ -346,7 +348,7 @@ class MemAEDetector(PortableDetector):
             history = train_members(model.networks, loader, settings, generator, rows, processes, stream, choice)
             result = model.score_training(loader, rows, processes)
             noise = processes.compute_on_first(model.noise, X, result.scores)
-        return self._set_fitted(model, params, history, result, noise)
+        return self._set_fitted(model, params, choice, history, result, noise)
 
     def _check_fit(self, X):
         """X as a checked array, and its layout, once all parameters are known to fit them."""
@@ -358,12 +360,13 @@ class MemAEDetector(PortableDetector):
         resolve(params, layout, len(X))
         return X, layout
 
-    def _set_fitted(self, model, params, history, result, noise):
+    def _set_fitted(self, model, params, choice, history, result, noise):
         self._model = model
         self.resolved_params_ = params
         self.backbone_ = params["backbone"]
         self.sample_shape_ = model.layout.sample_shape
         self.memory_usage_, self.zero_row_fraction_ = result.usage.ravel(), result.zero_row_fraction
+        self.memory_rows_ = None if choice is None else choice.rows.flatten().numpy()
         self.loss_curve_, self.validation_curve_ = history.loss_curve, history.validation_curve
         self.n_iter_ = len(history.loss_curve)
         # A memory of rows scores each row without the item that is made of it.

@@ -6,6 +6,7 @@ from sklearn.utils.validation import _check_n_features, check_is_fitted, validat
 
 from skmemae._contract import DualContractDetector
 from skmemae._data.sources import RowSource, as_source
+from skmemae._explanation import Explanation, explain
 from skmemae._model import FittedModel
 
 
@@ -92,6 +93,44 @@ class InspectableDetector(DualContractDetector):
             squared error, which is the anomaly score of ``anomaly_score="reconstruction"`` with one network.
         """
         return self._fitted_model().residuals(self._check_scoring(X))
+
+    def explain(self, X, n_items=5):
+        """Why samples have their scores: what each number adds, what was expected instead, which memory items answered.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        n_items : int, default=5
+            Number of memory items to name for each sample.
+
+        Returns
+        -------
+        explanation : Explanation
+            With ``shares`` that sum to the scores, ``values`` and ``expected`` ones in the units of X, ``items`` and their
+            ``weights``, and for images and clips ``regions``.
+
+        Raises
+        ------
+        ValueError
+            If ``n_items`` is not accepted.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skmemae import MemAEDetector
+        >>> X = np.random.default_rng(0).normal(size=(300, 3))
+        >>> explanation = MemAEDetector(random_state=0).fit(X).explain([[0.0, 7.0, 0.0]])
+        >>> explanation.shares.argmax(axis=1)
+        array([1])
+        >>> bool(np.isclose(explanation.shares.sum(), explanation.scores[0]))
+        True
+        """
+        model = self._fitted_model()
+        if not isinstance(n_items, int | np.integer) or isinstance(n_items, bool) or n_items < 1:
+            raise ValueError(f"The 'n_items' parameter of explain must be a positive int. Got {n_items!r} instead.")
+        found = explain(model, self._check_scoring(X), int(n_items), self.memory_rows_)
+        index = X.index if hasattr(X, "index") and hasattr(X, "columns") else None
+        return Explanation(**found, feature_names=getattr(self, "feature_names_in_", None), index=index)
 
     def addressing_weights(self, X):
         """Weights with which the memory items answer each sample (equation 7, renormalised).

@@ -94,15 +94,18 @@ class FittedModel:
 
     def scores(self, X) -> np.ndarray:
         """Anomaly scores, higher = more abnormal: (n_samples,), float64, finite."""
-        return self.score.combine(isolated(self._collect, X, self._terms))
+        return self.score.combine(isolated(self.collect, X, self.terms))
 
     def reconstruct(self, X) -> np.ndarray:
         """Reconstructions in the units and the shape of X, the mean over the networks; float32, for float64 X float64."""
+        return self.unscaled(X, isolated(self.collect, X, lambda _, outputs: self.reconstruction(outputs)))
 
-        def mean(_, outputs):
-            return self._of_members([output.reconstruction for output in outputs]).mean(dim=0)
+    def reconstruction(self, outputs: list[Output]) -> Tensor:
+        """The mean over the members, like the scaled samples."""
+        return self._of_members([output.reconstruction for output in outputs]).mean(dim=0)
 
-        scaled = isolated(self._collect, X, mean)
+    def unscaled(self, X, scaled: np.ndarray) -> np.ndarray:
+        """Scaled reconstructions of the samples of X, in the units and the shape of X; float32, for float64 X float64."""
         exact = X.dtype == np.float64
         reconstructions = np.empty((len(scaled), *self.layout.array_shape), dtype=np.float64 if exact else np.float32)
         largest = np.finfo(reconstructions.dtype).max
@@ -118,18 +121,18 @@ class FittedModel:
             residuals = self._of_members([(output.reconstruction - x).square() for output in outputs])
             return self.layout.from_network(residuals.mean(dim=0))
 
-        return isolated(self._collect, X, squares)
+        return isolated(self.collect, X, squares)
 
     def weights(self, X) -> np.ndarray:
         """Addressing weights of all networks side by side: (n_samples, [\\*positions,] ensemble_size * N)."""
+        return isolated(self.collect, X, lambda x, outputs: self.answers(outputs))
 
-        def weights(x, outputs):
-            members = zip(self.network_list, self.memories, outputs, strict=True)
-            parts = [memory.weights(network.queries(out.encoding), out.hidden) for network, memory, out in members]
-            together = self._of_members(parts)
-            return together.movedim(0, -2).flatten(-2) / len(together)
-
-        return isolated(self._collect, X, weights)
+    def answers(self, outputs: list[Output]) -> Tensor:
+        """Addressing weights of the items that gave the outputs: (batch, [\\*positions,] ensemble_size * N)."""
+        members = zip(self.network_list, self.memories, outputs, strict=True)
+        parts = [memory.weights(network.queries(out.encoding), out.hidden) for network, memory, out in members]
+        together = self._of_members(parts)
+        return together.movedim(0, -2).flatten(-2) / len(together)
 
     def items(self) -> np.ndarray:
         """The memory items of all networks: (ensemble_size * N, C)."""
@@ -239,7 +242,7 @@ class FittedModel:
         usage, zero_row_fraction = processes.compute_on_first(self._usage, loader)
         start, stop = processes.contiguous_shard(len(loader))
         terms, done = np.empty((stop - start, self.n_members, self._n_terms)), 0
-        for count, parts in self._passes(loader, self._terms, start, stop):
+        for count, parts in self._passes(loader, self.terms, start, stop):
             terms[done : done + count] = torch.cat(parts)[:count].numpy(force=True)
             done += count
         if not np.isfinite(terms).all():
@@ -274,9 +277,9 @@ class FittedModel:
         micro, parts = MicroBatches(least=1), []
 
         def distances(x):
-            outputs = self._outputs(x)
+            outputs = self.outputs(x, self._own(x))
             norms = self._of_members([output.encoding for output in outputs]).flatten(2).square().sum(dim=2)
-            distance = self._terms(x, outputs)[..., 1]
+            distance = self.terms(x, outputs)[..., 1]
             return torch.stack([distance, norms.mT.to(distance)])
 
         for part in rows[:: max(1, len(rows) // n)].split(self._height(len(rows))):
@@ -285,7 +288,7 @@ class FittedModel:
         distance, norm = np.median(torch.cat(parts, dim=1).numpy(), axis=1)
         return tuple(float(d) or 1.0 for d in np.maximum(distance, _ROUNDING * norm))
 
-    def _terms(self, x: Tensor, outputs: list[Output]) -> Tensor:
+    def terms(self, x: Tensor, outputs: list[Output]) -> Tensor:
         """Terms of the score of each member, whether it counts, and the distances from draws: (batch, ensemble_size, ...)."""
         terms = self.score.terms(x, outputs, self.network_list, self.scaling)
         counts, hidden = torch.ones_like(terms[..., :1]), outputs[0].hidden
@@ -330,7 +333,7 @@ class FittedModel:
         return torch.cat([with_members(value, network) for value, network in zip(values, self.network_list, strict=True)])
 
     @torch.inference_mode()
-    def _collect(self, X, function: Callable[[Tensor, list[Output]], Tensor]) -> np.ndarray:
+    def collect(self, X, function: Callable[[Tensor, list[Output]], Tensor]) -> np.ndarray:
         """What the function of (scaled samples, output of each network) returns for all samples of X."""
         # Small results that are kept between large ones that come and go would tear holes into the heap, which then grows.
         loader, results, done = self._loader(X), np.empty(0), 0
@@ -350,10 +353,10 @@ class FittedModel:
         micro = MicroBatches(least=1)
         for x, count in loader.chunks(self._height(stop - start), start, stop):
             with scoring_precision(loader.device):
-                yield count, micro.map(lambda part: function(part, self._outputs(part)), x)
+                yield count, micro.map(lambda part: function(part, self.outputs(part, self._own(part))), x)
 
-    def _outputs(self, x: Tensor) -> list[Output]:
-        hidden = self._own(x)
+    def outputs(self, x: Tensor, hidden: Tensor | None) -> list[Output]:
+        """What the networks give for scaled samples, which the hidden items do not answer."""
         return [network(x, hidden=hidden) for network in self.network_list]
 
     def _height(self, n: int) -> int:

@@ -1,6 +1,6 @@
 """How a residual becomes an anomaly score."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,19 +63,48 @@ class Score:
 
     def _error(self, x: Tensor, reconstructions: Tensor, scaling: Scaling) -> Tensor:
         """Errors of shape (members, batch)."""
-        shape = reconstructions.shape[:2]
-        residual = (reconstructions - x).flatten(0, 1)
-        if self.kind == "local":
-            return _local_error(residual).unflatten(0, shape)
-        if self.kind in ("absolute", "combined"):
-            return _sum(residual.abs()).unflatten(0, shape)
-        if self.kind == "power":
-            return _sum(residual.abs() ** 1.5).unflatten(0, shape)
+        residual = self._counted((reconstructions - x).flatten(0, 1))
+        error = _local_error(residual) if self.kind == "local" else _sum(self._powers(residual))
+        error = error.unflatten(0, reconstructions.shape[:2])
         if self.kind == "smooth":
-            error = _sum(_blur(residual).square()).unflatten(0, shape)
             return error * scaling.distance_from_mean(x).to(error)
-        error = _sum(residual.square()).unflatten(0, shape)
         return error / (_sum(x.square()) + x[0].numel()).sqrt() if self.kind == "relative" else error
+
+    def _counted(self, residual: Tensor) -> Tensor:
+        """The residual as it counts."""
+        return _blur(residual) if self.kind == "smooth" else residual
+
+    def _powers(self, residual: Tensor) -> Tensor:
+        """What is summed of the residual as it counts."""
+        if self.kind in ("absolute", "combined"):
+            return residual.abs()
+        return residual.abs() ** 1.5 if self.kind == "power" else residual.square()
+
+    def shares(self, x: Tensor, outputs: Sequence[Output], networks: Sequence[MemAE], terms: Tensor) -> Tensor:
+        """What each number of a sample adds to the score: like x, float64, not negative.
+
+        The error of a member is shared out in proportion to what it sums, and the geometric mean over the members in
+        proportion to the mean of their shares; what multiplies the error of a sample multiplies its shares. Distances from
+        draws and median are sums over the numbers themselves.
+
+        Parameters
+        ----------
+        x, outputs, networks
+            As for :meth:`terms`.
+        terms : Tensor of shape (batch, ensemble_size, 3 or more)
+            As for :meth:`combine`.
+        """
+        counts, members = terms[..., 2].mT.cpu().double(), []
+        for output, network in zip(outputs, networks, strict=True):
+            residual = (with_members(output.reconstruction, network) - x).cpu()
+            counted = self._counted(residual.flatten(0, 1)).double()
+            members.append(_fractions(counted, self._powers, self.kind == "local").unflatten(0, residual.shape[:2]))
+        fractions, counts = torch.cat(members), counts.view(*counts.shape, *[1] * (x.ndim - 1))
+        fractions = (fractions * counts).sum(dim=0) / counts.sum(dim=0)
+        errors = torch.from_numpy(self.errors(terms.numpy(force=True))).view(-1, *[1] * (x.ndim - 1))
+        if self.draws is None:
+            return errors * fractions
+        return errors / self.draws.typical_error * fractions + self.draws.shares(x).cpu().double()
 
     def _distance(self, output: Output, network: MemAE, like: Tensor) -> Tensor:
         """Distances of shape (members, batch)."""
@@ -137,6 +166,22 @@ def _local_error(residual: Tensor) -> Tensor:
     worst = patches.amax(dim=2, keepdim=True).clamp_min(torch.finfo(patches.dtype).tiny)  # in its units no power overflows
     error = (worst.squeeze(2) * torch.linalg.vector_norm(patches / worst, ord=4, dim=2)).quantile(0.5, dim=1)
     return _sum(error.unsqueeze(1))
+
+
+def _fractions(residual: Tensor, powers: Callable[[Tensor], Tensor], is_local: bool) -> Tensor:
+    """Part of each number in the error of its sample, like the residual: the same for all where the error is zero.
+
+    A local error is homogeneous in the residual, so by Euler's theorem the residual times its gradient sums to it.
+    """
+    if is_local:
+        with torch.inference_mode(False), torch.enable_grad():
+            leaf = residual.clone().requires_grad_()
+            (gradient,) = torch.autograd.grad(_local_error(leaf).sum(), leaf)
+        parts = (residual * gradient).clamp_min_(0)
+    else:
+        parts = powers(residual)
+    total = parts.flatten(1).sum(dim=1).view(-1, *[1] * (parts.ndim - 1))
+    return torch.where(total > 0, parts / total, 1 / parts[0].numel())
 
 
 def _sum(values: Tensor) -> Tensor:

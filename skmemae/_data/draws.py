@@ -1,5 +1,6 @@
 """How far samples are from random draws of a few rows, and from the middle of all."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,6 +41,17 @@ class Draws:
         rows, median = (torch.as_tensor(array, device=x.device) for array in (self.rows, self.median))
         return torch.stack([distance_from(rows, x), (x - median).abs().flatten(1).sum(dim=1)], dim=1)
 
+    def shares(self, x: Tensor) -> Tensor:
+        """What each number of a sample adds to the distances, in the units in which :meth:`add` counts them: like x."""
+        rows, median = (torch.as_tensor(array, device=x.device) for array in (self.rows, self.median))
+        places, parts = torch.arange(len(rows), device=x.device), []
+        for part, distances in _distances(rows, x):
+            nearest, number = distances.min(dim=2)
+            gaps = (part.unsqueeze(1) - rows.flatten(2)[places, number]).abs().masked_fill_(nearest.isinf().unsqueeze(2), 0.0)
+            from_draws, from_median = self.typical_distances
+            parts.append(gaps.mean(dim=1) / from_draws + (part - median.flatten()).abs() / from_median)
+        return torch.cat(parts).view_as(x)
+
     def in_units_of(self, errors: np.ndarray, distances: np.ndarray) -> "Draws":
         """The same draws, with the medians of the training samples' errors, (n_samples,), and distances, (n_samples, 2)."""
         error, *typical = (float(np.median(column)) or 1.0 for column in (errors, *distances.T))
@@ -61,11 +73,14 @@ def distance_from(drawn: Tensor, x: Tensor) -> Tensor:
     drawn : Tensor of shape (draws, size, \\*sample_shape)
     x : Tensor of shape (batch, \\*sample_shape)
     """
-    x, rows = x.flatten(1), drawn.flatten(2).flatten(0, 1)
-    parts = []
-    for part in x.split(max(1, _NUMBERS // rows.numel())):
+    nearest = [distances.amin(dim=2) for _, distances in _distances(drawn, x)]
+    return torch.cat([torch.nan_to_num(part, posinf=0.0).mean(dim=1) for part in nearest])
+
+
+def _distances(drawn: Tensor, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield some flat samples, (b, d), and their distances from the drawn rows, (b, draws, size), inf from those they equal."""
+    rows = drawn.flatten(2).flatten(0, 1)
+    for part in x.flatten(1).split(max(1, _NUMBERS // rows.numel())):
         distances = torch.cdist(part, rows, p=1.0)
         distances.masked_fill_(distances == 0, torch.inf)
-        nearest = distances.unflatten(1, drawn.shape[:2]).amin(dim=2)
-        parts.append(torch.nan_to_num(nearest, posinf=0.0).mean(dim=1))
-    return torch.cat(parts)
+        yield part, distances.unflatten(1, drawn.shape[:2])

@@ -85,8 +85,8 @@ def train_members(
                 histories.append(train(network, loader, settings, generator, split, processes, stream, progress, items))
             processes.broadcast(*network.parameters(), *network.buffers())
             progress.next_network()
-    curves = zip(*(history[:2] for history in histories), strict=True)
-    return History(*map(_mean_curve, curves), split[1])
+    loss_curves, validation_curves = ([history[i] for history in histories] for i in (0, 1))
+    return History(_mean_curve(loss_curves), _mean_curve(validation_curves), split[1])
 
 
 def _mean_curve(curves) -> list[float]:
