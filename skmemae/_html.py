@@ -1,9 +1,11 @@
 """What notebooks show of a detector: links to the documentation, and what "auto" came to."""
 
+from sklearn.base import BaseEstimator
+
 DOCUMENTATION = "https://skmemae.readthedocs.io/en/stable/"  # where docs/ is published
 
 
-class DocumentedDetector:
+class DocumentedDetector(BaseEstimator):
     """scikit-learn's HTML repr with the project's documentation and the resolved parameters."""
 
     _doc_link_module = "skmemae"

@@ -130,10 +130,12 @@ class ScoreDisplay:
     def __init__(self, training_scores, scores=None, y=None, threshold=None):
         self.training_scores = check_values(training_scores, "training_scores", "ScoreDisplay")
         self.scores = None if scores is None else check_values(scores, "scores", "ScoreDisplay")
-        if y is not None and scores is None:
-            raise ValueError("The 'y' parameter of ScoreDisplay must be None without new samples.")
-        self.y = None if y is None else check_shape(y, self.scores.shape, "y", "scores", "ScoreDisplay")
-        self._outlier = None if y is None else is_outlier(self.y)
+        self.y = None
+        if y is not None:
+            if self.scores is None:
+                raise ValueError("The 'y' parameter of ScoreDisplay must be None without new samples.")
+            self.y = check_shape(y, self.scores.shape, "y", "scores", "ScoreDisplay")
+            is_outlier(self.y)
         self.threshold = threshold
 
     @classmethod
@@ -196,9 +198,10 @@ class ScoreDisplay:
         groups = [("training", self.training_scores, text_colour())]
         if self.scores is None:
             return groups
-        if self._outlier is None:
+        if self.y is None:
             return [*groups, ("new", self.scores, "C0")]
-        parts = (("inliers", ~self._outlier, "C0"), ("outliers", self._outlier, "C1"))
+        outlier = is_outlier(self.y)
+        parts = (("inliers", ~outlier, "C0"), ("outliers", outlier, "C1"))
         return groups + [(name, self.scores[where], colour) for name, where, colour in parts if where.any()]
 
 

@@ -170,6 +170,7 @@ class ExplanationDisplay:
         if shares.ndim == 4:
             frames = _frames_of_regions(shares, regions)
             shares, values, regions = pick_frames(shares, frames), pick_frames(values, frames), regions[:, 1:]
+        shares = 100 * shares / np.where(self.explanation.scores > 0, self.explanation.scores, 1.0)[:, None, None]
         if values.ndim == 4:
             values = np.clip(values / displayable(values), 0, 1)
         self.figure_, axes = image_grid(figure, values, ["sample", "map"], n_columns)
@@ -187,7 +188,7 @@ class ExplanationDisplay:
                 (left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor="tab:blue", linewidth=1.5
             )
             ax[1].add_patch(box)
-        add_bar(self.figure_, shown, axes[0, 1], "share of\nthe score")
+        add_bar(self.figure_, shown, axes[0, 1], "% of the score")
         return self
 
 

@@ -200,9 +200,11 @@ class AddressingDisplay:
                 "The 'weights' parameter of AddressingDisplay must have shape (n_samples, n_items) and hold at least one "
                 f"weight. Got an array of shape {self.weights.shape} instead."
             )
-        for name, names, size in zip(("sample_names", "items"), (sample_names, items), self.weights.shape, strict=True):
-            names = np.arange(size) if names is None else names
-            setattr(self, name, check_shape(names, (size,), name, "weights", "AddressingDisplay"))
+        n, n_items = self.weights.shape
+        items = np.arange(n_items) if items is None else items
+        sample_names = np.arange(n) if sample_names is None else sample_names
+        self.items = check_shape(items, (n_items,), "items", "weights", "AddressingDisplay")
+        self.sample_names = check_shape(sample_names, (n,), "sample_names", "weights", "AddressingDisplay")
 
     @classmethod
     def from_estimator(cls, detector, X, n_items=20):
@@ -231,8 +233,9 @@ class AddressingDisplay:
         weights = detector.addressing_weights(X)
         weights = weights.mean(axis=tuple(range(1, weights.ndim - 1)))
         numbers, name = np.arange(weights.shape[1]), "memory item"
-        if detector.memory_rows_ is not None:
-            numbers, item_groups = np.unique(detector.memory_rows_, return_inverse=True)
+        rows = getattr(detector, "memory_rows_", None)
+        if rows is not None:
+            numbers, item_groups = np.unique(rows, return_inverse=True)
             weights, name = _sums(weights, item_groups), "training row"
         largest = np.argsort(-weights, axis=1, kind="stable")[:, :n_items].T.ravel()
         shown = largest[np.sort(np.unique(largest, return_index=True)[1])][:n_items]
