@@ -6,6 +6,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from problems import detector
 from sklearn.exceptions import NotFittedError
 
@@ -119,6 +120,15 @@ def test_a_table_is_drawn_as_heat_maps_with_names(frame):
     assert texts(error.get_xticklabels()) == ["height", "weight", "age", "a very long name of a c…"]
     assert texts(sample.get_yticklabels()) == ["row 5", "row 7"]
     assert AnomalyMapDisplay.from_estimator(det, rows).plot().axes_.shape == (3, 1)
+
+
+def test_dtypes_of_pandas_and_tensors_are_drawn(frame):
+    det = detector(max_epochs=1).fit(frame)
+    expected = ReconstructionDisplay.from_estimator(det, frame[:3]).samples
+    np.testing.assert_allclose(ReconstructionDisplay.from_estimator(det, frame[:3].astype("Float64")).samples, expected)
+    det.fit(frame.to_numpy())
+    tensor = torch.tensor(frame[:3].to_numpy(), requires_grad=True)
+    np.testing.assert_allclose(ReconstructionDisplay.from_estimator(det, tensor).samples, expected, rtol=1e-6)
 
 
 def test_of_many_columns_those_with_the_largest_errors_are_drawn(rng):

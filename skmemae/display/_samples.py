@@ -31,7 +31,8 @@ def names_of_features(names, n_features):
 def scaled_rows(X, detector):
     """Rows of a table in scaled units, those of :meth:`MemAEDetector.anomaly_map`, in which columns compare: (n, d)."""
     scaling = detector._fitted_model().scaling
-    return scaling.apply(torch.from_numpy(detector.channels_first(X)).double()).numpy()
+    rows = detector.channels_first(np.asarray(X, dtype=np.float64))  # pandas makes objects of its own dtypes
+    return scaling.apply(torch.from_numpy(rows)).numpy()
 
 
 def channels_last(X, detector):
