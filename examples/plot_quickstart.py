@@ -113,7 +113,7 @@ scores = detector.decision_function(split.X_test)
 print(f"backbone {detector.backbone_}, ROC AUC {roc_auc_score(split.y_test, scores):.3f}")
 
 # %%
-# The middle frames of the three most normal and the three most abnormal clips.
+# Of the three most normal and the three most abnormal clips, the frame with the largest error.
 order = np.argsort(scores)
 ReconstructionDisplay.from_estimator(detector, split.X_test[np.r_[order[:3], order[-3:]]]).plot()
 plt.show()

@@ -52,7 +52,8 @@ errors = frame_scores(detector.decision_function(clips), clips)[0]
 NormalityDisplay(normality_score([gaussian_filter1d(errors, 2)])[0], abnormal).plot()
 
 # %%
-# Where is the abnormal region? The middle frames of three clips, their reconstructions and the errors, as differences ...
+# Where is the abnormal region? Of three clips the frame with the largest error, its reconstruction and the error, as
+# differences ...
 middle = np.flatnonzero(abnormal)[[4, 9, 14]]
 AnomalyMapDisplay.from_estimator(detector, clips[middle - clips.length // 2 - 1]).plot()
 

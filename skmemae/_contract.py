@@ -10,6 +10,7 @@ from scipy.stats import binom
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from skmemae._html import DocumentedDetector
 from skmemae._resolve import is_finite
 from skmemae._threshold import best_f1_threshold, conformal_p_values, contamination_threshold, false_alarm_threshold
 from skmemae.metrics import is_outlier
@@ -27,7 +28,7 @@ def unchanged_on_error(estimator):
         raise
 
 
-class DualContractDetector(BaseDetector):
+class DualContractDetector(DocumentedDetector, BaseDetector):
     """What follows from ``score_samples`` under each convention.
 
     A subclass has the parameters ``contamination`` and ``convention``, implements ``fit`` and ``score_samples``, and calls
