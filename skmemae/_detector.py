@@ -304,11 +304,11 @@ class MemAEDetector(PortableDetector):
         """Learn from more samples of a stream; the first call is :meth:`fit`.
 
         The scaling stays as ``fit`` learned it. A memory of rows takes the new rows, without the share of outliers, and drops
-        those that no sample has addressed for longest: it keeps as many rows as ``fit`` gave it, or 1000 if that is more, and
-        the networks train on these. Learned items that hardly any sample addresses any more are moved to encodings of new
-        samples, and the networks train on the new samples alone, so give many at a time. Training takes a quarter of
-        the epochs of ``fit``. ``decision_scores_``, ``labels_``, the threshold of ``contamination`` and
-        ``calibration_scores_`` follow the latest samples, as many as ``fit`` saw, or 1000 if that is more.
+        the oldest: it keeps as many rows as ``fit`` saw, or 1000 if that is more, and the networks train on these. Learned
+        items that hardly any sample addresses any more are moved to encodings of new samples, and the networks train on the
+        new samples alone, so give many at a time. Training takes half of the epochs of ``fit``. ``decision_scores_``,
+        ``labels_``, the threshold of ``contamination`` and ``calibration_scores_`` follow the latest samples, as many as
+        ``fit`` saw, or 1000 if that is more.
 
         Parameters
         ----------
@@ -350,9 +350,9 @@ class MemAEDetector(PortableDetector):
             device = resolve_device(self.device, processes.local_rank)
             processes.check_equal(X=fingerprint(X), parameters=self._plain_parameters())
             seed = processes.compute_on_first(int, check_random_state(self.random_state).randint(2**31 - 1))
-            known = Window(self._n_seen, self._capacity, self._last_used)
-            held = self._model, known, self.memory_rows_, self.memory_usage_
-            fitted, window = update_model(*held, X, self.get_params(deep=False), device, seed, processes)
+            window = Window(self._n_seen, self._capacity)
+            held = self._model, window, self.memory_rows_, self.memory_usage_
+            fitted = update_model(*held, X, self.get_params(deep=False), device, seed, processes)
         curves = self.loss_curve_, self.validation_curve_
         self._set_fitted(fitted)
         self.loss_curve_, self.validation_curve_ = curves[0] + self.loss_curve_, curves[1] + self.validation_curve_
@@ -360,7 +360,7 @@ class MemAEDetector(PortableDetector):
         scores = window.latest(self.decision_scores_, fitted.result.scores)
         calibration = window.latest(self.calibration_scores_, fitted.calibration_scores)
         self._set_training_scores(scores, self._noise, calibration)
-        self._n_seen, self._capacity, self._last_used = window
+        self._n_seen, self._capacity = window.after(len(X))
         return self
 
     def _check_update(self, X):
@@ -382,7 +382,7 @@ class MemAEDetector(PortableDetector):
             fitted = fit_model(X, layout, self.get_params(deep=False), device, seed, processes, before)
         self._set_fitted(fitted)
         self._set_training_scores(fitted.result.scores, fitted.noise, fitted.calibration_scores)
-        self._n_seen, self._capacity, self._last_used = Window.of(len(X), fitted.item_rows)
+        self._n_seen, self._capacity = Window.of(len(X))
         return self
 
     def _check_fit(self, X):

@@ -17,10 +17,10 @@ from skmemae._score import Score
 from skmemae._train.choice import choose_items, some_rows
 from skmemae._train.loop import train_members
 from skmemae._train.survey import survey
-from skmemae.network import RandomStream
+from skmemae.network import Memory, RandomStream
 
 _LEAST_WINDOW = 1000  # samples that a window holds at least
-_EPOCHS = 4  # an update has so many times fewer epochs than a fit
+_EPOCHS = 2  # an update has so many times fewer epochs than a fit
 
 
 class Window(NamedTuple):
@@ -28,13 +28,15 @@ class Window(NamedTuple):
 
     n_seen: int  # samples since the stream began
     capacity: int  # samples that are remembered
-    last_used: np.ndarray | None  # for each row in the memory, in ascending order, the stream's length when it last answered
 
     @classmethod
-    def of(cls, n_samples: int, item_rows: np.ndarray | None) -> "Window":
+    def of(cls, n_samples: int) -> "Window":
         """The window of a fit."""
-        used = None if item_rows is None else np.full(len(np.unique(item_rows)), n_samples)
-        return cls(n_samples, max(n_samples, _LEAST_WINDOW), used)
+        return cls(n_samples, max(n_samples, _LEAST_WINDOW))
+
+    def after(self, n_samples: int) -> "Window":
+        """The window once so many more samples were seen."""
+        return self._replace(n_seen=self.n_seen + n_samples)
 
     def latest(self, before: np.ndarray, new: np.ndarray) -> np.ndarray:
         """The last scores of all, as many as the window holds."""
@@ -43,7 +45,7 @@ class Window(NamedTuple):
 
 def update_model(
     model: FittedModel, window: Window, item_rows, usage: np.ndarray, X, given: dict[str, Any], device, seed: int, processes
-) -> tuple[Fitted, Window]:
+) -> Fitted:
     """Go on training with more samples; the model itself is left as it is.
 
     Parameters
@@ -65,12 +67,10 @@ def update_model(
     -------
     fitted : Fitted
         With the scores of the new samples.
-    window : Window
     """
     generator = torch.Generator().manual_seed((seed + window.n_seen) % 2**31)
     if item_rows is None:
-        fitted = _update_learned(model, window, usage, X, given, device, generator, processes)
-        return fitted, window._replace(n_seen=window.n_seen + len(X))
+        return _update_learned(model, window, usage, X, given, device, generator, processes)
     return _update_rows(model, window, item_rows, X, given, device, generator, processes)
 
 
@@ -92,9 +92,14 @@ def _update_learned(model, window, usage, X, given, device, generator, processes
     return Fitted(new, params, history, result, 0.0, None)
 
 
-def _update_rows(model, window, item_rows, X, given, device, generator, processes) -> tuple[Fitted, Window]:
-    """A memory of rows takes the new rows in, and the networks go on with all rows that it then holds."""
-    numbers, kept, last_used = processes.compute_on_first(_kept_rows, model, window, item_rows, X)
+def _update_rows(model, window, item_rows, X, given, device, generator, processes) -> Fitted:
+    """A memory of rows takes the new rows in and drops the oldest; the networks go on with those that it then holds.
+
+    To drop those that were used least instead leaves the most usual rows, and finds fewer outliers.
+    """
+    numbers, first = np.unique(item_rows, return_index=True)
+    stay = slice(max(0, len(numbers) - max(window.capacity - len(X), 0)), None)
+    numbers, kept = numbers[stay], _rows_in(model.memories[0], first[stay])
     known, layout = len(kept), choose_layout(model.layout.sample_shape)
     scaled = Loader(X, model.layout, model.scaling, torch.device("cpu"), resident=True).samples(torch.arange(len(X)))
     loader = Loader(np.concatenate([kept, scaled.numpy()]), layout, _identity(kept.shape[1]), device)
@@ -102,7 +107,6 @@ def _update_rows(model, window, item_rows, X, given, device, generator, processe
     found = processes.compute_on_first(survey, loader, torch.arange(len(loader)), share_of_outliers(given), draw, known)
     rows = some_rows(found.trusted, generator)
     numbers = np.concatenate([numbers, window.n_seen + np.arange(len(X))])
-    last_used = np.concatenate([last_used, np.full(len(X), window.n_seen + len(X))])
     params = _resolved(given, model, len(rows), device)
     choice = choose_items(found.signatures, rows, params["ensemble_size"], params["memory_size"], generator)
     score = Score.of(params["anomaly_score"], params["ensemble_size"], True, found.draws)
@@ -113,23 +117,13 @@ def _update_rows(model, window, item_rows, X, given, device, generator, processe
     history = train_members(networks, loader, settings, generator, rows, processes, choice=choice)
     result = on_scaled.score_training(loader, rows, processes)
     new = replace(on_scaled, layout=model.layout, scaling=model.scaling)
-    items = choice.rows.flatten().numpy()
-    window = Window(window.n_seen + len(X), window.capacity, last_used[np.unique(items)])
-    fitted = Fitted(new, params, history, replace(result, scores=result.scores[known:]), 0.0, numbers[items])
-    return fitted, window
+    result = replace(result, scores=result.scores[known:])
+    return Fitted(new, params, history, result, 0.0, numbers[choice.rows.flatten().numpy()])
 
 
-def _kept_rows(model: FittedModel, window: Window, item_rows, X) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Numbers, scaled values and times of the last use of the rows that stay: those that were used last, the newest first."""
-    numbers, first, group = np.unique(item_rows, return_index=True, return_inverse=True)
-    (memory,) = model.memories
-    values = memory.items.flatten(0, -2)[:, memory.key_width :].numpy(force=True)[first]
-    usage, _ = model.usage(Loader(X, model.layout, model.scaling, model.device, resident=False))
-    answered = np.bincount(group, weights=usage.ravel()) > 0
-    last_used = np.where(answered, window.n_seen + len(X), window.last_used)
-    count = min(len(numbers), max(window.capacity - len(X), 0))
-    stay = np.sort(np.lexsort((-numbers, -last_used))[:count])
-    return numbers[stay], values[stay], last_used[stay]
+def _rows_in(memory: Memory, items: np.ndarray) -> np.ndarray:
+    """The scaled rows that some items of all members are made of: (len(items), d)."""
+    return memory.items.flatten(0, -2)[:, memory.key_width :].numpy(force=True)[items]
 
 
 def _identity(width: int) -> Scaling:

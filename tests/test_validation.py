@@ -37,6 +37,7 @@ BAD_PARAMETERS = {
     "tol": [-1, np.inf, False],
     "device": ["abacus", "cuda:99", 3, "meta"],
     "precision": ["float16"],
+    "warm_start": [2, "yes", None],
     "random_state": ["seed", -1],
     "verbose": [3, -1],
 }

@@ -111,8 +111,9 @@ def train(
     """Train in place: warm up without the memory, fill it with encodings, then train everything together.
 
     A memory of rows is there from the start. Parameters as those of :func:`train_members`, but the rows to train on and those
-    that are held out in ``split``, ``progress`` to go on with, ``items``, the :class:`RowItems` of the network, and the ``usage``
-    of its items if it has been trained before: it then needs no warm-up, and idle items are revived once, at the start.
+    that are held out in ``split``, ``progress`` to go on with, ``items``, the :class:`RowItems` of the network, and the
+    ``usage`` that of its items if it has been trained before: it then needs no warm-up, and idle items are revived once, at
+    the start.
 
     Raises
     ------
