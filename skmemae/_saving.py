@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from skmemae._version import __version__
 
@@ -69,14 +69,12 @@ def write(path, saved: Saved) -> None:
     parts["attributes"] = _encode(attributes, "attributes", arrays)
     parts["model"] = _encode(saved.model, "model", arrays)
     text = json.dumps({"format": FORMAT, "version": __version__, **parts})
-    metadata = {"skmemae": text, "sha256": _checksum(text, arrays)}
+    content = save(arrays, {"skmemae": text, "sha256": _checksum(text, arrays)})
     target = os.path.realpath(path)
     with tempfile.TemporaryDirectory(dir=os.path.dirname(target), prefix=".skmemae-") as folder:
         temporary = os.path.join(folder, "detector")
-        try:
-            save_file(arrays, temporary, metadata)
-        except SafetensorError as error:
-            raise OSError(f"{path} cannot be written: {error}") from error
+        with open(temporary, "wb") as file:  # safetensors would write a file that nobody else may read
+            file.write(content)
         os.replace(temporary, target)
 
 
