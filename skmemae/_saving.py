@@ -124,7 +124,7 @@ def errors_that_name(path):
     try:
         yield
     except (ValueError, TypeError, RuntimeError, OverflowError, SafetensorError) as error:
-        reason = textwrap.shorten(f"{error}", 500, placeholder=" ...")  # values of a hostile file may be of any length
+        reason = textwrap.shorten(str(error)[:2000], 500, placeholder=" ...")  # a hostile file may have values of any length
         raise ValueError(f"{os.fspath(path)} cannot be loaded as a detector: {reason}") from error
 
 

@@ -7,11 +7,11 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import fields
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 import numpy as np
-from sklearn.utils._param_validation import Interval, Options, StrOptions, validate_parameter_constraints
+from sklearn.utils._param_validation import Interval, Options, RealNotInt, StrOptions, validate_parameter_constraints
 
 from skmemae._data.draws import Draws
 from skmemae._data.layout import Layout, are_positive_ints, choose_layout
@@ -22,7 +22,7 @@ from skmemae._resolve import check_numbers
 
 _MOST_AXES, _MOST_NUMBERS = 16, 2**40  # of a sample
 _MOST_LAYERS = 1000  # in a parameter; those of a network are held against its arrays
-_POSITIVE = Interval(Real, 0, None, closed="neither")
+_POSITIVE = Interval(RealNotInt, 0, None, closed="neither")  # an int may be too large for a float
 _FROM_0, _FROM_1 = (Interval(Integral, least, None, closed="left") for least in (0, 1))
 
 _MODEL = {
@@ -66,7 +66,7 @@ _NETWORK = {
     "memory_heads": [_FROM_1],
     "similarity": [StrOptions({"cosine", "dot", "distance"})],
     "temperature": [_POSITIVE],
-    "shrink_threshold": [Interval(Real, 0, None, closed="left")],
+    "shrink_threshold": [Interval(RealNotInt, 0, None, closed="left")],
 }
 _MEMBERS = {"members": [_FROM_1]}  # where items are rows
 # The attributes of a fitted detector that every file has. Others may be there: they are of newer versions.
@@ -77,19 +77,19 @@ _ATTRIBUTES = {
     "sample_shape_": [tuple],
     "memory_usage_": [np.ndarray],
     "memory_rows_": [np.ndarray, None],
-    "zero_row_fraction_": [Real],
+    "zero_row_fraction_": [float],
     "loss_curve_": [list],
     "validation_curve_": [list],
     "n_iter_": [_FROM_0],
     "decision_scores_": [np.ndarray],
     "calibration_scores_": [np.ndarray],
     "labels_": [np.ndarray],
-    "threshold_": [Real],
-    "_noise": [Real],
+    "threshold_": [float],
+    "_noise": [float],
     "_classes": [_FROM_1],
-    "_mu": [Real],
-    "_sigma": [Real],
-    "_outlier_share": [Real],
+    "_mu": [float],
+    "_sigma": [float],
+    "_outlier_share": [float],
 }
 # Attributes that are newer than the first file, with what they are for a detector whose file lacks them.
 ADDED: dict[str, Any] = {}
@@ -122,7 +122,8 @@ def check_attributes(attributes: dict[str, Any], detector, model: dict[str, Any]
     """
     _check("the attributes", attributes, _ATTRIBUTES, others=True)
     for name in attributes.keys() - _ATTRIBUTES:
-        if not re.fullmatch(r"_[a-z][a-z0-9_]*|[a-z][a-z0-9_]*_", name) or name == "_model" or hasattr(detector, name):
+        taken = name == "_model" or name in attributes["resolved_params_"] or hasattr(type(detector), name)
+        if taken or not re.fullmatch(r"_[a-z][a-z0-9_]*|[a-z][a-z0-9_]*_", name):
             raise ValueError(f"{name!r} is not the name of a fitted attribute.")
     checked_detector(type(detector), attributes["resolved_params_"])
     layout, spec = model["layout"], model["network_spec"]
@@ -144,7 +145,7 @@ def check_attributes(attributes: dict[str, Any], detector, model: dict[str, Any]
     if attributes["memory_rows_"] is not None:
         _vector(attributes, "memory_rows_", np.int64, n_items)
     for name in ("loss_curve_", "validation_curve_"):
-        if not all(isinstance(value, Real) for value in attributes[name]):
+        if not all(isinstance(value, float) for value in attributes[name]):
             raise ValueError(f"{name!r} must be a list of numbers.")
     names = attributes.get("feature_names_in_")
     if names is not None:
@@ -250,8 +251,8 @@ def _check_own_items(values, shape):
     _check("the own items", values, _OWN_ITEMS, OwnItems)
     _check_array("ascending", values["ascending"], np.int64, shape)
     _check_array("order", values["order"], np.int64, shape)
-    if values["order"].min() < 0 or values["order"].max() >= shape[1]:
-        raise ValueError("the array 'order' has numbers that are not of memory items.")
+    if values["order"].min() < 0 or max(values["order"].max() + 1, values["n_training"]) > shape[1]:
+        raise ValueError("the own items have numbers that are not of memory items.")
 
 
 def _check(where: str, values: dict[str, Any], constraints: dict[str, list], of: type | None = None, others=False) -> None:

@@ -31,7 +31,7 @@ KNOWS = {
     "_inspection": {"_contract", "_data", "_explanation", "_model"},
     "_saving": {"_version"},
     "_untrusted": {"_data", "_model", "_resolve"},
-    "_portable": {"_inspection", "_model", "_resolve", "_saving", "_untrusted"},
+    "_portable": {"_inspection", "_model", "_saving", "_untrusted"},
     "_detector": {
         "_contract",
         "_data",
