@@ -70,7 +70,7 @@ def write(path, saved: Saved) -> None:
     parts["model"] = _encode(saved.model, "model", arrays)
     text = json.dumps({"format": FORMAT, "version": __version__, **parts})
     content = save(arrays, {"skmemae": text, "sha256": _checksum(text, arrays)})
-    target = os.path.realpath(path)
+    target = os.path.realpath(os.fsdecode(path))
     with tempfile.TemporaryDirectory(dir=os.path.dirname(target), prefix=".skmemae-") as folder:
         temporary = os.path.join(folder, "detector")
         with open(temporary, "wb") as file:  # safetensors would write a file that nobody else may read
@@ -92,8 +92,9 @@ def read(path) -> Saved:
     ValueError, RuntimeError, SafetensorError
         If it is no file of :func:`write`, is damaged, or of a newer format.
     """
+    path = os.fsdecode(path)
     if not os.path.exists(path):
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path))
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
     if not os.path.isfile(path):
         raise ValueError("it is a folder or a device, not a file.")
     with safe_open(path, framework="numpy") as file:
@@ -121,11 +122,12 @@ def errors_that_name(path):
     ------
     ValueError
     """
+    name = os.fsdecode(path)
     try:
         yield
     except (ValueError, TypeError, RuntimeError, OverflowError, SafetensorError) as error:
         reason = textwrap.shorten(str(error)[:2000], 500, placeholder=" ...")  # a hostile file may have values of any length
-        raise ValueError(f"{os.fspath(path)} cannot be loaded as a detector: {reason}") from error
+        raise ValueError(f"{name} cannot be loaded as a detector: {reason}") from error
 
 
 def _parse(text: str) -> dict[str, Any]:
@@ -147,7 +149,7 @@ def _checksum(text: str, arrays: dict[str, np.ndarray]) -> str:
     for name in sorted(arrays):
         array = arrays[name]
         digest.update(f"{name!r} {array.dtype.name} {array.shape}".encode())
-        digest.update(array.reshape(-1).view(np.uint8))
+        digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 

@@ -6,17 +6,13 @@ Sizes that a file declares are held against the arrays that it has, so that a sm
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import fields
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 from sklearn.utils._param_validation import Interval, Options, RealNotInt, StrOptions, validate_parameter_constraints
 
-from skmemae._data.draws import Draws
 from skmemae._data.layout import Layout, are_positive_ints, choose_layout
-from skmemae._data.scaling import Scaling
-from skmemae._data.signatures import OwnItems
 from skmemae._model import FORMAT
 from skmemae._resolve import check_numbers
 
@@ -120,7 +116,8 @@ def check_attributes(attributes: dict[str, Any], detector, model: dict[str, Any]
     ------
     ValueError
     """
-    _check("the attributes", attributes, _ATTRIBUTES, others=True)
+    _check_keys("the attributes", attributes, _ATTRIBUTES)
+    validate_parameter_constraints(_ATTRIBUTES, attributes, "the attributes")
     for name in attributes.keys() - _ATTRIBUTES:
         taken = name == "_model" or name in attributes["resolved_params_"] or hasattr(type(detector), name)
         if taken or not re.fullmatch(r"_[a-z][a-z0-9_]*|[a-z][a-z0-9_]*_", name):
@@ -165,7 +162,7 @@ def check_model(model: dict[str, Any]) -> None:
     layout = _checked_layout(model["layout"])
     _check_scaling(model["scaling"], layout)
     spec = model["network_spec"]
-    _check("the network", spec, _NETWORK | (_MEMBERS if "members" in spec else {}))
+    _check("the network", spec, _NETWORK, optional=_MEMBERS)
     _check_network(spec, model, layout)
     n_members = spec.get("members", model["n_networks"])
     _check_score(model["score"], layout, n_members)
@@ -176,7 +173,7 @@ def check_model(model: dict[str, Any]) -> None:
 
 
 def _checked_layout(values) -> Layout:
-    _check("the layout", values, _LAYOUT, Layout)
+    _check("the layout", values, _LAYOUT)
     for name in ("array_shape", "given_shape", "sample_shape"):
         shape = values[name]
         if not 0 < len(shape) <= _MOST_AXES or not are_positive_ints(shape) or math.prod(shape) > _MOST_NUMBERS:
@@ -189,7 +186,7 @@ def _checked_layout(values) -> Layout:
 
 
 def _check_scaling(values, layout):
-    _check("the scaling", values, _SCALING, Scaling)
+    _check("the scaling", values, _SCALING)
     for name in ("center", "scale", "log_unit"):
         array = values[name]
         if array is not None:
@@ -234,7 +231,7 @@ def _check_score(values, layout, n_members):
     _check_distances(values["typical_distances"], n_members)
     draws = values["draws"]
     if draws is not None:
-        _check("the draws", draws, _DRAWS, Draws)
+        _check("the draws", draws, _DRAWS)
         _check_distances(draws["typical_distances"], 2)
         _check_array("rows", draws["rows"], np.float32, (*draws["rows"].shape[:2], *layout.sample_shape))
         _check_array("median", draws["median"], np.float32, layout.sample_shape)
@@ -248,21 +245,22 @@ def _check_distances(values, count):
 
 
 def _check_own_items(values, shape):
-    _check("the own items", values, _OWN_ITEMS, OwnItems)
+    _check("the own items", values, _OWN_ITEMS)
     _check_array("ascending", values["ascending"], np.int64, shape)
     _check_array("order", values["order"], np.int64, shape)
     if values["order"].min() < 0 or max(values["order"].max() + 1, values["n_training"]) > shape[1]:
         raise ValueError("the own items have numbers that are not of memory items.")
 
 
-def _check(where: str, values: dict[str, Any], constraints: dict[str, list], of: type | None = None, others=False) -> None:
-    """Check keys and scalars; ``of`` is a dataclass, whose fields with defaults a file may lack."""
-    needed = constraints if of is None else [field.name for field in fields(of) if field.name in constraints]
-    _check_keys(where, values, needed, None if others else constraints)
+def _check(where: str, values: dict[str, Any], needed: dict[str, list], optional: dict[str, list] | None = None) -> None:
+    """Check keys, and values by the constraints of scikit-learn."""
+    constraints = needed | (optional or {})
+    _check_keys(where, values, needed, constraints)
     validate_parameter_constraints(constraints, values, where)
+    check_numbers(values, accepts_bool=())
 
 
-def _check_keys(where: str, values, needed: Iterable[str], known: Iterable[str] | None) -> None:
+def _check_keys(where: str, values, needed: Iterable[str], known: Iterable[str] | None = None) -> None:
     if not isinstance(values, dict):
         raise ValueError(f"{where} must have names. Got {type(values).__name__} instead.")
     lacking = [name for name in needed if name not in values]
