@@ -37,7 +37,8 @@ class PortableDetector(InspectableDetector):
         NotFittedError
             If the detector is not fitted.
         ValueError
-            If it holds what a file cannot keep: a callable ``backbone``, an object as ``contamination``, or a ``RandomState``.
+            If it holds what a file cannot keep: a callable ``backbone``, an object as ``contamination``, a ``RandomState``, or
+            a parameter that ``fit`` would not accept.
         OSError
             If the file cannot be written. What was at the path is still there.
 
@@ -56,6 +57,7 @@ class PortableDetector(InspectableDetector):
         True
         """
         model, parameters = self._fitted_model().state(), self.get_params(deep=False)
+        checked_detector(type(self), parameters)  # set_params may have set what load would refuse
         attributes = {name: value for name, value in vars(self).items() if name not in (*parameters, "_model")}
         _saving.write(path, _saving.Saved(parameters, attributes, model))
 

@@ -15,10 +15,11 @@ from safetensors.numpy import save
 
 from skmemae._version import __version__
 
-FORMAT = 1  # of the file; raised when an older version of skmemae could no longer read it
+FORMAT = 1  # of the file; raised when what is written can no longer be read by the version before
 _KEYS = {"skmemae", "sha256"}  # of the metadata: the JSON text, and the checksum of text and arrays
 _DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
 _CODES = {"BOOL", "I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64", "F16", "F32", "F64"}  # safetensors' names of these
+_UNREADABLE = (SafetensorError, json.JSONDecodeError, RecursionError)
 
 # Parameters that may be objects: what a file can keep of them, and what to do about others.
 _ACCEPTED = {
@@ -126,7 +127,8 @@ def errors_that_name(path):
     try:
         yield
     except (ValueError, TypeError, RuntimeError, OverflowError, SafetensorError) as error:
-        reason = textwrap.shorten(str(error)[:2000], 500, placeholder=" ...")  # a hostile file may have values of any length
+        kind = "it is not a file of safetensors and JSON, or damaged. " if isinstance(error, _UNREADABLE) else ""
+        reason = textwrap.shorten(kind + str(error)[:2000], 500, placeholder=" ...")  # hostile files have values of any length
         raise ValueError(f"{name} cannot be loaded as a detector: {reason}") from error
 
 
@@ -201,7 +203,7 @@ def _decode(value, arrays: dict[str, np.ndarray]):
             return np.array([*items, None], dtype=object)[:-1]
         case {"$array": str(name)} if len(value) == 1 and name in arrays:
             return arrays.pop(name)
-    raise ValueError(f"its JSON text has an unknown object: {value}.")
+    raise ValueError(f"its JSON text has an unknown object with the keys {sorted(value)}, or an array that is not there.")
 
 
 def _encode_parameter(name: str, value, arrays: dict[str, np.ndarray]):
@@ -209,9 +211,8 @@ def _encode_parameter(name: str, value, arrays: dict[str, np.ndarray]):
         return _encode(value, f"parameters.{name}", arrays)
     except ValueError as error:
         accepted, instead = _ACCEPTED.get(name, ("a number, a text, None or a tuple of these", "Replace it before."))
-        raise ValueError(
-            f"The {name!r} parameter must be {accepted} to save a detector. Got {value!r} instead. {instead}"
-        ) from (error)
+        message = f"The {name!r} parameter must be {accepted} to save a detector. Got {value!r} instead. {instead}"
+        raise ValueError(message) from error
 
 
 def _without_objects(saved: Saved) -> dict[str, Any]:

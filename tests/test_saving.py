@@ -19,8 +19,12 @@ from skmemae._untrusted import _ATTRIBUTES
 from tests.problems import data, detector, rewrite
 
 DATA = {**data(), "frame": pd.DataFrame(data()["table"], columns=list("abcdef"))}
+DATA["amounts"] = np.exp(3 * DATA["table"])
+DATA["colours"] = np.random.default_rng(0).random((40, 12, 10, 3))
 SETTINGS = {
     "rows": ("frame", {}),
+    "logarithms": ("amounts", {}),
+    "channels last": ("colours", {"widths": (8, 4)}),
     "learned": ("frame", {"memory_items": "learned", "memory_heads": 2, "widths": (8, 4)}),
     "plain autoencoder": ("table", {"memory_size": 0}),
     "plain autoencoders of rows": ("table", {"memory_size": 0, "memory_items": "rows", "random_state": np.int64(3)}),
@@ -143,6 +147,13 @@ def test_what_a_file_cannot_keep_is_named_before_anything_is_written(name, value
         assert again.threshold_ == det.threshold_ and again.resolved_params_[name] == plain
 
 
+def test_a_parameter_that_load_would_refuse_is_not_saved(tmp_path):
+    det = detector(max_epochs=2).fit(DATA["table"]).set_params(memory_size="large")
+    with pytest.raises(ValueError, match="'memory_size' parameter"):
+        det.save(tmp_path / "detector.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_attribute_that_is_an_object_is_named(table_detector, tmp_path):
     det = detector(max_epochs=2).fit(DATA["table"])
     det.helper_ = object()
@@ -173,8 +184,9 @@ def test_a_file_is_replaced_through_a_link_and_readable_as_others_are(path, tabl
         table_detector.save(path.parent / "none" / "detector.safetensors")
 
 
-def test_a_detector_of_an_absent_device_loads_on_the_cpu(path, table_detector):
-    rewrite(path, lambda content, arrays: content["model"].update(device="cuda:99"))
+@pytest.mark.parametrize("device", ["cuda:99", "hpu", "meta"])
+def test_a_detector_of_an_absent_device_loads_on_the_cpu(path, table_detector, device):
+    rewrite(path, lambda content, arrays: content["model"].update(device=device))
     again = MemAEDetector.load(path)
     assert again.device_ == "cpu"
     np.testing.assert_array_equal(again.decision_function(DATA["frame"]), table_detector.decision_function(DATA["frame"]))

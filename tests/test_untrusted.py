@@ -42,7 +42,7 @@ def test_files_of_other_kinds_are_named(tmp_path, fitted):
     path = tmp_path / "file"
     for content in (b"", b"\0" * 100, b"{}", pickle.dumps(fitted), b"\xff" * 8 + b"{}"):
         path.write_bytes(content)
-        refused(path)
+        refused(path, "not a file of safetensors")
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("../../etc/passwd", "root")
     refused(path)
