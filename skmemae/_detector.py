@@ -1,39 +1,16 @@
-"""MemAEDetector: parameters, fit, and what the memory makes visible."""
+"""MemAEDetector: parameters, fit, and updates."""
 
-from numbers import Real
-
-import numpy as np
-import torch
 from sklearn.utils import check_random_state
 
 from skmemae._contract import unchanged_on_error
 from skmemae._data.layout import choose_layout
-from skmemae._data.loader import Loader
-from skmemae._data.repeats import thin_repeats
-from skmemae._data.statistics import learn_scaling
-from skmemae._model import FittedModel
+from skmemae._fitting import fit_model
 from skmemae._portable import PortableDetector
 from skmemae._resolve import CONSTRAINTS, check_numbers, resolve
-from skmemae._runtime import is_out_of_memory, isolated, move_to_device, resolve_device, resolve_precision
-from skmemae._score import Score
-from skmemae._train.choice import choose_items, some_rows
+from skmemae._runtime import isolated, resolve_device
 from skmemae._train.distributed import fingerprint, processes_of_fit
-from skmemae._train.loop import Settings, train_members
-from skmemae._train.survey import survey
+from skmemae._updating import Window, update_model
 from skmemae._warnings import warn_of_collapse
-from skmemae.network import RandomStream, build_network
-
-_USUAL_SHARE = 0.1  # of outliers in training data, where ``contamination`` does not say
-_NETWORK_PARAMETERS = (
-    "backbone",
-    "widths",
-    "memory_size",
-    "memory_unit",
-    "memory_heads",
-    "similarity",
-    "temperature",
-    "shrink_threshold",
-)
 
 
 class MemAEDetector(PortableDetector):
@@ -157,6 +134,9 @@ class MemAEDetector(PortableDetector):
         Of training alone; scores are always computed in float32. "auto" is bfloat16 on CUDA devices that have it.
     random_state : int, RandomState instance or None, default=None
         One seed gives the same bits on one machine with one number of threads.
+    warm_start : bool, default=False
+        Let ``fit`` start from the networks of the last fit where they have the same shapes. Scaling, memory of rows and
+        threshold are learned from the new X alone; to go on with them, use :meth:`partial_fit`.
     verbose : {0, 1, 2}, default=0
         0 quiet, 1 a progress bar, 2 a line per epoch.
 
@@ -258,6 +238,7 @@ class MemAEDetector(PortableDetector):
         device="auto",
         precision="auto",
         random_state=None,
+        warm_start=False,
         verbose=0,
     ):
         self.contamination = contamination
@@ -288,6 +269,7 @@ class MemAEDetector(PortableDetector):
         self.device = device
         self.precision = precision
         self.random_state = random_state
+        self.warm_start = warm_start
         self.verbose = verbose
 
     def fit(self, X, y=None):
@@ -318,37 +300,90 @@ class MemAEDetector(PortableDetector):
         with unchanged_on_error(self):
             return isolated(self._fit, X)
 
+    def partial_fit(self, X, y=None):
+        """Learn from more samples of a stream; the first call is :meth:`fit`.
+
+        The scaling stays as ``fit`` learned it. A memory of rows takes the new rows, without the share of outliers, and drops
+        those that no sample has addressed for longest: it keeps as many rows as ``fit`` gave it, or 1000 if that is more, and
+        the networks train on these. Learned items that hardly any sample addresses any more are moved to encodings of new
+        samples, and the networks train on the new samples alone, so give many at a time. Training takes a quarter of
+        the epochs of ``fit``. ``decision_scores_``, ``labels_``, the threshold of ``contamination`` and
+        ``calibration_scores_`` follow the latest samples, as many as ``fit`` saw, or 1000 if that is more.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            At least two samples of the shape that ``fit`` saw.
+        y : Ignored
+            Not used, present for API consistency.
+
+        Returns
+        -------
+        self : object
+            If anything goes wrong, an interruption included, the detector is left as it was before the call.
+
+        Raises
+        ------
+        ValueError, MemoryError, RuntimeError
+            As in :meth:`fit`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skmemae import MemAEDetector
+        >>> rng = np.random.default_rng(0)
+        >>> detector = MemAEDetector(random_state=0).fit(rng.normal(size=(500, 3)))
+        >>> before = detector.predict(rng.normal(size=(200, 3)) + 4).mean()
+        >>> for _ in range(5):
+        ...     detector = detector.partial_fit(rng.normal(size=(200, 3)) + 4)
+        >>> float(before) > 0.9, bool(detector.predict(rng.normal(size=(200, 3)) + 4).mean() < 0.25)
+        (True, True)
+        """
+        if not hasattr(self, "_model"):
+            return self.fit(X)
+        with unchanged_on_error(self):
+            return isolated(self._update, X)
+
+    def _update(self, X):
+        with processes_of_fit() as processes:
+            X = processes.checked(self._check_update, X)
+            device = resolve_device(self.device, processes.local_rank)
+            processes.check_equal(X=fingerprint(X), parameters=self._plain_parameters())
+            seed = processes.compute_on_first(int, check_random_state(self.random_state).randint(2**31 - 1))
+            known = Window(self._n_seen, self._capacity, self._last_used)
+            held = self._model, known, self.memory_rows_, self.memory_usage_
+            fitted, window = update_model(*held, X, self.get_params(deep=False), device, seed, processes)
+        curves = self.loss_curve_, self.validation_curve_
+        self._set_fitted(fitted)
+        self.loss_curve_, self.validation_curve_ = curves[0] + self.loss_curve_, curves[1] + self.validation_curve_
+        self.n_iter_ = len(self.loss_curve_)
+        scores = window.latest(self.decision_scores_, fitted.result.scores)
+        calibration = window.latest(self.calibration_scores_, fitted.calibration_scores)
+        self._set_training_scores(scores, self._noise, calibration)
+        self._n_seen, self._capacity, self._last_used = window
+        return self
+
+    def _check_update(self, X):
+        """X as a checked array of samples like those of the fit."""
+        self._validate_params()
+        check_numbers(self.get_params(deep=False))
+        X = self._check_scoring(X)
+        if len(X) < 2:
+            raise ValueError(f"Found array with {len(X)} sample(s) (shape={X.shape}) while a minimum of 2 is required.")
+        return X
+
     def _fit(self, X):
         with processes_of_fit() as processes:
             X, layout = processes.checked(self._check_fit, X)
             device = resolve_device(self.device, processes.local_rank)
             processes.check_equal(X=fingerprint(X), parameters=self._plain_parameters())
             seed = processes.compute_on_first(int, check_random_state(self.random_state).randint(2**31 - 1))
-            generator = torch.Generator().manual_seed(seed)
-            params = resolve(self.get_params(deep=False), layout, len(X))
-            training_mask = processes.compute_on_first(thin_repeats, X) if params["thin_repeats"] else None
-            rows = torch.arange(len(X)) if training_mask is None else torch.from_numpy(np.flatnonzero(training_mask))
-            params = resolve(self.get_params(deep=False), layout, len(rows))
-            scaling = processes.compute_on_first(learn_scaling, X, layout, params["scaling"], training_mask)
-            loader = Loader(X, layout, scaling, device)
-            choice = draws = None
-            if params["memory_items"] == "rows" and params["memory_size"]:
-                draw = torch.Generator().manual_seed(seed)
-                seen, rows, draws = processes.compute_on_first(survey, loader, rows, self._share_of_outliers(), draw)
-                rows = some_rows(rows, generator)
-                params = resolve(self.get_params(deep=False), layout, len(rows))
-                choice = choose_items(seen, rows, params["ensemble_size"], params["memory_size"], generator)
-            params |= {"device": str(device), "precision": resolve_precision(self.precision, device)}
-            score = Score.of(params["anomaly_score"], params["ensemble_size"], params["memory_items"] == "rows", draws)
-            networks = _build_networks(params, layout, device, generator)
-            model = FittedModel(layout, scaling, score, *networks, own_items=None if choice is None else choice.scoring)
-            known = {name: params[name] for name in Settings._fields if name in params}
-            settings = Settings(**known, power=score.trained_power)
-            stream = RandomStream(seed, device) if callable(self.backbone) else None
-            history = train_members(model.networks, loader, settings, generator, rows, processes, stream, choice)
-            result = model.score_training(loader, rows, processes)
-            noise = processes.compute_on_first(model.noise, X, result.scores)
-        return self._set_fitted(model, params, choice, history, result, noise)
+            before = getattr(self, "_model", None) if self.warm_start else None
+            fitted = fit_model(X, layout, self.get_params(deep=False), device, seed, processes, before)
+        self._set_fitted(fitted)
+        self._set_training_scores(fitted.result.scores, fitted.noise, fitted.calibration_scores)
+        self._n_seen, self._capacity, self._last_used = Window.of(len(X), fitted.item_rows)
+        return self
 
     def _check_fit(self, X):
         """X as a checked array, and its layout, once all parameters are known to fit them."""
@@ -360,44 +395,20 @@ class MemAEDetector(PortableDetector):
         resolve(params, layout, len(X))
         return X, layout
 
-    def _set_fitted(self, model, params, choice, history, result, noise):
+    def _set_fitted(self, fitted):
+        """Set what is known of the networks and of their training."""
+        model, result = fitted.model, fitted.result
         self._model = model
-        self.resolved_params_ = params
-        self.backbone_ = params["backbone"]
+        self.resolved_params_ = fitted.params
+        self.backbone_ = fitted.params["backbone"]
         self.sample_shape_ = model.layout.sample_shape
         self.memory_usage_, self.zero_row_fraction_ = result.usage.ravel(), result.zero_row_fraction
-        self.memory_rows_ = None if choice is None else choice.rows.flatten().numpy()
-        self.loss_curve_, self.validation_curve_ = history.loss_curve, history.validation_curve
-        self.n_iter_ = len(history.loss_curve)
-        # A memory of rows scores each row without the item that is made of it.
-        unseen = result.scores if model.own_items is not None else result.scores[history.held_out_rows.numpy()]
-        self._set_training_scores(result.scores, noise, unseen)
+        self.memory_rows_ = fitted.item_rows
+        self.loss_curve_, self.validation_curve_ = fitted.history.loss_curve, fitted.history.validation_curve
+        self.n_iter_ = len(self.loss_curve_)
         warn_of_collapse(result.usage, self.zero_row_fraction_, self.shrink_threshold)
-        return self
-
-    def _share_of_outliers(self) -> float:
-        """What ``contamination`` says of the training data."""
-        return float(self.contamination) if isinstance(self.contamination, Real) else _USUAL_SHARE
 
     def _plain_parameters(self):
         """Parameters that can be compared between processes, as text."""
         plain = (str, int, float, tuple, type(None))
         return str({name: value for name, value in self.get_params(deep=False).items() if isinstance(value, plain)})
-
-
-def _build_networks(params, layout, device, generator) -> tuple[dict, torch.nn.ModuleList]:
-    """Arguments of ``build_network``, and the networks: one for each member, or one of all where items are rows."""
-    spec = {"sample_shape": layout.sample_shape, **{name: params[name] for name in _NETWORK_PARAMETERS}}
-    count = params["ensemble_size"]
-    if params["memory_items"] == "rows":
-        spec["members"], count = count, 1
-    try:
-        networks = torch.nn.ModuleList(build_network(**spec, generator=generator) for _ in range(count))
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        raise MemoryError(
-            f"There is no room for {params['ensemble_size']} network(s) of widths {spec['widths']} with {spec['memory_size']} "
-            f"memory items: lower widths, memory_size or ensemble_size. torch says: {str(error).splitlines()[0]}"
-        ) from error
-    return spec, move_to_device(networks, device)

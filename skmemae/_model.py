@@ -220,7 +220,7 @@ class FittedModel:
         return cls(layout, Scaling(**state["scaling"]), score, state["network_spec"], networks, own_items)
 
     @torch.inference_mode()
-    def score_training(self, loader: Loader, rows: Tensor, processes) -> TrainingResult:
+    def score_training(self, loader: Loader, rows: Tensor, processes, new_units: bool = True) -> TrainingResult:
         """Learn typical distances and score the training samples; each process scores its part.
 
         Parameters
@@ -230,16 +230,18 @@ class FittedModel:
         rows : Tensor of int
             Those that were trained on.
         processes : SingleProcess or Processes
+        new_units : bool, default=True
+            Whether typical distances are learned, or stay as they are.
 
         Raises
         ------
         ValueError
             If a score is not finite.
         """
-        if self.score.needs_distances and self.memories:
+        if new_units and self.score.needs_distances and self.memories:
             distances = processes.compute_on_first(self._typical_distances, loader, rows)
             self.score = replace(self.score, typical_distances=distances)
-        usage, zero_row_fraction = processes.compute_on_first(self._usage, loader)
+        usage, zero_row_fraction = processes.compute_on_first(self.usage, loader)
         start, stop = processes.contiguous_shard(len(loader))
         terms, done = np.empty((stop - start, self.n_members, self._n_terms)), 0
         for count, parts in self._passes(loader, self.terms, start, stop):
@@ -304,7 +306,7 @@ class FittedModel:
         return 3 if self.score.draws is None else 5
 
     @torch.no_grad()
-    def _usage(self, loader: Loader) -> tuple[np.ndarray, float]:
+    def usage(self, loader: Loader) -> tuple[np.ndarray, float]:
         """Share of the queries of some samples that used each item, (ensemble_size, N), and share of those with no weight."""
         if not self.memories:
             return np.zeros((self.n_members, 0)), 0.0

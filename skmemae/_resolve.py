@@ -41,6 +41,7 @@ CONSTRAINTS: dict[str, list] = {
     "device": [str],
     "precision": [StrOptions({"auto", "float32", "bfloat16"})],
     "random_state": ["random_state"],
+    "warm_start": ["boolean"],
     "verbose": [Interval(Integral, 0, 2, closed="both"), "boolean"],
 }
 
@@ -57,7 +58,7 @@ _CLEAN = 0.02  # contamination below which rare rows are trusted
 ROWS_TEMPERATURE = 0.1  # the unit of the queries is fitted to it
 
 
-def check_numbers(params: dict[str, Any], accepts_bool=("thin_repeats", "verbose", "random_state")) -> None:
+def check_numbers(params: dict[str, Any], accepts_bool=("thin_repeats", "verbose", "random_state", "warm_start")) -> None:
     """Raise where a bool stands for a number, which scikit-learn's intervals accept, or a number does not fit into a float.
 
     Raises

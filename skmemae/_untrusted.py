@@ -20,6 +20,7 @@ _MOST_AXES, _MOST_NUMBERS = 16, 2**40  # of a sample
 _MOST_LAYERS = 1000  # in a parameter; those of a network are held against its arrays
 _POSITIVE = Interval(RealNotInt, 0, None, closed="neither")  # an int may be too large for a float
 _FROM_0, _FROM_1 = (Interval(Integral, least, None, closed="left") for least in (0, 1))
+_COUNT = Interval(Integral, 1, 2**62, closed="both")
 
 _MODEL = {
     "format": [Options(Integral, {FORMAT})],
@@ -86,6 +87,9 @@ _ATTRIBUTES = {
     "_mu": [float],
     "_sigma": [float],
     "_outlier_share": [float],
+    "_n_seen": [_COUNT],
+    "_capacity": [_COUNT],
+    "_last_used": [np.ndarray, None],
 }
 # Attributes that are newer than the first file, with what they are for a detector whose file lacks them.
 ADDED: dict[str, Any] = {}
@@ -139,8 +143,11 @@ def check_attributes(attributes: dict[str, Any], detector, model: dict[str, Any]
     _vector(attributes, "labels_", np.int64, n_samples)
     _vector(attributes, "calibration_scores_", np.float64)
     _vector(attributes, "memory_usage_", np.float64, n_items)
-    if attributes["memory_rows_"] is not None:
-        _vector(attributes, "memory_rows_", np.int64, n_items)
+    if model["own_items"] is not None:
+        rows = _vector(attributes, "memory_rows_", np.int64, n_items)
+        _vector(attributes, "_last_used", np.int64, len(np.unique(rows)))
+    elif attributes["memory_rows_"] is not None or attributes["_last_used"] is not None:
+        raise ValueError("there are rows of memory items, but no memory of rows.")
     for name in ("loss_curve_", "validation_curve_"):
         if not all(isinstance(value, float) for value in attributes[name]):
             raise ValueError(f"{name!r} must be a list of numbers.")

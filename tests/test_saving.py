@@ -96,6 +96,14 @@ def test_a_loaded_detector_does_what_a_fitted_one_does(table_detector, tmp_path)
     np.testing.assert_array_equal(again.fit(X).decision_scores_, table_detector.decision_scores_)
 
 
+@pytest.mark.parametrize("memory_items", ["rows", "learned"])
+def test_updates_go_on_where_they_were(memory_items, tmp_path):
+    X = DATA["table"]
+    det = detector(max_epochs=2, memory_items=memory_items, ensemble_size=2, memory_size=20).fit(X[:50]).partial_fit(X[50:80])
+    again = through_file(det, tmp_path)
+    assert equal(det.partial_fit(X[80:]).__getstate__(), again.partial_fit(X[80:]).__getstate__())
+
+
 def test_numbers_texts_and_arrays_come_back_as_they_are(table_detector, tmp_path):
     values = {
         "odd_": [np.nan, np.inf, -np.inf, -0.0, 0.1 + 0.2, 5e-324, 2**70, True, None, "ü\ud800 \"'", (), ((1,), [2.5])],

@@ -45,7 +45,7 @@ BAD_PARAMETERS = {
 @pytest.fixture(autouse=True)
 def no_work(monkeypatch):
     """Training would be a TypeError of its own if it were reached."""
-    monkeypatch.setattr("skmemae._detector.train_members", None)
+    monkeypatch.setattr("skmemae._fitting.train_members", None)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_networks_for_which_there_is_no_room_are_a_clear_error(table, monkeypatc
     def full(**spec):
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr("skmemae._detector.build_network", full)
+    monkeypatch.setattr("skmemae._fitting.build_network", full)
     with pytest.raises(MemoryError, match=r"no room for 14 network\(s\) of widths .*lower widths, memory_size"):
         detector().fit(table[0])
 

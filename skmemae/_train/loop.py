@@ -50,7 +50,7 @@ class History(NamedTuple):
 
 
 def train_members(
-    networks, loader: Loader, settings: Settings, generator, rows, processes, stream=None, choice=None
+    networks, loader: Loader, settings: Settings, generator, rows, processes, stream=None, choice=None, usage=None
 ) -> History:
     """Train the networks of an ensemble in place, one after the other, with the same rows held out.
 
@@ -70,6 +70,8 @@ def train_members(
         What modules of users draw from in a forward pass.
     choice : Choice or None, default=None
         The rows that the memory items of a network with members are made of (:class:`RowItems`).
+    usage : ndarray of shape (n_networks, N) or None, default=None
+        Of networks that have been trained before, the share of the queries that used each item; None for fresh ones.
 
     Returns
     -------
@@ -79,10 +81,11 @@ def train_members(
     verbose = settings.verbose if processes.rank == 0 else 0
     split, histories = _split_rows(loader, rows, settings, generator, processes.size), []
     with Progress(len(networks), settings.max_epochs, verbose) as progress:
-        for network in networks:
+        for number, network in enumerate(networks):
             items = None if choice is None else RowItems(network, loader, choice.rows, choice.training)
             with processes.shared_statistics(network):
-                histories.append(train(network, loader, settings, generator, split, processes, stream, progress, items))
+                used = None if usage is None else torch.as_tensor(usage[number], device=loader.device)
+                histories.append(train(network, loader, settings, generator, split, processes, stream, progress, items, used))
             processes.broadcast(*network.parameters(), *network.buffers())
             progress.next_network()
     loss_curves, validation_curves = ([history[i] for history in histories] for i in (0, 1))
@@ -94,12 +97,22 @@ def _mean_curve(curves) -> list[float]:
 
 
 def train(
-    network: MemAE, loader: Loader, settings: Settings, generator, split, processes=None, stream=None, progress=None, items=None
+    network: MemAE,
+    loader: Loader,
+    settings: Settings,
+    generator,
+    split,
+    processes=None,
+    stream=None,
+    progress=None,
+    items=None,
+    usage=None,
 ) -> History:
     """Train in place: warm up without the memory, fill it with encodings, then train everything together.
 
     A memory of rows is there from the start. Parameters as those of :func:`train_members`, but the rows to train on and those
-    that are held out in ``split``, ``progress`` to go on with, and ``items``, the :class:`RowItems` of the network.
+    that are held out in ``split``, ``progress`` to go on with, ``items``, the :class:`RowItems` of the network, and the ``usage``
+    of its items if it has been trained before: it then needs no warm-up, and idle items are revived once, at the start.
 
     Raises
     ------
@@ -113,17 +126,20 @@ def train(
     progress = progress or Progress(1, s.max_epochs, s.verbose)
     rows, held_out_rows = split
     held_out = loader.hold_out(processes.shard(held_out_rows)) if len(held_out_rows) else None
-    first_with_memory, last_upkeep = _phases(network, s, items)
+    is_trained = usage is not None
+    first_with_memory, last_upkeep = (0, 0) if is_trained else _phases(network, s, items)
     if items is not None:
         items.fit_temperature()
     optimiser, micro = Adam(network), MicroBatches(least=2, may_split=processes.size == 1)
+    if is_trained and network.memory is not None and items is None:
+        revive_items(network, usage, loader, rows, micro.size(s.batch_size), optimiser, generator, processes)
     loss_curve, validation_curve = [], []
     stopping = EarlyStopping(network, s)
     for epoch in range(s.max_epochs):
         model = MemAE(network.encoder, network.decoder) if epoch < first_with_memory else network
         if epoch in (0, first_with_memory):
             step = processes.wrap(model)
-        if epoch == first_with_memory and network.memory is not None and items is None:
+        if epoch == first_with_memory and network.memory is not None and items is None and not is_trained:
             fill_memory(network, loader, rows, micro.size(s.batch_size), generator, processes)
         means, mass = _train_epoch(step, loader, rows, s, optimiser, epoch, generator, processes, micro, stream, items)
         check_divergence(means, math.isfinite(means.loss), loader, s)

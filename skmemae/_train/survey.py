@@ -27,7 +27,7 @@ class Survey(NamedTuple):
 
 
 @torch.no_grad()
-def survey(loader: Loader, rows: Tensor, share: float, generator: torch.Generator) -> Survey:
+def survey(loader: Loader, rows: Tensor, share: float, generator: torch.Generator, n_trusted: int = 0) -> Survey:
     """Choose the rows to learn from: all but a share, of those that random draws find most abnormal.
 
     A draw is a few random rows, and finds a row abnormal that is far from all of them. A cluster of outliers that vanishes in
@@ -39,8 +39,10 @@ def survey(loader: Loader, rows: Tensor, share: float, generator: torch.Generato
     rows : Tensor of int
         Ascending; those that may be chosen.
     share : float
-        Of all rows, copies included, the most that is left out.
+        Of all rows that are not trusted already, copies included, the most that is left out.
     generator : torch.Generator
+    n_trusted : int, default=0
+        The first so many rows are trusted already.
 
     Returns
     -------
@@ -58,14 +60,16 @@ def survey(loader: Loader, rows: Tensor, share: float, generator: torch.Generato
     if share * len(loader) < 1:
         return Survey(seen, rows, None)
     drawn = _draw(loader, share, len(rows), generator)
+    trusted, rows = rows[rows < n_trusted], rows[rows >= n_trusted]
     distances = torch.empty(len(rows), device=drawn.device)
     for start in range(0, len(rows), _HEIGHT):
         part = slice(start, start + _HEIGHT)
         distances[part] = distance_from(drawn, loader.samples(rows[part]))
     order = distances.argsort(descending=True, stable=True).cpu()
     copies = _copies(seen, rows.numpy())[order.numpy()]
-    left_out = np.count_nonzero(np.cumsum(copies) <= share * len(loader))
-    return Survey(seen, rows[order[left_out:].sort().values], Draws.of(drawn) if share >= _FEW else None)
+    left_out = np.count_nonzero(np.cumsum(copies) <= share * (len(loader) - n_trusted))
+    trusted = torch.cat([trusted, rows[order[left_out:].sort().values]])
+    return Survey(seen, trusted, Draws.of(drawn) if share >= _FEW else None)
 
 
 def _copies(seen, rows) -> np.ndarray:
