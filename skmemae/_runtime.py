@@ -35,7 +35,7 @@ def resolve_device(device: str, local_rank: int = 0) -> torch.device:
         if resolved.type == "cuda" and resolved.index is None and local_rank:
             resolved = torch.device("cuda", local_rank % torch.cuda.device_count())
         torch.empty(1, device=resolved)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         raise ValueError(
             f"The 'device' parameter is {device!r}, which cannot be used here; accepted are 'auto', 'cpu' and the devices "
             f"that torch finds, such as 'cuda' or 'cuda:1'. torch says: {str(error).splitlines()[0]}"

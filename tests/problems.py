@@ -1,9 +1,13 @@
 """Small problems that several tests train on."""
 
+import json
+
 import numpy as np
 import torch
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
-from skmemae import MemAEDetector
+from skmemae import MemAEDetector, _saving
 from skmemae._data.layout import choose_layout
 from skmemae._data.loader import Loader
 from skmemae._data.statistics import learn_scaling
@@ -52,3 +56,23 @@ def data():
         "bytes": rng.integers(0, 256, size=(40, 12, 12)).astype(np.uint8),
         "clips": rng.random((20, 1, 4, 8, 8)).astype(np.float32),
     }
+
+
+def text_and_arrays(path):
+    """The JSON text and the arrays of the file of a detector."""
+    with safe_open(path, framework="numpy") as file:
+        return file.metadata()["skmemae"], {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def write_file(path, text, arrays):
+    """Write the file of a detector with a checksum that fits."""
+    save_file(arrays, path, {"skmemae": text, "sha256": _saving._checksum(text, arrays)})
+
+
+def rewrite(path, change):
+    """Let ``change`` alter the JSON text, as Python has it, and the arrays of a file, which gets a checksum that fits."""
+    text, arrays = text_and_arrays(path)
+    content = json.loads(text)
+    content = change(content, arrays) or content
+    text = content if isinstance(content, str) else json.dumps(content)
+    write_file(path, text, arrays)
