@@ -89,7 +89,6 @@ _ATTRIBUTES = {
     "_outlier_share": [float],
     "_n_seen": [_COUNT],
     "_capacity": [_COUNT],
-    "_last_used": [np.ndarray, None],
 }
 # Attributes that are newer than the first file, with what they are for a detector whose file lacks them.
 ADDED: dict[str, Any] = {}
@@ -144,9 +143,8 @@ def check_attributes(attributes: dict[str, Any], detector, model: dict[str, Any]
     _vector(attributes, "calibration_scores_", np.float64)
     _vector(attributes, "memory_usage_", np.float64, n_items)
     if model["own_items"] is not None:
-        rows = _vector(attributes, "memory_rows_", np.int64, n_items)
-        _vector(attributes, "_last_used", np.int64, len(np.unique(rows)))
-    elif attributes["memory_rows_"] is not None or attributes["_last_used"] is not None:
+        _vector(attributes, "memory_rows_", np.int64, n_items)
+    elif attributes["memory_rows_"] is not None:
         raise ValueError("there are rows of memory items, but no memory of rows.")
     for name in ("loss_curve_", "validation_curve_"):
         if not all(isinstance(value, float) for value in attributes[name]):

@@ -1,0 +1,145 @@
+"""Updates of a fitted detector: what it learns of new samples, what it forgets, what stays as it is."""
+
+import pickle
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from skmemae import MemAEDetector
+from tests.problems import detector
+
+
+class Stream:
+    """Rows of three hidden factors, whose loadings and centre drift from one regime to another."""
+
+    def __init__(self, seed, d=8):
+        self.rng = np.random.default_rng(seed)
+        self.loadings = self.rng.normal(size=(2, 3, d))
+        self.centre = 2 * self.rng.normal(size=d)
+
+    def rows(self, n, time):
+        loadings = (1 - time) * self.loadings[0] + time * self.loadings[1]
+        return self.rng.normal(size=(n, 3)) @ loadings + 0.3 * self.rng.normal(size=(n, loadings.shape[1])) + time * self.centre
+
+    def problem(self, n=500):
+        """Rows after the drift, and outliers: columns of such rows, each shuffled; and what belongs to the old regime."""
+        shuffled = np.column_stack([self.rng.permutation(column) for column in self.rows(n, 1).T])
+        return np.vstack([self.rows(n, 1), shuffled, self.rows(n, 0)]), np.repeat([0, 1], [n, 2 * n])
+
+
+@pytest.mark.parametrize("times", [np.ones(12), np.minimum(1, np.arange(1, 15) / 5)], ids=["abrupt", "gradual"])
+@pytest.mark.parametrize("parameters", [{}, {"memory_items": "learned"}], ids=["rows", "learned"])
+def test_after_a_drift_updates_are_as_good_as_a_refit(times, parameters):
+    stream = Stream(0)
+    old = MemAEDetector(random_state=0, **parameters).fit(stream.rows(1000, 0))
+    updated, pieces = pickle.loads(pickle.dumps(old)), [stream.rows(100, time) for time in times]
+    for piece in pieces:
+        updated.partial_fit(piece)
+    refitted = MemAEDetector(random_state=0, **parameters).fit(np.vstack(pieces[-10:]))
+    X, y = stream.problem()
+    auc = {name: roc_auc_score(y, det.decision_function(X)) for name, det in zip("our", (old, updated, refitted), strict=True)}
+    assert auc["u"] > auc["r"] - 0.01 and auc["u"] > auc["o"] + 0.2
+    # The threshold follows: of the new normal rows the old one flags nearly all.
+    assert updated.predict(X[:500]).mean() < 0.2 < 0.9 < old.predict(X[:500]).mean()
+
+
+def test_without_a_drift_updates_do_no_harm():
+    stream = Stream(1)
+    updated = MemAEDetector(random_state=0).fit(stream.rows(500, 1))
+    X, y = stream.problem()
+    X, y = X[:1000], y[:1000]
+    before = roc_auc_score(y, updated.decision_function(X))
+    for _ in range(8):
+        updated.partial_fit(stream.rows(60, 1))
+    assert roc_auc_score(y, updated.decision_function(X)) > before - 0.01
+
+
+def test_the_memory_takes_the_new_rows_and_drops_the_oldest(rng):
+    det = detector(contamination=0.001).fit(rng.normal(size=(900, 3)))
+    det.partial_fit(rng.normal(size=(80, 3)))
+    assert set(det.memory_rows_) == set(range(980))  # there is room for 1000
+    new = rng.normal(size=(300, 3))
+    det.partial_fit(new)
+    assert set(det.memory_rows_) == set(range(280, 1280))
+    own = det.explain(new[:50]).rows  # the new rows do not answer themselves
+    assert (own >= 280).all() and not (own == np.arange(980, 1030)[:, None]).any()
+    assert len(det.decision_scores_) == len(det.labels_) == len(det.calibration_scores_) == 1000
+    np.testing.assert_allclose(det.decision_scores_[-300:], det.decision_function(new), rtol=1e-4)
+
+
+def test_learned_items_that_nothing_uses_move():
+    rng = np.random.default_rng(0)
+    det = detector(memory_items="learned", ensemble_size=1, max_epochs=20).fit(rng.normal(size=(200, 4)))
+    for _ in range(6):
+        new = rng.normal(size=(200, 4)) + 6
+        det.partial_fit(new)
+    assert (det.addressing_weights(new) > 0).any(axis=0).mean() > 0.5
+    assert len(det.decision_scores_) == 1000
+
+
+@pytest.mark.parametrize("kind", ["images", "clips", "memory_size=0", "windows"])
+def test_all_shapes_can_be_updated(rng, kind):
+    shape = {"images": (24, 8, 8, 3), "clips": (8, 1, 4, 8, 8), "memory_size=0": (60, 4), "windows": (60, 6, 2)}[kind]
+    det = detector(max_epochs=2, **({"memory_size": 0} if kind == "memory_size=0" else {})).fit(rng.random(shape))
+    n_epochs = det.n_iter_
+    det.partial_fit(rng.random(shape))
+    assert len(det.decision_scores_) == 2 * shape[0] and det.n_iter_ == len(det.loss_curve_) > n_epochs
+    assert np.isfinite(det.decision_function(rng.random(shape))).all()
+
+
+def test_the_first_update_is_a_fit_and_small_pieces_add_up(table):
+    X, _ = table
+    det = detector().partial_fit(X[:60])
+    np.testing.assert_array_equal(det.decision_scores_, detector().fit(X[:60]).decision_scores_)
+    for start in range(60, 80, 2):
+        det.partial_fit(X[start : start + 2])
+    assert len(det.decision_scores_) == 80 and det._n_seen == 80
+
+
+def test_one_seed_gives_the_same_bits(table):
+    X, _ = table
+    scores = [detector().fit(X[:200]).partial_fit(X[200:]).decision_function(X) for _ in range(2)]
+    np.testing.assert_array_equal(*scores)
+
+
+@pytest.mark.parametrize(
+    "X, message",
+    [
+        (np.zeros((3, 5)), "5 features"),
+        (np.zeros((1, 6)), "minimum of 2"),
+        (np.full((3, 6), np.nan), "NaN"),
+        ("abc", "2D array"),
+    ],
+)
+def test_bad_samples_are_named_and_change_nothing(table, X, message):
+    det = detector().fit(table[0])
+    before = dict(vars(det))
+    with pytest.raises(ValueError, match=message):
+        det.partial_fit(X)
+    assert vars(det).keys() == before.keys() and all(vars(det)[name] is value for name, value in before.items())
+
+
+def test_an_interruption_leaves_the_detector_as_it_was(table, monkeypatch):
+    det = detector().fit(table[0])
+    scores = det.decision_function(table[0])
+    monkeypatch.setattr("skmemae._updating.train_members", lambda *args, **kwargs: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        det.partial_fit(table[0])
+    np.testing.assert_array_equal(det.decision_function(table[0]), scores)
+
+
+@pytest.mark.parametrize("parameters", [{"memory_items": "learned"}, {"memory_size": 0}, {}])
+def test_a_warm_start_goes_on_from_the_networks(table, parameters):
+    X, _ = table
+    det = detector(max_epochs=20, warm_start=True, **parameters).fit(X)
+    first = det.loss_curve_[0]
+    assert det.fit(X).loss_curve_[0] < first
+    cold = detector(max_epochs=20, **parameters).fit(X)
+    assert cold.fit(X).loss_curve_[0] == first
+
+
+def test_a_warm_start_of_other_shapes_starts_afresh(table, rng):
+    X, _ = table
+    warm = detector(warm_start=True).fit(rng.normal(size=(50, 3))).fit(X)
+    np.testing.assert_array_equal(warm.decision_scores_, detector().fit(X).decision_scores_)
