@@ -8,7 +8,7 @@ from skmemae._fitting import fit_model
 from skmemae._portable import PortableDetector
 from skmemae._resolve import CONSTRAINTS, check_numbers, resolve
 from skmemae._runtime import isolated, resolve_device
-from skmemae._train.distributed import fingerprint, processes_of_fit
+from skmemae._train.distributed import fingerprint, plain_parameters, processes_of_fit
 from skmemae._updating import Window, update_model
 from skmemae._warnings import warn_of_collapse
 
@@ -206,6 +206,8 @@ class MemAEDetector(PortableDetector):
     """
 
     _parameter_constraints = CONSTRAINTS
+    _n_seen: int  # samples of the stream, and how many of the latest are remembered
+    _capacity: int
 
     def __init__(
         self,
@@ -303,12 +305,11 @@ class MemAEDetector(PortableDetector):
     def partial_fit(self, X, y=None):
         """Learn from more samples of a stream; the first call is :meth:`fit`.
 
-        The scaling stays as ``fit`` learned it. A memory of rows takes the new rows, without the share of outliers, and drops
-        the oldest: it keeps as many rows as ``fit`` saw, or 1000 if that is more, and the networks train on these. Learned
-        items that hardly any sample addresses any more are moved to encodings of new samples, and the networks train on the
-        new samples alone, so give many at a time. Training takes half of the epochs of ``fit``. ``decision_scores_``,
-        ``labels_``, the threshold of ``contamination`` and ``calibration_scores_`` follow the latest samples, as many as
-        ``fit`` saw, or 1000 if that is more.
+        The scaling stays as ``fit`` learned it. A window holds the latest samples: as many as ``fit`` saw, or 1000 if that is
+        more. A memory of rows takes the new rows, without the share of outliers, and drops those that leave the window; the
+        networks train on what is in it. Learned items that hardly any sample addresses any more are moved to encodings of new
+        samples, and the networks train on these alone, so give many at a time. Training takes half of the epochs of ``fit``.
+        ``decision_scores_``, ``labels_``, the threshold of ``contamination`` and ``calibration_scores_`` follow the window.
 
         Parameters
         ----------
@@ -320,24 +321,16 @@ class MemAEDetector(PortableDetector):
         Returns
         -------
         self : object
-            If anything goes wrong, an interruption included, the detector is left as it was before the call.
-
-        Raises
-        ------
-        ValueError, MemoryError, RuntimeError
-            As in :meth:`fit`.
+            If anything goes wrong, an interruption included, it raises as :meth:`fit` does and leaves the detector as it was.
 
         Examples
         --------
         >>> import numpy as np
         >>> from skmemae import MemAEDetector
-        >>> rng = np.random.default_rng(0)
-        >>> detector = MemAEDetector(random_state=0).fit(rng.normal(size=(500, 3)))
-        >>> before = detector.predict(rng.normal(size=(200, 3)) + 4).mean()
-        >>> for _ in range(5):
-        ...     detector = detector.partial_fit(rng.normal(size=(200, 3)) + 4)
-        >>> float(before) > 0.9, bool(detector.predict(rng.normal(size=(200, 3)) + 4).mean() < 0.25)
-        (True, True)
+        >>> X = np.random.default_rng(0).normal(size=(1200, 3))
+        >>> detector = MemAEDetector(random_state=0).fit(X[:200]).partial_fit(X[200:] + 4)
+        >>> detector.predict([[0, 0, 0], [4, 4, 4]])
+        array([1, 0])
         """
         if not hasattr(self, "_model"):
             return self.fit(X)
@@ -347,16 +340,11 @@ class MemAEDetector(PortableDetector):
     def _update(self, X):
         with processes_of_fit() as processes:
             X = processes.checked(self._check_update, X)
-            device = resolve_device(self.device, processes.local_rank)
-            processes.check_equal(X=fingerprint(X), parameters=self._plain_parameters())
-            seed = processes.compute_on_first(int, check_random_state(self.random_state).randint(2**31 - 1))
+            device, seed = self._device_and_seed(X, processes)
             window = Window(self._n_seen, self._capacity)
             held = self._model, window, self.memory_rows_, self.memory_usage_
             fitted = update_model(*held, X, self.get_params(deep=False), device, seed, processes)
-        curves = self.loss_curve_, self.validation_curve_
-        self._set_fitted(fitted)
-        self.loss_curve_, self.validation_curve_ = curves[0] + self.loss_curve_, curves[1] + self.validation_curve_
-        self.n_iter_ = len(self.loss_curve_)
+        self._set_fitted(fitted, self.loss_curve_, self.validation_curve_)
         scores = window.latest(self.decision_scores_, fitted.result.scores)
         calibration = window.latest(self.calibration_scores_, fitted.calibration_scores)
         self._set_training_scores(scores, self._noise, calibration)
@@ -375,9 +363,7 @@ class MemAEDetector(PortableDetector):
     def _fit(self, X):
         with processes_of_fit() as processes:
             X, layout = processes.checked(self._check_fit, X)
-            device = resolve_device(self.device, processes.local_rank)
-            processes.check_equal(X=fingerprint(X), parameters=self._plain_parameters())
-            seed = processes.compute_on_first(int, check_random_state(self.random_state).randint(2**31 - 1))
+            device, seed = self._device_and_seed(X, processes)
             before = getattr(self, "_model", None) if self.warm_start else None
             fitted = fit_model(X, layout, self.get_params(deep=False), device, seed, processes, before)
         self._set_fitted(fitted)
@@ -387,28 +373,27 @@ class MemAEDetector(PortableDetector):
 
     def _check_fit(self, X):
         """X as a checked array, and its layout, once all parameters are known to fit them."""
-        params = self.get_params(deep=False)
         self._validate_params()
-        check_numbers(params)
+        check_numbers(self.get_params(deep=False))
         X = self._check_samples(X, reset=True)
         layout = choose_layout(X.shape[1:], self.backbone, self.sample_shape, self.channel_axis)
-        resolve(params, layout, len(X))
+        resolve(self.get_params(deep=False), layout, len(X))
         return X, layout
 
-    def _set_fitted(self, fitted):
-        """Set what is known of the networks and of their training."""
-        model, result = fitted.model, fitted.result
-        self._model = model
-        self.resolved_params_ = fitted.params
-        self.backbone_ = fitted.params["backbone"]
+    def _set_fitted(self, fitted, loss_curve=(), validation_curve=()):
+        """Set what is known of the networks and of their training, of which the curves are the beginning."""
+        model, result, self.resolved_params_ = fitted.model, fitted.result, fitted.params
+        self._model, self.backbone_ = model, fitted.params["backbone"]
         self.sample_shape_ = model.layout.sample_shape
         self.memory_usage_, self.zero_row_fraction_ = result.usage.ravel(), result.zero_row_fraction
         self.memory_rows_ = fitted.item_rows
-        self.loss_curve_, self.validation_curve_ = fitted.history.loss_curve, fitted.history.validation_curve
+        self.loss_curve_ = [*loss_curve, *fitted.history.loss_curve]
+        self.validation_curve_ = [*validation_curve, *fitted.history.validation_curve]
         self.n_iter_ = len(self.loss_curve_)
         warn_of_collapse(result.usage, self.zero_row_fraction_, self.shrink_threshold)
 
-    def _plain_parameters(self):
-        """Parameters that can be compared between processes, as text."""
-        plain = (str, int, float, tuple, type(None))
-        return str({name: value for name, value in self.get_params(deep=False).items() if isinstance(value, plain)})
+    def _device_and_seed(self, X, processes):
+        """Where this process trains and with which seed, once all are known to have the same samples and parameters."""
+        device = resolve_device(self.device, processes.local_rank)
+        processes.check_equal(X=fingerprint(X), parameters=plain_parameters(self.get_params(deep=False)))
+        return device, processes.compute_on_first(int, check_random_state(self.random_state).randint(2**31 - 1))

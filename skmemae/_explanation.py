@@ -147,8 +147,8 @@ def _answers(model: FittedModel, X, n_items: int, item_rows: np.ndarray | None) 
     if not model.memories:
         return np.zeros((len(X), 0), dtype=np.int64), np.zeros((len(X), 0))
     numbers = np.arange(sum(memory.items[..., 0].numel() for memory in model.memories))
-    first, group = (numbers, numbers) if item_rows is None else np.unique(item_rows, return_index=True, return_inverse=True)[1:]
-    count, group = min(n_items, len(first)), torch.from_numpy(group).to(model.device)
+    first, rows = (numbers, numbers) if item_rows is None else np.unique(item_rows, return_index=True, return_inverse=True)[1:]
+    count, group = min(n_items, len(first)), torch.from_numpy(rows).to(model.device)
 
     def largest(x, outputs):
         weights = model.answers(outputs)

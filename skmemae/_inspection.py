@@ -128,7 +128,7 @@ class InspectableDetector(DualContractDetector):
         model = self._fitted_model()
         if not isinstance(n_items, int | np.integer) or isinstance(n_items, bool) or n_items < 1:
             raise ValueError(f"The 'n_items' parameter of explain must be a positive int. Got {n_items!r} instead.")
-        found = explain(model, self._check_scoring(X), int(n_items), self.memory_rows_)
+        found: dict = explain(model, self._check_scoring(X), int(n_items), self.memory_rows_)
         index = X.index if hasattr(X, "index") and hasattr(X, "columns") else None
         return Explanation(**found, feature_names=getattr(self, "feature_names_in_", None), index=index)
 

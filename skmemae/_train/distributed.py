@@ -224,6 +224,12 @@ def fingerprint(X) -> str:
     return f"{X.shape} {X.dtype} {hashlib.sha256(rows).hexdigest()[:8]}"
 
 
+def plain_parameters(params: dict[str, Any]) -> str:
+    """Parameters that can be compared between processes, as text."""
+    plain = (str, int, float, tuple, type(None))
+    return str({name: value for name, value in params.items() if isinstance(value, plain)})
+
+
 @contextlib.contextmanager
 def processes_of_fit():
     """The processes of this fit: all that ``torchrun`` has started or that share a process group, or this one alone.
