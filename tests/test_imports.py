@@ -15,6 +15,7 @@ PACKAGE = Path(skmemae.__file__).parent
 # What each part of the package imports of the others, from the bottom up.
 KNOWS = {
     "network": set(),
+    "_version": set(),
     "_warnings": set(),
     "_data": {"_warnings"},
     "_runtime": {"_warnings"},
@@ -28,7 +29,9 @@ KNOWS = {
     "_contract": {"_html", "_resolve", "_threshold", "metrics"},
     "_explanation": {"_model", "_runtime"},
     "_inspection": {"_contract", "_data", "_explanation", "_model"},
-    "_portable": {"_inspection", "_model"},
+    "_onnx": {"_data", "_model", "_runtime", "_score", "network"},
+    "_writing": set(),
+    "_portable": {"_inspection", "_model", "_onnx", "_version", "_writing"},
     "_detector": {
         "_contract",
         "_data",
@@ -45,7 +48,7 @@ KNOWS = {
     "display": {"metrics"},
     "video": {"_data", "_resolve"},
     "datasets": {"video"},
-    "__init__": {"_detector", "_explanation", "_train", "_warnings"},
+    "__init__": {"_detector", "_explanation", "_train", "_version", "_warnings"},
 }
 # Parts that know no estimator, with the files that may import scikit-learn or joblib.
 PLAIN = {"network": (), "_warnings": (), "_data": ("statistics",), "_runtime": (), "_score": (), "_train": ("distributed",)}
