@@ -50,10 +50,9 @@ def onnx_file(model: FittedModel, threshold: float, codes: tuple[int, int], meta
             importlib.import_module(name)
     except ImportError as error:
         raise ImportError('export_onnx needs onnx and onnxscript: pip install "skmemae[onnx]"') from error
-    on_cpu = replace(model, networks=copy.deepcopy(model.networks).cpu())
     with _silence():
         try:
-            program = isolated(_export, _Graph(on_cpu, threshold, codes).eval())
+            program = isolated(_export, model, threshold, codes)
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise RuntimeError(
@@ -68,8 +67,9 @@ def onnx_file(model: FittedModel, threshold: float, codes: tuple[int, int], meta
 
 
 @torch.no_grad()
-def _export(graph: "_Graph"):
-    X = torch.zeros(_EXAMPLES, *graph.model.layout.array_shape, dtype=torch.float64)
+def _export(model, threshold, codes):
+    graph = _Graph(replace(model, networks=copy.deepcopy(model.networks).cpu()), threshold, codes).eval()
+    X = torch.zeros(_EXAMPLES, *model.layout.array_shape, dtype=torch.float64)
     shapes = ({0: torch.export.Dim("n_samples")},)
     program = torch.export.export(graph, (X,), dynamic_shapes=shapes, strict=False)
     names = {"input_names": ["X"], "output_names": ["score", "label", "map"]}

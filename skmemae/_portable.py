@@ -70,8 +70,8 @@ class PortableDetector(InspectableDetector):
         ...     detector.export_onnx(path)
         ...     session = onnxruntime.InferenceSession(path)
         >>> score, label, map = session.run(None, {"X": np.array([[0.0, 0.1, 0.0], [9.0, -9.0, 9.0]])})
-        >>> label
-        array([0, 1])
+        >>> label.tolist()
+        [0, 1]
         """
         model = self._fitted_model()
         names = getattr(self, "feature_names_in_", None)
