@@ -116,12 +116,12 @@ class FittedModel:
 
     def residuals(self, X) -> np.ndarray:
         """Squared residuals in scaled units and the shape of X, the mean over the networks: float32."""
+        return isolated(self.collect, X, self.squared_residuals)
 
-        def squares(x, outputs):
-            residuals = self._of_members([(output.reconstruction - x).square() for output in outputs])
-            return self.layout.from_network(residuals.mean(dim=0))
-
-        return isolated(self.collect, X, squares)
+    def squared_residuals(self, x: Tensor, outputs: list[Output]) -> Tensor:
+        """The mean over the members for scaled samples, in the shape of X."""
+        residuals = self._of_members([(output.reconstruction - x).square() for output in outputs])
+        return self.layout.from_network(residuals.mean(dim=0))
 
     def weights(self, X) -> np.ndarray:
         """Addressing weights of all networks side by side: (n_samples, [\\*positions,] ensemble_size * N)."""

@@ -5,7 +5,6 @@ import errno
 import hashlib
 import json
 import os
-import tempfile
 import textwrap
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from skmemae._version import __version__
+from skmemae._writing import replacing
 
 FORMAT = 1  # of the file; raised when what is written can no longer be read by the version before
 _KEYS = {"skmemae", "sha256"}  # of the metadata: the JSON text, and the checksum of text and arrays
@@ -71,12 +71,8 @@ def write(path, saved: Saved) -> None:
     parts["model"] = _encode(saved.model, "model", arrays)
     text = json.dumps({"format": FORMAT, "version": __version__, **parts})
     content = save(arrays, {"skmemae": text, "sha256": _checksum(text, arrays)})
-    target = os.path.realpath(os.fsdecode(path))
-    with tempfile.TemporaryDirectory(dir=os.path.dirname(target), prefix=".skmemae-") as folder:
-        temporary = os.path.join(folder, "detector")
-        with open(temporary, "wb") as file:  # safetensors would write a file that nobody else may read
-            file.write(content)
-        os.replace(temporary, target)
+    with replacing(path) as file:
+        file.write(content)
 
 
 def read(path) -> Saved:

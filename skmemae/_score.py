@@ -11,8 +11,8 @@ from skmemae._data.draws import Draws
 from skmemae._data.scaling import Scaling
 from skmemae.network import MemAE, Output
 
-_TINY = 1e-300
-_LARGEST = 1e300  # in place of what is not finite, as where a user's module overflows
+TINY = 1e-300
+LARGEST = 1e300  # in place of what is not finite, as where a user's module overflows
 
 
 @dataclass(frozen=True)
@@ -119,18 +119,18 @@ class Score:
         The third term says which members count; what follows are the distances from the draws.
         """
         errors = self.errors(terms)
-        return errors if self.draws is None else np.minimum(self.draws.add(errors, terms[:, 0, 3:]), _LARGEST)
+        return errors if self.draws is None else np.minimum(self.draws.add(errors, terms[:, 0, 3:]), LARGEST)
 
     def errors(self, terms: np.ndarray) -> np.ndarray:
         """The scores without the distances from the draws: the geometric mean over the members."""
         error, distance, *counts = np.moveaxis(terms[..., :3].astype(np.float64), -1, 0)
         with np.errstate(over="ignore", invalid="ignore"):
             scores = error * (1 + 0.1 * distance / self.typical_distances)
-        scores = np.nan_to_num(scores, nan=_LARGEST, posinf=_LARGEST)
+        scores = np.nan_to_num(scores, nan=LARGEST, posinf=LARGEST)
         if scores.shape[1] == 1:
             return scores[:, 0]
         weights = counts[0] if counts else np.ones_like(scores)
-        return np.exp((np.log(np.maximum(scores, _TINY)) * weights).sum(axis=1) / weights.sum(axis=1))
+        return np.exp((np.log(np.maximum(scores, TINY)) * weights).sum(axis=1) / weights.sum(axis=1))
 
 
 def with_members(values: Tensor, network: MemAE) -> Tensor:

@@ -29,9 +29,11 @@ KNOWS = {
     "_contract": {"_html", "_resolve", "_threshold", "metrics"},
     "_explanation": {"_model", "_runtime"},
     "_inspection": {"_contract", "_data", "_explanation", "_model"},
-    "_saving": {"_version"},
+    "_writing": set(),
+    "_saving": {"_version", "_writing"},
     "_untrusted": {"_data", "_model", "_resolve"},
-    "_portable": {"_inspection", "_model", "_saving", "_untrusted"},
+    "_onnx": {"_data", "_model", "_runtime", "_score", "network"},
+    "_portable": {"_inspection", "_model", "_onnx", "_saving", "_untrusted", "_version", "_writing"},
     "_fitting": {"_data", "_model", "_resolve", "_runtime", "_score", "_train", "network"},
     "_updating": {"_data", "_fitting", "_model", "_resolve", "_runtime", "_score", "_train", "network"},
     "_detector": {

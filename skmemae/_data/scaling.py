@@ -93,7 +93,7 @@ class Scaling:
         One for all where no mean sample is subtracted.
         """
         if self.mean_sample is None:
-            return scaled.new_ones(len(scaled))
+            return scaled.new_ones(scaled.shape[0])
         *_, mean_sample = self._tensors(scaled)
         energy = mean_sample.square().mean()
         # |s - m|^2 = 1 + |m|^2 - 2 <s, m> with s the sample, of which scaled is the difference from m.
@@ -112,6 +112,8 @@ class Scaling:
     def _exceeded(self, scaled):
         if math.isinf(self.limit) or not scaled.numel():
             return False
+        if torch.compiler.is_compiling():  # for export, which cannot look
+            return True
         least, greatest = torch.aminmax(scaled)
         return max(-least, greatest) > self.limit
 
@@ -137,5 +139,6 @@ def _compress(scaled: Tensor, limit: float) -> Tensor:
 
 def _finite(values: Tensor) -> Tensor:
     """Values with infinities replaced by the largest number."""
-    largest = torch.finfo(values.dtype).max
+    # A tensor, as the exporter to ONNX rounds numbers to float32, where this one is infinite.
+    largest = torch.tensor(torch.finfo(values.dtype).max, dtype=values.dtype, device=values.device)
     return values.clamp(-largest, largest)

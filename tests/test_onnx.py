@@ -1,0 +1,235 @@
+"""What leaves as an ONNX graph scores, labels and maps as the detector does."""
+
+import json
+import logging
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from sklearn.exceptions import NotFittedError
+
+from skmemae import presets
+from skmemae._data.signatures import OwnItems, signatures
+from skmemae._onnx import _FindOwnItems
+from skmemae.network import Memory
+from tests.problems import data, detector
+
+onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+
+def amounts(n=200):
+    """A table with a column of amounts, which scaling takes the logarithm of, and with rows that are there twice."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n, 6))
+    X[:20] *= 5
+    X[:, 3] = np.exp(3 * X[:, 3].clip(-3, 4))
+    X[40:50] = X[50:60]
+    return X
+
+
+KINDS = {**data(), "table": amounts(), "colours": np.random.default_rng(0).integers(0, 256, (40, 12, 12, 3)).astype(np.uint8)}
+
+
+def session_of(fitted, path):
+    fitted.export_onnx(path)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(path, options)
+
+
+def assert_agree(fitted, session, X):
+    with np.errstate(over="ignore"):
+        score, label, residuals = session.run(["score", "label", "map"], {"X": X.astype(np.float64)})
+        np.testing.assert_allclose(score, -fitted.score_samples(X), rtol=1e-5)
+        np.testing.assert_array_equal(label, fitted.predict(X))
+        np.testing.assert_allclose(residuals, fitted.anomaly_map(X), rtol=1e-3, atol=1e-4)
+    assert score.dtype == np.float64 and label.dtype == np.int64 and residuals.shape == X.shape
+
+
+@pytest.mark.parametrize("kind", ["table", pytest.param("images", marks=pytest.mark.slow), "colours", "clips"])
+def test_detectors_of_the_defaults_score_the_same_in_batches_of_any_size(kind, tmp_path):
+    X = KINDS[kind]
+    fitted = detector().fit(X)
+    session = session_of(fitted, tmp_path / "detector.onnx")
+    new = np.concatenate([X, 1.01 * X[::-1]])
+    many = np.concatenate([new] * (1000 // len(new) + 1))[:1000]
+    few = X[-3:].astype(np.float64)
+    extreme = np.concatenate([0.0 * few, 1e30 * few, -1e30 * few, 1e280 * few, X[:2]])
+    for batch in (X, new[-1:], new[-7:], many, extreme, np.repeat(new[-1:], 5, axis=0)):
+        assert_agree(fitted, session, batch)
+
+
+MEMORIES = [
+    ("table", {"anomaly_score": "relative", "scaling": "minmax", "memory_items": "learned", "ensemble_size": 2}),
+    ("table", {"anomaly_score": "absolute", "scaling": None, "memory_size": 0, "convention": "sklearn"}),
+    ("images", {"anomaly_score": "local", "scaling": "log", "ensemble_size": 2, "memory_heads": 2}),
+]
+MORE_MEMORIES = [
+    ("table", {"anomaly_score": "reconstruction", "scaling": "standard", "contamination": 0.001}),
+    ("table", {"ensemble_size": 1, "similarity": "dot", "memory_items": "learned"}),
+    ("table", {"ensemble_size": 3, "memory_size": 50}),
+    ("images", {"anomaly_score": "combined", "scaling": "contrast", "shrink_threshold": 0.0}),
+    ("images", {"memory_items": "rows", "backbone": "fc", "contamination": "auto"}),
+    ("clips", {"anomaly_score": "smooth", "scaling": "minmax", "memory_unit": "sample"}),
+]
+
+
+@pytest.mark.parametrize("kind, params", MEMORIES + [pytest.param(*case, marks=pytest.mark.slow) for case in MORE_MEMORIES])
+def test_memories_and_members(kind, params, tmp_path):
+    X = KINDS[kind]
+    fitted = detector(**params).fit(X)
+    session = session_of(fitted, tmp_path / "detector.onnx")
+    assert_agree(fitted, session, X)
+    assert_agree(fitted, session, np.concatenate([1.01 * X[:3], 1e30 * X[-3:]]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scaling", ["contrast", "log", "standard", "minmax", None])
+@pytest.mark.parametrize("score", ["reconstruction", "absolute", "smooth", "local", "relative", "combined"])
+@pytest.mark.parametrize("kind", ["table", "images", "clips"])
+def test_every_score_with_every_scaling(kind, score, scaling, tmp_path):
+    if kind == "table" and (score in ("smooth", "local") or scaling == "contrast"):
+        pytest.skip("not for tables")
+    fitted = detector(anomaly_score=score, scaling=scaling).fit(KINDS[kind])
+    assert_agree(fitted, session_of(fitted, tmp_path / "detector.onnx"), KINDS[kind])
+
+
+PRESETS = {
+    "mnist": (presets.paper("mnist"), (30, 28, 28)),
+    "cifar10": (presets.paper("cifar10"), (30, 32, 32, 3)),
+    "kddcup99": (presets.paper("kddcup99"), (300, 30)),
+    "video": (presets.paper("video"), (6, 1, 16, 32, 32)),
+    "small_video": (presets.small_video(), (10, 2, 9, 24, 36)),
+    "small_sheets": ({}, (20, 100, 3)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_score_the_same(name, rng, tmp_path):
+    params, shape = PRESETS[name]
+    X = rng.random(shape)
+    fitted = detector(**{**params, "max_epochs": 1}).fit(X)
+    session = session_of(fitted, tmp_path / "detector.onnx")
+    assert_agree(fitted, session, X)
+    assert_agree(fitted, session, 1.1 * X[:1])
+
+
+@pytest.mark.slow
+def test_large_memories_and_many_columns(rng, tmp_path):
+    for shape in [(9000, 60), (400, 274)]:
+        X = rng.normal(size=shape)
+        fitted = detector(contamination=0.05, max_epochs=1).fit(X)
+        assert_agree(fitted, session_of(fitted, tmp_path / "detector.onnx"), X[:1000])
+
+
+def test_the_file_says_what_it_is_and_keeps_the_coding_of_labels(table, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    X, _ = table
+    fitted = detector(convention="sklearn", memory_items="learned", ensemble_size=1).fit(
+        pandas.DataFrame(X, columns=list("abcdef"))
+    )
+    before = vars(fitted).copy()
+    path = tmp_path / "detector.onnx"
+    path.write_bytes(b"older")
+    session = session_of(fitted, path)
+    assert vars(fitted) == before and [file.name for file in tmp_path.iterdir()] == [path.name]
+    meta = session.get_modelmeta()
+    assert meta.producer_name == "skmemae"
+    assert json.loads(meta.custom_metadata_map["feature_names"]) == list("abcdef")
+    assert float(meta.custom_metadata_map["threshold"]) == fitted.threshold_
+    assert meta.custom_metadata_map["convention"] == "sklearn" and meta.custom_metadata_map["version"]
+    (given,) = session.get_inputs()
+    assert (given.name, given.type, given.shape[1:]) == ("X", "tensor(double)", [6])
+    (labels,) = session.run(["label"], {"X": X})
+    assert set(labels) == {-1, 1}
+    assert b"site-packages" not in path.read_bytes() and b".py" not in path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A detector that is exported in no time."""
+    return detector(memory_size=5, memory_items="learned", ensemble_size=1).fit(data()["table"])
+
+
+def test_exporting_is_silent_and_leaves_torch_as_it_was(small, tmp_path, capfd, caplog):
+    small.export_onnx(tmp_path / "first.onnx")  # imports what it needs
+    names = ("torch", "torch.onnx", "torch.export", "onnxscript", "onnx_ir")
+
+    def state():
+        levels = [logging.getLogger(name).level for name in names]
+        return torch.random.get_rng_state().tolist(), torch.is_grad_enabled(), levels, list(warnings.filters)
+
+    capfd.readouterr()
+    caplog.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        before = state()
+        with torch.inference_mode():
+            small.export_onnx(tmp_path / "second.onnx")
+        assert state() == before
+    assert tuple(capfd.readouterr()) == ("", "")
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert (tmp_path / "first.onnx").stat().st_size > 0
+
+
+def test_without_onnx_a_detector_says_what_to_install(small, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ImportError, match=r'pip install "skmemae\[onnx\]"'):
+        small.export_onnx(tmp_path / "detector.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unfitted_detector_and_a_folder_that_is_not_there(small, tmp_path):
+    with pytest.raises(NotFittedError):
+        detector().export_onnx(tmp_path / "detector.onnx")
+    with pytest.raises(FileNotFoundError):
+        small.export_onnx(tmp_path / "nowhere" / "detector.onnx")
+
+
+class Picky(torch.nn.Linear):
+    """Cannot be exported, as what it does depends on values."""
+
+    def forward(self, x):
+        return super().forward(x if x.sum() > 0 else -x)
+
+
+def picky_backbone(sample_shape):
+    return Picky(*sample_shape, 4), torch.nn.Linear(4, *sample_shape)
+
+
+def test_a_backbone_that_cannot_be_exported_is_an_error_and_leaves_the_file(tmp_path):
+    fitted = detector(backbone=picky_backbone, max_epochs=1, memory_size=5).fit(data()["table"])
+    path = tmp_path / "detector.onnx"
+    path.write_bytes(b"older")
+    with pytest.raises(RuntimeError, match="export_onnx cannot export .* callable backbone"):
+        fitted.export_onnx(path)
+    assert path.read_bytes() == b"older" and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 8, 9])
+def test_samples_find_the_items_that_are_made_of_them(size):
+    generator = torch.Generator().manual_seed(size)
+    rows = torch.randn(30, 3, generator=generator)
+    chosen = torch.stack([torch.randperm(20, generator=generator)[:size] for _ in range(2)])
+    memory = Memory(size, 5, members=2, key_width=2).requires_grad_(False)
+    memory.items[..., 2:] = rows[chosen]
+    repeated = torch.rand(chosen.shape, generator=generator) < 0.3
+    own_items = OwnItems.of(signatures(rows).numpy()[chosen], repeated=repeated.numpy())
+    x = torch.cat([rows, rows + 1e-3, 1e9 * rows])
+    found = _FindOwnItems(own_items, memory)(x)
+    assert torch.equal(found, own_items.find(x))
+    assert torch.equal(found, _FindOwnItems(own_items, memory)(x * (1 + 2e-8)))  # what rounds otherwise is the same row
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_detector_on_a_gpu_stays_there(tmp_path):
+    for kind in ("table", "images"):
+        fitted = detector(device="cuda").fit(KINDS[kind])
+        session = session_of(fitted, tmp_path / "detector.onnx")
+        assert fitted.device_.startswith("cuda")
+        score, _, _ = session.run(None, {"X": KINDS[kind].astype(np.float64)})
+        np.testing.assert_allclose(score, -fitted.score_samples(KINDS[kind]), rtol=1e-4)
