@@ -1,28 +1,38 @@
 """
-Normality of the frames of a video
-==================================
+A video, from frames to a curve
+===============================
 
-From videos to a normality curve over the frames and a map of the abnormal region. The videos are synthetic: people, drawn as
-small bars, walk through the frame at different speeds. In the test video one person rides.
+Which frames of a video are abnormal, and where in the frame? The videos of this page
+are made: people, drawn as small bars, walk through the picture at different speeds. In
+the test video one of them rides.
 """
 
 # %%
-# Training videos are normal.
+# Videos are arrays of shape (frames, height, width). Those for training are normal.
 import matplotlib.pyplot as plt
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from skmemae import MemAEDetector, presets
 from skmemae.display import AnomalyMapDisplay, NormalityDisplay
-from skmemae.video import ClipWindows, OnlineNormality, frame_maps, frame_scores, normality_score
+from skmemae.video import (
+    ClipWindows,
+    OnlineNormality,
+    frame_maps,
+    frame_scores,
+    normality_score,
+)
 
 
 def street(n_frames, n_walkers, seed, rider=None):
-    """Grey video and mask of the rider, both (T, H, W); ``rider`` = (first frame, pixels per frame)."""
+    """Grey video and mask of the rider, (first frame, pixels per frame)."""
     rng = np.random.default_rng(seed)
     video = rng.normal(100, 3, size=(n_frames, 40, 60))
     mask = np.zeros(video.shape, dtype=bool)
-    people = [(0, rng.uniform(0.3, 0.8) * rng.choice([-1, 1]), rng.uniform(0, 60)) for _ in range(n_walkers)]
+    people = [
+        (0, rng.uniform(0.3, 0.8) * rng.choice([-1, 1]), rng.uniform(0, 60))
+        for _ in range(n_walkers)
+    ]
     people += [] if rider is None else [(*rider, 0.0)]
     for i, (first, speed, left) in enumerate(people):
         top, shade = rng.integers(5, 28), rng.uniform(-60, 60)
@@ -30,45 +40,55 @@ def street(n_frames, n_walkers, seed, rider=None):
             x = left + speed * (t - first)
             if i == n_walkers and x > 57:  # the rider leaves
                 break
-            region = t, slice(top, top + 7), slice(int(x) % 57, int(x) % 57 + 3)
+            left_now = int(x) % 57
+            region = t, slice(top, top + 7), slice(left_now, left_now + 3)
             video[region] += shade + 40 * np.sign(shade)
             mask[region] |= i == n_walkers
     return video.clip(0, 255).astype(np.uint8), mask
 
 
-train = [street(120, n_walkers, seed)[0] for seed, n_walkers in enumerate((3, 5, 7, 6))]
+train = [street(70, n_walkers, seed)[0] for seed, n_walkers in enumerate((3, 5, 7, 6))]
 test, mask = street(120, 6, seed=9, rider=(50, 2.5))
 abnormal = mask.any(axis=(1, 2))
 
 # %%
-# Clips of the differences between frames, and the preset for them. No frame is copied.
+# The camera stands still, so the detector is given the changes from frame to frame, in
+# clips of nine, and :func:`skmemae.presets.small_video` has the settings that go with
+# them. No frame is copied: the clips are cut when they are asked for.
 windows = ClipWindows(length=9, changes=True)
-detector = MemAEDetector(**{**presets.small_video(), "max_epochs": 6}, random_state=0).fit(windows.fit_transform(train))
+detector = MemAEDetector(**{**presets.small_video(), "max_epochs": 5}, random_state=0)
+detector.fit(windows.fit_transform(train))
 
 # %%
-# Each frame gets the score of the clip centred on it. For the plot the scores are smoothed over time.
+# Each frame gets the score of the clip around it. For the picture the scores are
+# smoothed over time. The true interval is shaded.
 clips = windows.transform([test])
 errors = frame_scores(detector.decision_function(clips), clips)[0]
-NormalityDisplay(normality_score([gaussian_filter1d(errors, 2)])[0], abnormal).plot()
+normality = normality_score([gaussian_filter1d(errors, 2)])[0]
+NormalityDisplay(normality, abnormal).plot()
 
 # %%
-# Where is the abnormal region? Of three clips the frame with the largest error, its reconstruction and the error, as
-# differences ...
+# Where is it? Of three clips the frame with the largest error, its reconstruction and
+# the error, as changes ...
 middle = np.flatnonzero(abnormal)[[4, 9, 14]]
-AnomalyMapDisplay.from_estimator(detector, clips[middle - clips.length // 2 - 1]).plot()
+shown = clips[middle - clips.length // 2 - 1]
+AnomalyMapDisplay.from_estimator(detector, shown).plot()
 
 # %%
-# ... and the errors over the original frames.
+# ... and the errors over the frames themselves.
 maps = frame_maps(detector, clips)[0]
 figure, axes = plt.subplots(1, 3, figsize=(9, 2.3), layout="constrained")
 for t, ax in zip(middle, axes, strict=True):
     ax.imshow(test[t], cmap="gray")
-    ax.imshow(np.ones_like(maps[t]), cmap="autumn_r", vmin=0, vmax=1, alpha=np.clip(maps[t] / maps.max(), 0, 1))
+    opacity = np.clip(maps[t] / maps.max(), 0, 1)
+    ax.imshow(np.ones_like(opacity), cmap="autumn_r", vmin=0, vmax=1, alpha=opacity)
     ax.set(title=f"frame {t}", xticks=[], yticks=[])
 
 # %%
-# Live, frame by frame: the rest of the video is unknown, so errors are scaled by the training errors.
+# Live, frame by frame. The rest of the video is not known then, so errors are measured
+# by those of the training videos.
 online = OnlineNormality(detector, windows)
 live = np.array([online.push(frame) for frame in test])
-print(f"scored with a delay of {online.delay} frames; the least normal frame is {np.nanargmin(live) - online.delay}")
+print(f"a frame is scored {online.delay} frames later")
+print(f"the least normal frame is {np.nanargmin(live) - online.delay}")
 plt.show()
