@@ -23,6 +23,8 @@ exclude_patterns = ["_build", "**/sg_execution_times.rst", "sg_execution_times.r
 templates_path = ["_templates"]
 myst_heading_anchors = 3
 nitpicky = True
+nitpick_ignore_regex = [(r"py:.*", r"(numpy|torch|sklearn|pyod)\..*")]  # their pages are elsewhere
+autodoc_typehints = "none"  # the sections of parameters have them
 linkcheck_ignore = [r"https?://"]  # links within the site are checked, without a network
 
 add_module_names = False

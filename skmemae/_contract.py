@@ -81,7 +81,7 @@ class DualContractDetector(DocumentedDetector, BaseDetector):
             New anomaly score above which a sample is an outlier.
         false_alarm_rate : float in (0, 1), optional
             Probability with which a new normal sample may be called an outlier: the threshold is the conformal quantile of
-            :attr:`calibration_scores_`. It holds for samples of the kind of the training data, and is cautious where that
+            ``calibration_scores_``. It holds for samples of the kind of the training data, and is cautious where that
             holds outliers.
         X_valid : array-like of shape (n_samples, ...), optional
             Labelled samples: the threshold gives them the largest F1.
@@ -160,7 +160,7 @@ class DualContractDetector(DocumentedDetector, BaseDetector):
         ----------
         X : array-like of shape (n_samples, ...)
         X_calibration : array-like of shape (n_calibration, ...), optional
-            Normal samples that were not used in ``fit``, to compare with in place of :attr:`calibration_scores_`.
+            Normal samples that were not used in ``fit``, to compare with in place of ``calibration_scores_``.
 
         Returns
         -------
@@ -302,7 +302,7 @@ class DualContractDetector(DocumentedDetector, BaseDetector):
         return_stats : bool, default=False
             Also return the estimated rejection rate and its upper bound and the upper bound of the cost.
         delta, c_fp, c_fn, c_r : float
-            See :meth:`compute_rejection_stats`.
+            See ``compute_rejection_stats`` of PyOD's detectors.
 
         Returns
         -------

@@ -29,7 +29,7 @@ class MemAEDetector(PortableDetector):
         Share of outliers in the training data; sets the threshold on the anomaly score. Where memory items are rows, it also
         is the share of rows that the memory leaves out, those that random draws of rows find most abnormal: say how clean the
         training data is, and the memory trusts as much of it. With "auto" the share is not known: the threshold is the upper
-        fence of a box plot of the logarithms of :attr:`calibration_scores_`, the third quartile and 1.5 interquartile ranges.
+        fence of a box plot of the logarithms of ``calibration_scores_``, the third quartile and 1.5 interquartile ranges.
         An object is fitted on the training scores, and the threshold is set between those that it labels 0 and 1. With both
         the memory leaves out a tenth.
     convention : {"pyod", "sklearn"}, default="pyod"

@@ -19,7 +19,7 @@ from skmemae import MemAEDetector, datasets
 from skmemae.benchmark import ablation, cells, document, kddcup99, one_class, overview, report
 from skmemae.benchmark import video as video_protocol
 from skmemae.benchmark.__main__ import main
-from skmemae.benchmark.detectors import OURS, PCAError, make_baselines, make_ours, select
+from skmemae.benchmark.detectors import OURS, PCAError, make_baselines, make_ours
 from skmemae.benchmark.overview import make_detectors
 from skmemae.datasets import one_class_split
 from skmemae.video import ClipWindows
@@ -42,24 +42,18 @@ def test_the_overview_prints_ranks_and_writes(tmp_path, capsys, monkeypatch):
     assert (tmp_path / "overview.png").stat().st_size > 10_000
 
 
-def test_options_before_a_protocol_are_an_error_and_not_dropped(capsys):
-    with pytest.raises(SystemExit) as end:
-        main(["--seeds", "7", "--out", "o", "one-class"])
-    assert end.value.code == 2
-    assert "options of one-class go after its name" in capsys.readouterr().err
-
-
 def test_options_reach_the_protocol(monkeypatch):
     seen = []
     monkeypatch.setattr(one_class, "run", seen.append)
     monkeypatch.setattr(overview, "run", seen.append)
     main(["one-class", "--seeds", "7", "--out", "o"])
-    main(["--seeds", "5", "--out", "p"])
+    main(["--seeds", "7", "--out", "o", "one-class"])
+    main(["--seeds", "5", "--out", "video"])
     main(["overview", "--seeds", "4"])
     main([])
     found = [(args.protocol, args.seeds, args.out) for args in seen]
     out = "benchmark-results"
-    assert found == [("one-class", 7, "o"), (None, 5, "p"), ("overview", 4, out), (None, 1, out)]
+    assert found == [*[("one-class", 7, "o")] * 2, (None, 5, "video"), ("overview", 4, out), (None, 1, out)]
 
 
 def test_the_commands_stand_on_what_users_may_call():
@@ -250,11 +244,29 @@ def test_protocols_without_data_say_so(tmp_path, monkeypatch, protocol):
         main([protocol, "--data-home", str(tmp_path), "--out", str(tmp_path), "--seeds", "1", *name])
 
 
-def test_unknown_names_end_the_program(tmp_path):
-    with pytest.raises(SystemExit, match="--data knows"):
-        main(["odds", "--data", "iris", "--out", str(tmp_path)])
-    with pytest.raises(SystemExit, match="--detectors knows"):
-        select(make_baselines(0), ["LOF"])
+@pytest.mark.parametrize("protocol", ["one-class", "kddcup99", "odds", "tables", "ablation", "choices", "video"])
+def test_what_is_asked_for_is_checked_before_anything_is_loaded(tmp_path, monkeypatch, protocol):
+    for name in ("_from_openml", "fetch_kddcup99", "_find"):
+        monkeypatch.setattr(datasets.published, name, lambda *args, **kwargs: pytest.fail("loads"))
+    for option in ("--data", "--detectors"):
+        with pytest.raises(SystemExit, match=f"{option} knows .* Got nothing like this."):
+            main([protocol, option, "nothing like this", "--out", str(tmp_path)])
+    for seeds in ("0", "-1", "x"):
+        with pytest.raises(SystemExit) as end:
+            main([protocol, "--seeds", seeds])
+        assert end.value.code == 2
+
+
+def test_classes_are_digits():
+    with pytest.raises(SystemExit) as end:
+        main(["one-class", "--classes", "77"])
+    assert end.value.code == 2
+
+
+@pytest.mark.parametrize("protocol", ["odds", "tables", "video"])
+def test_a_folder_that_is_not_given_is_said_to_be_missing(tmp_path, protocol):
+    with pytest.raises(SystemExit, match="data_home, the folder of .* is not given. Get .* from http"):
+        main([protocol, "--out", str(tmp_path), *(["--data", "ped2"] if protocol == "video" else [])])
 
 
 def test_what_an_ablation_is_judged_by(rng):

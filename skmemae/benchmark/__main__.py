@@ -26,12 +26,16 @@ def main(argv=None):
     for name, module in PROTOCOLS.items():
         summary = str(module.__doc__).splitlines()[0]
         module.add_arguments(commands.add_parser(name, help=summary, description=summary))
-    argv = sys.argv[1:] if argv is None else argv
-    args = parser.parse_args(argv)
-    # The defaults of a protocol's parser overwrite options given before its name.
-    if args.protocol is not None and argv[0] != args.protocol:
-        parser.error(f"options of {args.protocol} go after its name: {parser.prog} {args.protocol} [options]")
+    args = parser.parse_args(name_first(sys.argv[1:] if argv is None else argv))
     PROTOCOLS[args.protocol or "overview"].run(args)
+
+
+def name_first(argv):
+    """Arguments with the name of the protocol first: argparse lets its defaults overwrite the options before it."""
+    for i, argument in enumerate(argv):
+        if argument in PROTOCOLS and (i == 0 or argv[i - 1] not in ("--out", "--data-home")):
+            return [argument, *argv[:i], *argv[i + 1 :]]
+    return argv
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from sklearn.utils import Bunch
 
 from skmemae import MemAEDetector, datasets
 from skmemae.benchmark import cells, kddcup99, report
+from skmemae.benchmark.detectors import select
 
 VARIANTS: dict[str, dict] = {
     "AE": {"memory_size": 0},
@@ -45,10 +46,9 @@ def run(args):
 def plan(args):
     """Cells, one for each data set, seed, task and variant."""
     variants: dict[str, dict] = {**VARIANTS, **{f"full, N = {size}": {"memory_size": size} for size in SIZES}}
-    if args.detectors:
-        variants = {name: variants[name] for name in args.detectors}
+    variants = select(variants, args.detectors)
     planned = []
-    for name in report.select_sets(args.data, SETS):
+    for name in cells.selected("--data", args.data, SETS):
         for seed in range(args.seeds):
             for task, split in SETS[name](args.data_home, seed):
                 for variant, parameters in variants.items():

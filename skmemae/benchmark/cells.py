@@ -1,5 +1,6 @@
 """Cells of a protocol's table, one fit each; finished cells are kept in a file of JSON lines and not run again."""
 
+import argparse
 import inspect
 import json
 import platform
@@ -31,11 +32,40 @@ class Cell(NamedTuple):
 
 def add_arguments(parser, seeds):
     """Add the options that all protocols share."""
-    parser.add_argument("--seeds", type=int, default=seeds, metavar="K", help=f"repetitions of every cell (default: {seeds})")
-    parser.add_argument("--out", default="benchmark-results", metavar="DIR", help="folder for results (default: %(default)s)")
+    add_seeds_and_out(parser, seeds)
     parser.add_argument("--data-home", metavar="DIR", help="folder of the data; missing data is downloaded where possible")
     parser.add_argument("--data", nargs="+", metavar="NAME", help="only these data sets")
     parser.add_argument("--detectors", nargs="+", metavar="NAME", help="only these detectors")
+
+
+def add_seeds_and_out(parser, seeds):
+    """Add the options that all benchmarks share."""
+    text = f"repetitions of every cell (default: {seeds})"
+    parser.add_argument("--seeds", type=_at_least_one, default=seeds, metavar="K", help=text)
+    parser.add_argument("--out", default="benchmark-results", metavar="DIR", help="folder for results (default: %(default)s)")
+
+
+def _at_least_one(text):
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be an int of at least 1, got {text!r}")
+    return int(text)
+
+
+def selected(option, names, known):
+    """The known names, or of these the given ones; SystemExit if one is unknown.
+
+    Parameters
+    ----------
+    option : str
+        Option of the command line that gave the names.
+    names : list of str or None
+    known : iterable of str
+    """
+    known = list(known)
+    unknown = sorted(set(names or ()) - set(known))
+    if unknown:
+        raise SystemExit(f"{option} knows {', '.join(known)}. Got {', '.join(unknown)}.")
+    return known if names is None else [name for name in known if name in names]
 
 
 def run(cells, path, measure=None, desc=None):

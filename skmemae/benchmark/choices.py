@@ -48,14 +48,16 @@ def run(args):
 def plan(args):
     """Cells, one for each data set, seed, task and variant."""
     planned = []
-    for name in report.select_sets(args.data, SETS):
+    every = {variant for _, variants in SETS.values() for variant in variants}
+    chosen = cells.selected("--detectors", args.detectors, sorted(every))
+    for name in cells.selected("--data", args.data, SETS):
         tasks, variants = SETS[name]
         for seed in range(args.seeds):
             for task, split, *share in tasks(args.data_home, seed):
                 for variant, parameters in variants.items():
                     make = partial(MemAEDetector, *share, random_state=seed, **parameters)
                     planned.append(cells.Cell(name, task, seed, variant, make, split))
-    return [cell for cell in planned if not args.detectors or cell.detector in args.detectors]
+    return [cell for cell in planned if cell.detector in chosen]
 
 
 def images(load, classes, data_home, seed):

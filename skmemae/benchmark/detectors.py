@@ -18,6 +18,7 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import scale
 
 from skmemae import MemAEDetector, presets
+from skmemae.benchmark.cells import selected
 
 OURS = "MemAE"
 WITHOUT = "no memory"
@@ -236,7 +237,4 @@ def make_ours(seed, preset=None, **parameters):
 
 def select(makers, names):
     """Makers with the given names, or all for None; SystemExit for an unknown name."""
-    unknown = set(names or ()) - set(makers)
-    if unknown:
-        raise SystemExit(f"--detectors knows {sorted(makers)}, got {sorted(unknown)}")
-    return {name: make for name, make in makers.items() if names is None or name in names}
+    return {name: makers[name] for name in selected("--detectors", names, makers)}

@@ -55,6 +55,8 @@ def run(args):
 
 def plan(args):
     """Cells, one for each seed and detector."""
+    cells.selected("--data", args.data, ["KDDCUP99"])
+    select(makers(0), args.detectors)  # before anything is loaded
     try:
         dataset = datasets.load_kddcup99(args.data_home)
     except OSError as error:
@@ -63,10 +65,15 @@ def plan(args):
     planned = []
     for seed in range(args.seeds):
         split = partial(half_and_half, X, dataset.target, seed)
-        baselines = {name: partial(on_distinct_rows, make) for name, make in make_baselines(seed, MOST_ROWS).items()}
-        makers = select({**make_ours_for_tables(seed, CLEAN_SHARE), **baselines}, args.detectors)
-        planned += [cells.Cell(dataset.name, "", seed, name, make, split) for name, make in makers.items()]
+        made = select(makers(seed), args.detectors)
+        planned += [cells.Cell(dataset.name, "", seed, name, make, split) for name, make in made.items()]
     return planned
+
+
+def makers(seed):
+    """Functions that create unfitted detectors, by name."""
+    baselines = {name: partial(on_distinct_rows, make) for name, make in make_baselines(seed, MOST_ROWS).items()}
+    return {**make_ours_for_tables(seed, CLEAN_SHARE), **baselines}
 
 
 def on_distinct_rows(make):

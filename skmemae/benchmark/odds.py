@@ -60,21 +60,23 @@ def run_tables(args, title, names, load, most=None):
 def plan(args, kind, names, load, most):
     """Cells, one for each table, seed and detector."""
     planned = []
-    for name in report.select_sets(args.data, names):
+    names = cells.selected("--data", args.data, names)
+    select(makers(0, CLEAN_SHARE), args.detectors)  # before anything is loaded
+    for name in names:
         try:
             table = load(name, args.data_home)
         except OSError as error:
             raise SystemExit(str(error)) from error
         for seed in range(args.seeds):
             split = partial(split_rows, SPLITS[kind], table.data, table.target, seed, most)
-            makers = {
-                **make_ours_for_tables(seed, share(table, kind)),
-                **make_table_baselines(seed),
-                **make_baselines(seed, MOST_ROWS),
-            }
-            makers = select(makers, args.detectors)
-            planned += [cells.Cell(name, "", seed, detector, make, split) for detector, make in makers.items()]
+            made = select(makers(seed, share(table, kind)), args.detectors)
+            planned += [cells.Cell(name, "", seed, detector, make, split) for detector, make in made.items()]
     return planned
+
+
+def makers(seed, share):
+    """Functions that create unfitted detectors, by name; some are told the share of outliers in the training data."""
+    return {**make_ours_for_tables(seed, share), **make_table_baselines(seed), **make_baselines(seed, MOST_ROWS)}
 
 
 def share(table, kind):

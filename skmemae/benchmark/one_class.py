@@ -26,7 +26,8 @@ def add_arguments(parser):
     """Add the options of the protocol."""
     cells.add_arguments(parser, seeds=3)
     classes = list(range(10))
-    parser.add_argument("--classes", nargs="+", type=int, default=classes, metavar="C", help="only these normal classes")
+    text = "only these normal classes, of 0 to 9"
+    parser.add_argument("--classes", nargs="+", type=int, choices=classes, default=classes, metavar="C", help=text)
 
 
 def run(args):
@@ -38,7 +39,9 @@ def run(args):
 def plan(args):
     """Cells, one for each data set, class, seed and detector."""
     planned = []
-    for name in report.select_sets(args.data, SETS):
+    names = cells.selected("--data", args.data, SETS)
+    select(makers(0, "mnist"), args.detectors)  # before anything is loaded
+    for name in names:
         load, preset = SETS[name]
         try:
             dataset = load(args.data_home)
@@ -52,7 +55,11 @@ def plan(args):
             task = f"class {normal}"
             for seed in range(args.seeds):
                 split = partial(datasets.one_class_split, dataset.data, dataset.target, normal, random_state=seed)
-                available = {**make_ours(seed, preset), **make_baselines(seed), "KNN, contrast": lambda: OnContrast(KNN())}
-                makers = select(available, args.detectors)
-                planned += [cells.Cell(dataset.name, task, seed, detector, make, split) for detector, make in makers.items()]
+                made = select(makers(seed, preset), args.detectors)
+                planned += [cells.Cell(dataset.name, task, seed, detector, make, split) for detector, make in made.items()]
     return planned
+
+
+def makers(seed, preset):
+    """Functions that create unfitted detectors, by name."""
+    return {**make_ours(seed, preset), **make_baselines(seed), "KNN, contrast": lambda: OnContrast(KNN())}

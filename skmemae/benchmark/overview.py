@@ -12,7 +12,7 @@ from sklearn.datasets import load_breast_cancer, load_digits
 from tqdm.auto import tqdm
 
 from skmemae.benchmark import report
-from skmemae.benchmark.cells import evaluate
+from skmemae.benchmark.cells import add_seeds_and_out, evaluate
 from skmemae.benchmark.detectors import DEEP, OURS, WITHOUT, make_baselines, make_ours, select
 from skmemae.datasets import make_moving_digits, one_class_split
 
@@ -22,8 +22,7 @@ COLUMNS = {"roc_auc": "±.3f", "average_precision": ".3f", "flagged_normal": ".3
 
 def add_arguments(parser):
     """Add the options of the protocol."""
-    parser.add_argument("--seeds", type=int, default=1, metavar="K", help="repetitions of every cell (default: 1)")
-    parser.add_argument("--out", default="benchmark-results", metavar="DIR", help="folder for results (default: %(default)s)")
+    add_seeds_and_out(parser, seeds=1)
 
 
 def tasks():
@@ -39,8 +38,6 @@ def tasks():
 
 def run(args):
     """Run all cells, print a table per data set, write CSV, JSON and a figure."""
-    if args.seeds < 1:
-        raise SystemExit(f"--seeds must be at least 1, got {args.seeds}")
     rows: list[dict] = []
     scored: dict[tuple[str, str], list] = {}
     todo = list(tasks())

@@ -122,14 +122,6 @@ def finish(rows, columns, out, name):
     print(f"\nrows in {path.with_suffix('.jsonl')}, figure in {path}")
 
 
-def select_sets(names, known):
-    """Names of the data sets to run, all known ones for None; SystemExit for an unknown name."""
-    unknown = set(names or ()) - set(known)
-    if unknown:
-        raise SystemExit(f"--data knows {list(known)}, got {sorted(unknown)}")
-    return list(known) if names is None else names
-
-
 def draw(rows, value, path):
     """Draw a value by detector: a dot for each task or seed of a data set, or for each data set if there are many."""
     plt = pyplot()

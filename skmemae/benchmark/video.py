@@ -97,7 +97,9 @@ def run(args):
 def plan(args):
     """Cells, one for each data set, seed and detector."""
     planned = []
-    for name in report.select_sets(args.data, SETS):
+    names = cells.selected("--data", args.data, SETS)
+    select(makers(args, 0, 1), args.detectors)  # before anything is loaded
+    for name in names:
         try:
             dataset = SETS[name](args.data_home)
         except OSError as error:
@@ -107,13 +109,15 @@ def plan(args):
             print(f"left out: {error}")
             continue
         for seed in range(args.seeds):
-            makers = make_detectors(seed, cell_size(dataset.train))
-            if args.detectors:
-                makers |= make_paper(seed)
-            makers = select(makers, args.detectors)
+            made = select(makers(args, seed, cell_size(dataset.train)), args.detectors)
             split = partial(_identity, dataset)
-            planned += [cells.Cell(dataset.name, "", seed, detector, make, split) for detector, make in makers.items()]
+            planned += [cells.Cell(dataset.name, "", seed, detector, make, split) for detector, make in made.items()]
     return planned
+
+
+def makers(args, seed, cell):
+    """Functions that create unfitted detectors, by name; the paper's only where some are asked for."""
+    return make_detectors(seed, cell) | (make_paper(seed) if args.detectors else {})
 
 
 def _identity(dataset):

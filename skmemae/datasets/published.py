@@ -48,6 +48,12 @@ ADBENCH = {
     "Wilt": "c70b72aa611ec87b20efb400943ef3ce4f8bf7aa58fcef825fbd28cc5cee3cc9",
     "WPBC": "68a6d67242643855713bcdad07d89ecc472bd00000dccc17ba87916eb2693d19",
 }
+_ADDRESSES = {
+    "mnist.npz": "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz",
+    "kddcup.data_10_percent.gz": "http://kdd.ics.uci.edu/databases/kddcup99/kddcup.data_10_percent.gz",
+}
+_ODDS_ADDRESS = "https://github.com/yzhao062/pyod/tree/development/examples/data"
+_ADBENCH_ADDRESS = "https://github.com/Minqi824/ADBench/tree/main/adbench/datasets/Classical"
 _KDDCUP99_SYMBOLIC = [1, 2, 3, 6, 11, 20, 21]
 
 
@@ -211,7 +217,7 @@ def load_odds(name, data_home=None):
     OSError
         If there is no file.
     """
-    path = _find_table("load_odds", ODDS, name, data_home, f"odds/{name}.mat", "ODDS library and with the examples of PyOD's")
+    path = _find_table("load_odds", ODDS, name, data_home, f"odds/{name}.mat", _ODDS_ADDRESS)
     content = loadmat(path)
     return Bunch(data=content["X"].astype(np.float64), target=content["y"].ravel().astype(int), name=name)
 
@@ -239,22 +245,19 @@ def load_adbench(name, data_home=None):
     OSError
         If there is no file.
     """
-    path = _find_table("load_adbench", ADBENCH, name, data_home, f"tables/{name}.npz", "classical data sets of ADBench's")
+    path = _find_table("load_adbench", ADBENCH, name, data_home, f"tables/{name}.npz", _ADBENCH_ADDRESS)
     with np.load(path, allow_pickle=False) as file:
         return Bunch(data=file["X"].astype(np.float64), target=file["y"].ravel().astype(int), name=name)
 
 
-def _find_table(loader, known, name, data_home, file, origin):
+def _find_table(loader, known, name, data_home, file, address):
     """Path of a table, checked."""
     if name not in known:
         raise ValueError(f"The 'name' parameter of {loader} must be one of {list(known)}. Got {name!r} instead.")
     folder, _, base = file.partition("/")
     path = _find(data_home, file) or _find(data_home, base)
     if path is None:
-        raise FileNotFoundError(
-            f"{base} is neither in data_home={str(data_home)!r} nor in its folder {folder!r}. The files come with the {origin} "
-            "repository; put them there."
-        )
+        raise FileNotFoundError(f"{absent(data_home, base, folder)}. Get it from {address} and put it there.")
     check_digest(path, known[name], path.read_bytes())
     return path
 
@@ -285,5 +288,14 @@ def _from_openml(openml_name, version, data_home, shape, name, file):
 
 def _offline(name, data_home, file):
     """OSError for a data set that is neither on disk nor downloadable."""
-    absent = "" if file is None else f" {file} is not in data_home={str(data_home)!r}, and"
-    return OSError(f"{name} is not at hand:{absent} the download failed. Work online once, or bring the file.")
+    if file is None:
+        return OSError(f"{name} is not at hand: the download failed. Work online once.")
+    bring = f"or get {_ADDRESSES[file]} and name its folder as data_home" if file in _ADDRESSES else "or bring the file"
+    return OSError(f"{name} is not at hand: {absent(data_home, file)}, and the download failed. Work online once, {bring}.")
+
+
+def absent(data_home, file, folder=None):
+    """What to say of a file that is not there."""
+    if data_home is None:
+        return f"data_home, the folder of {file}, is not given"
+    return f"{file} is not in data_home={str(data_home)!r}" + (f" or its folder {folder!r}" if folder else "")

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.io import loadmat
 from sklearn.utils import Bunch
 
-from skmemae.datasets.published import check_digest
+from skmemae.datasets.published import absent, check_digest
 from skmemae.video import read_video
 from skmemae.video.reading import write_frames
 
@@ -40,14 +40,10 @@ def load_ped2(data_home):
     ImportError
         If imageio is not installed and the published folder has to be read.
     """
-    folder = Path(data_home) / "UCSDped2"
-    if (Path(data_home) / "ped2_half.npz").is_file():
+    if data_home is not None and (Path(data_home) / "ped2_half.npz").is_file():
         return _ped2_half(Path(data_home))
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"Neither ped2_half.npz nor the folder UCSDped2 is in data_home={str(data_home)!r}. The videos come from "
-            "http://www.svcl.ucsd.edu/projects/anomaly; put them there."
-        )
+    if data_home is None or not (folder := Path(data_home) / "UCSDped2").is_dir():
+        raise _missing("UCSDped2", data_home, "http://www.svcl.ucsd.edu/projects/anomaly")
     mask_folders = sorted((folder / "Test").glob("Test*_gt"))
     masks = [read_video(path) > 0 for path in mask_folders]
     return Bunch(
@@ -57,6 +53,11 @@ def load_ped2(data_home):
         masks=masks,
         name="UCSD Ped2",
     )
+
+
+def _missing(folders, data_home, address):
+    """FileNotFoundError for the folders of a published set."""
+    return FileNotFoundError(f"{absent(data_home, folders)}. Get the videos from {address} and put them there.")
 
 
 def _ped2_half(data_home):
@@ -105,13 +106,13 @@ def load_avenue(data_home, size=(256, 256)):
     ImportError
         If imageio is not installed and videos have to be read.
     """
+    names, address = "'Avenue Dataset' and 'ground_truth_demo'", "http://www.cse.cuhk.edu.hk/leojia/projects/detectabnormal"
+    if data_home is None:
+        raise _missing(names, data_home, address)
     videos, truth = Path(data_home) / "Avenue Dataset", Path(data_home) / "ground_truth_demo" / "testing_label_mask"
     train, test = sorted((videos / "training_videos").glob("*.avi")), sorted((videos / "testing_videos").glob("*.avi"))
     if not (train and test and truth.is_dir()):
-        raise FileNotFoundError(
-            f"The folders 'Avenue Dataset' and 'ground_truth_demo' are not in data_home={str(data_home)!r}. The videos come "
-            "from http://www.cse.cuhk.edu.hk/leojia/projects/detectabnormal; put them there."
-        )
+        raise _missing(names, data_home, address)
 
     def load_masks(video):
         return np.stack(list(loadmat(truth / f"{int(video.stem)}_label.mat")["volLabel"].ravel()))
@@ -146,14 +147,14 @@ def load_shanghaitech(data_home, size=(256, 256)):
     ImportError
         If imageio is not installed and videos have to be read.
     """
+    address = "https://svip-lab.github.io/dataset/campus_dataset.html"
+    if data_home is None:
+        raise _missing("shanghaitech", data_home, address)
     folder = Path(data_home) / "shanghaitech"
     train = sorted((folder / "training" / "videos").glob("*.avi"))
     test = sorted(path for path in (folder / "testing" / "frames").glob("*") if path.is_dir())
     if not (train and test):
-        raise FileNotFoundError(
-            f"The folder 'shanghaitech' is not in data_home={str(data_home)!r}. The videos come from "
-            "https://svip-lab.github.io/dataset/campus_dataset.html; put them there."
-        )
+        raise _missing("shanghaitech", data_home, address)
 
     def load_masks(video):
         return np.load(folder / "testing" / "test_pixel_mask" / f"{video.name}.npy", mmap_mode="r")

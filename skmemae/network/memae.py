@@ -128,7 +128,7 @@ def build_network(
         See :class:`skmemae.network.Memory`.
     members : int or None, default=None
         None builds one network. A number builds fully connected networks side by side whose memory items are encodings of
-        samples, which are not trained (:func:`skmemae.network.backbones.side_by_side`).
+        samples, which are not trained (``skmemae.network.backbones.side_by_side``).
     generator : torch.Generator or None, default=None
         None draws from a generator of seed 0.
 
