@@ -2,11 +2,12 @@
 
 import numpy as np
 import torch
-from sklearn.utils.validation import _check_n_features, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_n_features, check_array, check_is_fitted, validate_data
 
 from skmemae._contract import DualContractDetector
 from skmemae._data.sources import RowSource, as_source
 from skmemae._explanation import Explanation, explain
+from skmemae._frames import like, not_a_number
 from skmemae._model import FittedModel
 
 
@@ -74,10 +75,11 @@ class InspectableDetector(DualContractDetector):
 
         Returns
         -------
-        reconstruction : ndarray of X's shape
-            In the units of X, the mean over the networks; float64 for float64 X, else float32.
+        reconstruction : ndarray of X's shape, or DataFrame
+            In the units of X, the mean over the networks; float64 for float64 X, else float32. For a DataFrame one with
+            the same columns and index.
         """
-        return self._fitted_model().reconstruct(self._check_scoring(X))
+        return like(X, self._fitted_model().reconstruct(self._check_scoring(X)))
 
     def anomaly_map(self, X):
         """Squared residual of every number of each sample.
@@ -88,11 +90,12 @@ class InspectableDetector(DualContractDetector):
 
         Returns
         -------
-        map : ndarray of X's shape, float32
+        map : ndarray of X's shape, or DataFrame, float32
             In scaled units, not negative, higher = more abnormal, the mean over the networks. The sum over a sample is its
-            squared error, which is the anomaly score of ``anomaly_score="reconstruction"`` with one network.
+            squared error, which is the anomaly score of ``anomaly_score="reconstruction"`` with one network. For a DataFrame
+            one with the same columns and index.
         """
-        return self._fitted_model().residuals(self._check_scoring(X))
+        return like(X, self._fitted_model().residuals(self._check_scoring(X)))
 
     def explain(self, X, n_items=5):
         """Why samples have their scores: what each number adds, what was expected instead, which memory items answered.
@@ -222,14 +225,28 @@ class InspectableDetector(DualContractDetector):
             X = X.detach().cpu()
             X = (X.float() if X.dtype == torch.bfloat16 else X).numpy()
         if not isinstance(X, RowSource):
-            with np.errstate(over="ignore", invalid="ignore"):  # the check sums X, which may overflow
-                return validate_data(self, X, dtype="numeric", allow_nd=True, ensure_min_samples=least, reset=reset)
+            return self._validated(X, least, reset)
         if len(X) < least:
             raise ValueError(f"Found array with {len(X)} sample(s) (shape={X.shape}) while a minimum of {least} is required.")
         if reset:
             self.__dict__.pop("feature_names_in_", None)  # of an earlier fit on a DataFrame
         _check_n_features(self, X, reset=reset)
         return X
+
+    def _validated(self, X, least, reset):
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):  # the check sums X, which may overflow
+                checked = validate_data(self, X, dtype="numeric", allow_nd=True, ensure_min_samples=least, reset=reset)
+                # Of polars, and of categories of pandas, it returns objects.
+                return check_array(checked.astype(np.float64), allow_nd=True) if checked.dtype.kind == "O" else checked
+        except (TypeError, ValueError) as error:
+            found = not_a_number(X)
+            if found is None:
+                raise
+            raise ValueError(
+                f"Column {found[0]!r} of X holds {str(found[1])!r}, which could not be converted to a number. Encode such "
+                "columns before, for example by OneHotEncoder in a ColumnTransformer of scikit-learn."
+            ) from error
 
     def _check_scoring(self, X):
         """X checked against the training data."""

@@ -40,10 +40,10 @@ def session_of(fitted, path):
     return onnxruntime.InferenceSession(path, options)
 
 
-def assert_agree(fitted, session, X):
+def assert_agree(fitted, session, X, rtol=1e-5):
     with np.errstate(over="ignore"):
         score, label, residuals = session.run(["score", "label", "map"], {"X": X.astype(np.float64)})
-        np.testing.assert_allclose(score, -fitted.score_samples(X), rtol=1e-5)
+        np.testing.assert_allclose(score, -fitted.score_samples(X), rtol=rtol)
         np.testing.assert_array_equal(label, fitted.predict(X))
         np.testing.assert_allclose(residuals, fitted.anomaly_map(X), rtol=1e-3, atol=1e-4)
     assert score.dtype == np.float64 and label.dtype == np.int64 and residuals.shape == X.shape
@@ -94,7 +94,8 @@ def test_every_score_with_every_scaling(kind, score, scaling, tmp_path):
     if kind == "table" and (score in ("smooth", "local") or scaling == "contrast"):
         pytest.skip("not for tables")
     fitted = detector(anomaly_score=score, scaling=scaling).fit(KINDS[kind])
-    assert_agree(fitted, session_of(fitted, tmp_path / "detector.onnx"), KINDS[kind])
+    rtol = 1e-5 if scaling else 1e-4  # a squared error of numbers of all sizes, in float32
+    assert_agree(fitted, session_of(fitted, tmp_path / "detector.onnx"), KINDS[kind], rtol)
 
 
 PRESETS = {

@@ -92,7 +92,7 @@ BAD_INPUT = {
     "one row": (lambda X: X[:1], "1 sample"),
     "one dimension": (lambda X: X[0], "Reshape your data"),
     "six dimensions": (lambda X: X.reshape(-1, 1, 1, 1, 2, 3), "got samples of shape"),
-    "strings": (lambda X: X.astype(str).astype(object) + "x", "could not convert"),
+    "strings": (lambda X: X.astype(str).astype(object) + "x", "Column 0 of X holds .*could not be converted"),
     "complex": (lambda X: X + 1j, "Complex data not supported"),
     "nothing": (lambda X: None, "Expected 2D array|NoneType"),
     "tensor with nan": (lambda X: torch.from_numpy(spoiled(X, np.nan)), "NaN"),

@@ -26,8 +26,8 @@ class ExplanationDisplay:
     Parameters
     ----------
     explanation : Explanation
-        From :meth:`~skmemae.MemAEDetector.explain`. Images must be of shape (n, H, W) or (n, H, W, 3) and clips (n, T, H, W) or (n, T,
-        H, W, 3), as :meth:`from_estimator` brings them.
+        From :meth:`~skmemae.MemAEDetector.explain`. Images must be of shape (n, H, W) or (n, H, W, 3) and clips (n, T, H, W)
+        or (n, T, H, W, 3), as :meth:`from_estimator` brings them.
     n_features : int, default=8
         Number of features to show for each row of a table.
 
