@@ -193,3 +193,42 @@ def test_shanghaitech_in_its_published_folder(tmp_path, rng):
     np.testing.assert_array_equal(found.masks[0][1].any(axis=1), np.repeat([False, True, False], [4, 4, 8]))
     with pytest.raises(FileNotFoundError, match="shanghaitech is not in data_home"):
         datasets.load_shanghaitech(tmp_path / "elsewhere")
+
+
+def test_images_of_a_folder_in_order_with_their_folders_for_labels(tmp_path, rng):
+    imageio = pytest.importorskip("imageio.v3")
+    images = rng.integers(0, 255, size=(12, 6, 8, 3), dtype=np.uint8)
+    for i, image in enumerate(images):
+        folder = tmp_path / ("good" if i < 11 else "scratch")
+        folder.mkdir(exist_ok=True)
+        imageio.imwrite(folder / f"part {i}.png", image)
+    (tmp_path / "notes.txt").write_text("not an image")
+    found = datasets.read_images(tmp_path)
+    np.testing.assert_array_equal(found.data, images)  # "part 2" comes before "part 10"
+    assert found.target.tolist() == [0] * 11 + [1] and found.target_names == ["good", "scratch"]
+    some = datasets.read_images(found.filenames[[3, 1]], size=(3, 4), grey=True)
+    assert some.data.shape == (2, 3, 4) and some.filenames.tolist() == found.filenames[[3, 1]].tolist()
+    assert datasets.read_images(str(tmp_path / "scratch")).target_names == ["scratch"]
+
+
+def test_images_that_cannot_be_read_are_named(tmp_path):
+    imageio = pytest.importorskip("imageio.v3")
+    with pytest.raises(FileNotFoundError, match="no images in the folder"):
+        datasets.read_images(tmp_path)
+    with pytest.raises(FileNotFoundError, match="must be a folder or a list of files. Got 'nowhere'"):
+        datasets.read_images("nowhere")
+    with pytest.raises(FileNotFoundError, match="Got an empty list"):
+        datasets.read_images([])
+    with pytest.raises(OSError, match="nowhere.png cannot be read"):
+        datasets.read_images([tmp_path / "nowhere.png"])
+    imageio.imwrite(tmp_path / "1.png", np.zeros((4, 5), dtype=np.uint8))
+    imageio.imwrite(tmp_path / "2.png", np.zeros((4, 6), dtype=np.uint8))
+    with pytest.raises(ValueError, match=r"2.png has shape \(4, 6\), but .*1.png has \(4, 5\). 'size' scales all"):
+        datasets.read_images(tmp_path)
+    assert datasets.read_images(tmp_path, size=(2, 2)).data.shape == (2, 2, 2)
+    for size in ((0, 2), 3, (1, 2, 3), "ab"):
+        with pytest.raises(ValueError, match="'size' parameter of read_images"):
+            datasets.read_images(tmp_path, size=size)
+    (tmp_path / "2.png").write_bytes(b"broken")
+    with pytest.raises(OSError, match="2.png cannot be read"):
+        datasets.read_images(tmp_path)

@@ -52,10 +52,9 @@ def read_video(path, *, size=None, grey=False, out=None):
     >>> video.shape, int(video[2].max())
     ((3, 10, 15), 2)
     """
-    if size is not None and not (len(size) == 2 and are_positive_ints(size)):
-        raise ValueError(f"The 'size' parameter of read_video must be None or two positive int (H, W). Got {size!r} instead.")
+    check_size(size, "read_video")
     path = Path(path)
-    frames = _check_shapes((file, _convert(file, frame, size, grey)) for file, frame in _frames(path))
+    frames = check_shapes((file, convert(file, frame, size, grey)) for file, frame in _frames(path))
     if out is None:
         return np.stack(list(frames))
     write_frames(frames, Path(out))
@@ -75,23 +74,39 @@ def _frames(path):
         if frame is None:
             raise OSError(f"Video {path} cannot be read: it has no frames.")
         return
-    files = sorted((f for f in path.glob("*") if f.suffix.lower() in _SUFFIXES), key=_number)
+    files = sorted(filter(is_image, path.glob("*")), key=by_number)
     if not files:
         raise FileNotFoundError(f"Video {path} is neither a file nor a folder of frames ({', '.join(_SUFFIXES)}).")
     for file in files:
-        try:
-            frame = np.asarray(imageio.imread(file, plugin="pillow"))
-        except Exception as error:
-            raise OSError(f"Frame {file} cannot be read: {error}") from error
-        yield file, frame
+        yield file, read_frame(file)
 
 
-def _convert(file, frame, size, grey):
+def read_frame(file):
+    """Array of an image file, of shape (H, W) or (H, W, C)."""
+    imageio = _imageio()
+    try:
+        return np.asarray(imageio.imread(file, plugin="pillow"))
+    except Exception as error:
+        raise OSError(f"{file} cannot be read: {error}") from error
+
+
+def is_image(file):
+    """Whether the file has a name like those of images."""
+    return file.suffix.lower() in _SUFFIXES
+
+
+def check_size(size, function):
+    """Raise ValueError if ``size`` is neither None nor (H, W)."""
+    if size is not None and not (isinstance(size, tuple | list) and len(size) == 2 and are_positive_ints(size)):
+        raise ValueError(f"The 'size' parameter of {function} must be None or two positive int (H, W). Got {size!r} instead.")
+
+
+def convert(file, frame, size, grey):
     """Scale a frame and convert it to grey."""
     if size is None and not grey:
         return frame
     if frame.dtype != np.uint8:
-        raise ValueError(f"Frame {file} has dtype {frame.dtype}; 'size' and 'grey' of read_video change uint8 frames alone.")
+        raise ValueError(f"{file} has dtype {frame.dtype}, but 'size' and 'grey' change images of uint8 alone.")
     from PIL import Image
 
     image = Image.fromarray(frame)
@@ -102,13 +117,15 @@ def _convert(file, frame, size, grey):
     return np.asarray(image)
 
 
-def _check_shapes(frames):
+def check_shapes(frames):
     """Yield the frames of (file, frame) pairs; raise ValueError if their shapes differ."""
-    shape = None
+    first, shape = None, None
     for file, frame in frames:
-        shape = shape or frame.shape
+        first, shape = first or file, shape or frame.shape
         if frame.shape != shape:
-            raise ValueError(f"Frame {file} has shape {frame.shape}; the first frame of that video has {shape}.")
+            raise ValueError(
+                f"{file} has shape {frame.shape}, but {first} has {shape}. 'size' scales all alike, and 'grey' drops colours."
+            )
         yield frame
 
 
@@ -134,11 +151,11 @@ def _imageio():
     try:
         import imageio.v3
     except ImportError as error:
-        raise ImportError("Reading videos needs imageio: pip install skmemae[video]") from error
+        raise ImportError('Images and videos are read with imageio: pip install "skmemae[video]"') from error
     return imageio.v3
 
 
-def _number(file):
+def by_number(file):
     """Sort key: the numbers in a file's name, then the name."""
     digits = "".join(c if c.isdigit() else " " for c in file.stem).split()
     return [int(d) for d in digits], file.name

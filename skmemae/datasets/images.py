@@ -1,0 +1,83 @@
+"""Images of one's own."""
+
+from pathlib import Path
+
+import numpy as np
+from sklearn.utils import Bunch
+
+from skmemae.video.reading import by_number, check_shapes, check_size, convert, is_image, read_frame
+
+_PATH = "The 'path' parameter of read_images must be a folder or a list of files"
+
+
+def read_images(path, *, size=None, grey=False):
+    """Read all images of a folder and of the folders in it, or those of a list.
+
+    Parameters
+    ----------
+    path : path-like or list of path-like
+        A folder, or files. Read with imageio: ``pip install "skmemae[video]"``.
+    size : tuple of int, default=None
+        (H, W) to scale every image to, averaging pixels when it shrinks; None keeps the size.
+    grey : bool, default=False
+        Convert colours to brightness.
+
+    Returns
+    -------
+    images : Bunch
+        ``data`` of shape (n, H, W) or (n, H, W, C), uint8 or the dtype of the files; ``filenames``, an array of str, sorted
+        by folder and the numbers in the names; ``target``, an array of int, the folder that each file lies in, and
+        ``target_names``, their names. Folders such as "good" and "scratch" so give labels:
+        ``y = [images.target_names[t] != "good" for t in images.target]``.
+
+    Raises
+    ------
+    OSError
+        If there are no images, or one cannot be read; names it.
+    ValueError
+        If images differ in shape, ``size`` is not two positive integers, or images to convert are not uint8; names the first.
+    ImportError
+        If imageio is not installed.
+
+    See Also
+    --------
+    skmemae.video.read_video : Frames of a video, from a file or a folder.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import imageio.v3 as iio
+    >>> import numpy as np
+    >>> from skmemae.datasets import read_images
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("good", "scratch"):
+    ...         Path(folder, name).mkdir()
+    ...         iio.imwrite(Path(folder, name, "1.png"), np.zeros((40, 60, 3), dtype=np.uint8))
+    ...     images = read_images(folder, size=(20, 30))
+    >>> images.data.shape, images.target_names, images.target
+    ((2, 20, 30, 3), ['good', 'scratch'], array([0, 1]))
+    """
+    check_size(size, "read_images")
+    files = _files(path)
+    data = np.stack(list(check_shapes((file, convert(file, read_frame(file), size, grey)) for file in files)))
+    folders = [file.parent for file in files]
+    known = sorted(set(folders))
+    target = np.array([known.index(folder) for folder in folders])
+    names = [folder.name for folder in known]
+    return Bunch(data=data, filenames=np.array([str(file) for file in files]), target=target, target_names=names)
+
+
+def _files(path):
+    """Paths of the images, sorted if they come from a folder."""
+    if isinstance(path, list | tuple | np.ndarray):
+        if len(path):
+            return [Path(file) for file in path]
+        raise FileNotFoundError(f"{_PATH}. Got an empty list.")
+    folder = Path(path)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{_PATH}. Got {str(path)!r}.")
+    files = sorted(filter(is_image, folder.rglob("*")), key=lambda file: (file.parent, by_number(file)))
+    if not files:
+        raise FileNotFoundError(f"There are no images in the folder {str(path)!r} or those in it.")
+    return files
