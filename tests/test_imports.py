@@ -50,6 +50,7 @@ KNOWS = {
     },
     "presets": {"network"},
     "display": {"metrics"},
+    "knowledge": set(),
     "video": {"_data", "_resolve"},
     "datasets": {"video"},
     "__init__": {"_detector", "_explanation", "_train", "_version", "_warnings"},
@@ -124,5 +125,15 @@ def test_nothing_but_what_is_meant_for_users_is_public():
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
     public = {name for name in vars(skmemae) if not name.startswith("_")}
-    assert public == {*skmemae.__all__, "benchmark", "datasets", "display", "metrics", "network", "presets", "video"}
+    assert public == {
+        *skmemae.__all__,
+        "benchmark",
+        "datasets",
+        "display",
+        "knowledge",
+        "metrics",
+        "network",
+        "presets",
+        "video",
+    }
     assert set(skmemae.__all__) == {"Explanation", "MemAEDetector", "MemoryCollapseWarning", "single_process"}

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from skmemae.benchmark import ablation, choices, document, kddcup99, odds, one_class, overview, tables, video
+from skmemae.benchmark import ablation, choices, document, kddcup99, knowledge, odds, one_class, overview, tables, video
 
 PROTOCOLS = {
     "overview": overview,
@@ -15,6 +15,7 @@ PROTOCOLS = {
     "choices": choices,
     "video": video,
     "document": document,
+    "knowledge": knowledge,
 }
 
 

@@ -1,0 +1,74 @@
+"""PyOD's ADEngine plans with MemAE, runs it and comes to a conclusion."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pyod.utils.ad_engine import ADEngine
+
+from skmemae import MemAEDetector
+from skmemae.benchmark import knowledge as protocol
+from skmemae.benchmark.__main__ import main
+from skmemae.knowledge import FILES, write_knowledge
+
+ROWS = Path(__file__).parents[1] / "docs" / "results"
+
+
+@pytest.fixture
+def engine(tmp_path):
+    return ADEngine(knowledge_dir=write_knowledge(tmp_path / "made" / "here"), random_state=0)
+
+
+def test_the_files_come_from_the_stored_rows(tmp_path):
+    contents = protocol.contents(ROWS)
+    assert set(contents) == set(FILES)
+    main(["knowledge", "--rows", str(ROWS), "--folder", str(tmp_path)])
+    for name in FILES:
+        stored = (Path(protocol.knowledge.__file__).parent / f"{name}.json").read_text()
+        assert stored == (tmp_path / f"{name}.json").read_text() and json.loads(stored) == contents[name]
+    best = contents["benchmarks"]["skmemae"]["rankings"]["overall_top_5"]
+    assert [rec["detector"] for rec in contents["routing_rules"]["rules"][0]["recommendations"]] == best[:3]
+    with pytest.raises(SystemExit, match="There are no rows"):
+        main(["knowledge", "--rows", str(tmp_path)])
+
+
+def test_what_pyod_knows_is_still_known(engine):
+    theirs = ADEngine().kb
+    assert theirs.algorithms.items() <= engine.kb.algorithms.items()
+    assert theirs.benchmarks.items() <= engine.kb.benchmarks.items() and theirs.papers.items() <= engine.kb.papers.items()
+    assert engine.kb.routing_rules["rules"][-len(theirs.routing_rules["rules"]) :] == theirs.routing_rules["rules"]
+    # An entry of MemAE has what those of others have.
+    others = set.intersection(*(set(entry) for entry in theirs.algorithms.values()))
+    assert others <= set(engine.kb.algorithms["MemAE"]) | {"version_added"}
+
+
+@pytest.mark.parametrize(
+    "shape, priority, picked", [((300, 8), "balanced", True), ((300, 200), "accuracy", True), ((300, 8), "speed", False)]
+)
+def test_memae_is_picked_where_accuracy_counts(engine, rng, shape, priority, picked):
+    plan = engine.plan_detection(engine.profile_data(rng.normal(size=shape)), priority=priority)
+    assert (plan["detector_name"] == "MemAE") == picked
+
+
+def test_a_plan_runs_to_its_end(engine, rng):
+    X = rng.normal(size=(200, 6))
+    X[:10] += 6
+    plan = engine.plan_detection(engine.profile_data(X), priority="accuracy")
+    detector = engine.build_detector(plan)
+    assert isinstance(detector, MemAEDetector) and detector.random_state == 0
+    result = engine.run_detection(X, plan)
+    assert np.asarray(result["labels_train"])[:10].all()
+    analysis = engine.analyze_results(result, X)
+    assert analysis["summary"]
+    assert engine.explain_findings(result, X=X) if hasattr(engine, "explain_findings") else True
+
+
+def test_an_investigation_uses_memae(engine, rng):
+    X = rng.normal(size=(150, 5))
+    X[:8] += 7
+    state = engine.start(X)
+    state = engine.plan(state, priority="accuracy")
+    state = engine.run(state)
+    state = engine.analyze(state)
+    assert "MemAE" in str(state.results)
