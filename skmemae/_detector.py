@@ -2,6 +2,7 @@
 
 from sklearn.utils import check_random_state
 
+from skmemae._callbacks import CallbackSupportMixin, FitTasks, has_callbacks, with_callbacks
 from skmemae._contract import unchanged_on_error
 from skmemae._data.layout import choose_layout
 from skmemae._fitting import fit_model
@@ -13,7 +14,7 @@ from skmemae._updating import Window, update_model
 from skmemae._warnings import warn_of_collapse
 
 
-class MemAEDetector(PortableDetector):
+class MemAEDetector(CallbackSupportMixin, PortableDetector):
     """Outlier detection by the reconstruction error of a memory-augmented autoencoder.
 
     An encoder turns a sample into a query, a memory of N items answers with a sparse mixture of prototypes of the training
@@ -283,7 +284,7 @@ class MemAEDetector(PortableDetector):
             Any real dtype; images and clips also with the channels last. Memory maps and arrays of zarr, h5py and dask are read
             by blocks.
         y : Ignored
-            Not used, present for API consistency.
+            Handed to callbacks of scikit-learn, and else not used.
 
         Returns
         -------
@@ -300,7 +301,7 @@ class MemAEDetector(PortableDetector):
             If another process of a distributed fit fails, or does not enter it.
         """
         with unchanged_on_error(self):
-            return isolated(self._fit, X)
+            return isolated(self._fit, X, y)
 
     def partial_fit(self, X, y=None):
         """Learn from more samples of a stream; the first call is :meth:`fit`.
@@ -355,17 +356,16 @@ class MemAEDetector(PortableDetector):
         """X as a checked array of samples like those of the fit."""
         self._validate_params()
         check_numbers(self.get_params(deep=False))
-        X = self._check_scoring(X)
-        if len(X) < 2:
-            raise ValueError(f"Found array with {len(X)} sample(s) (shape={X.shape}) while a minimum of 2 is required.")
-        return X
+        return self._check_scoring(X, least=2)
 
-    def _fit(self, X):
+    @with_callbacks
+    def _fit(self, X, y):
         with processes_of_fit() as processes:
             X, layout = processes.checked(self._check_fit, X)
             device, seed = self._device_and_seed(X, processes)
             before = getattr(self, "_model", None) if self.warm_start else None
-            fitted = fit_model(X, layout, self.get_params(deep=False), device, seed, processes, before)
+            tasks = FitTasks(self, X, y) if processes.rank == 0 and has_callbacks(self) else None
+            fitted = fit_model(X, layout, self.get_params(deep=False), device, seed, processes, before, tasks)
         self._set_fitted(fitted)
         self._set_training_scores(fitted.result.scores, fitted.noise, fitted.calibration_scores)
         self._n_seen, self._capacity = Window.of(len(X))
@@ -375,7 +375,7 @@ class MemAEDetector(PortableDetector):
         """X as a checked array, and its layout, once all parameters are known to fit them."""
         self._validate_params()
         check_numbers(self.get_params(deep=False))
-        X = self._check_samples(X, reset=True)
+        X = self._check_samples(X, least=2, reset=True)
         layout = choose_layout(X.shape[1:], self.backbone, self.sample_shape, self.channel_axis)
         resolve(self.get_params(deep=False), layout, len(X))
         return X, layout

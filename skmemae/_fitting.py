@@ -53,7 +53,7 @@ class Fitted(NamedTuple):
 
 
 def fit_model(
-    X, layout: Layout, given: dict[str, Any], device, seed: int, processes, before: FittedModel | None = None
+    X, layout: Layout, given: dict[str, Any], device, seed: int, processes, before: FittedModel | None = None, tasks=None
 ) -> Fitted:
     """Train on all that X tells.
 
@@ -68,6 +68,8 @@ def fit_model(
     processes : SingleProcess or Processes
     before : FittedModel or None, default=None
         An earlier fit, whose networks are the start where they have the same shapes.
+    tasks : FitTasks or None, default=None
+        On the first process, what tells callbacks of networks and epochs.
     """
     generator = torch.Generator().manual_seed(seed)
     params = resolve(given, layout, len(X))
@@ -91,8 +93,12 @@ def fit_model(
     stream = RandomStream(seed, device) if callable(given["backbone"]) else None
     settings = settings_of(params, score)
     usage = processes.compute_on_first(model.usage, loader)[0] if is_warm else None
-    history = train_members(model.networks, loader, settings, generator, rows, processes, stream, choice, usage)
+    if tasks is not None:
+        tasks.begin(model, loader, rows, settings.max_epochs)
+    history = train_members(model.networks, loader, settings, generator, rows, processes, stream, choice, usage, tasks)
     result = model.score_training(loader, rows, processes)
+    if tasks is not None:
+        tasks.end()
     noise = processes.compute_on_first(model.noise, X, result.scores)
     return Fitted(model, params, history, result, noise, None if choice is None else choice.rows.flatten().numpy())
 

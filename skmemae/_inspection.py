@@ -217,9 +217,8 @@ class InspectableDetector(DualContractDetector):
             raise ValueError(f"{method} needs a memory, but this {type(self).__name__} was fitted with memory_size=0.")
         return model
 
-    def _check_samples(self, X, reset):
+    def _check_samples(self, X, least, reset):
         """X as an array of finite numbers; a source that makes its rows on request checks them when they are read."""
-        least = 2 if reset else 1
         X = as_source(X)
         if isinstance(X, torch.Tensor):
             X = X.detach().cpu()
@@ -248,12 +247,12 @@ class InspectableDetector(DualContractDetector):
                 "columns before, for example by OneHotEncoder in a ColumnTransformer of scikit-learn."
             ) from error
 
-    def _check_scoring(self, X):
+    def _check_scoring(self, X, least=1):
         """X checked against the training data."""
         expected = self._fitted_model().layout.array_shape
         if len(expected) > 1 and tuple(getattr(X, "shape", ())) == expected:
             raise ValueError(f"X has shape {expected}, which is one sample; {type(self).__name__} takes many: give X[None].")
-        X = self._check_samples(X, reset=False)
+        X = self._check_samples(X, least, reset=False)
         self._check_shape(X, expected)
         return X
 

@@ -63,7 +63,8 @@ class PortableDetector(InspectableDetector):
         """
         model, parameters = self._fitted_model().state(), self.get_params(deep=False)
         checked_detector(type(self), parameters)  # set_params may have set what load would refuse
-        attributes = {name: value for name, value in vars(self).items() if name not in (*parameters, "_model")}
+        elsewhere = {*parameters, "_model", "_skl_callbacks"}
+        attributes = {name: value for name, value in vars(self).items() if name not in elsewhere}
         _saving.write(path, _saving.Saved(parameters, attributes, model))
 
     @classmethod

@@ -36,8 +36,10 @@ KNOWS = {
     "_onnx": {"_data", "_model", "_runtime", "_score", "network"},
     "_portable": {"_inspection", "_model", "_onnx", "_saving", "_untrusted", "_version", "_writing"},
     "_fitting": {"_data", "_model", "_resolve", "_runtime", "_score", "_train", "network"},
+    "_callbacks": {"_train"},
     "_updating": {"_data", "_fitting", "_model", "_resolve", "_runtime", "_score", "_train", "network"},
     "_detector": {
+        "_callbacks",
         "_contract",
         "_data",
         "_fitting",

@@ -50,7 +50,7 @@ class History(NamedTuple):
 
 
 def train_members(
-    networks, loader: Loader, settings: Settings, generator, rows, processes, stream=None, choice=None, usage=None
+    networks, loader: Loader, settings: Settings, generator, rows, processes, stream=None, choice=None, usage=None, tasks=None
 ) -> History:
     """Train the networks of an ensemble in place, one after the other, with the same rows held out.
 
@@ -72,6 +72,8 @@ def train_members(
         The rows that the memory items of a network with members are made of (:class:`RowItems`).
     usage : ndarray of shape (n_networks, N) or None, default=None
         Of networks that have been trained before, the share of the queries that used each item; None for fresh ones.
+    tasks : FitTasks or None, default=None
+        On the first process, what tells callbacks of networks and epochs.
 
     Returns
     -------
@@ -80,14 +82,16 @@ def train_members(
     """
     verbose = settings.verbose if processes.rank == 0 else 0
     split, histories = _split_rows(loader, rows, settings, generator, processes.size), []
-    with Progress(len(networks), settings.max_epochs, verbose) as progress:
+    is_watched = processes.compute_on_first(bool, tasks)
+    with Progress(len(networks), settings.max_epochs, verbose, tasks, is_watched) as progress:
         for number, network in enumerate(networks):
+            progress.begin_network()
             items = None if choice is None else RowItems(network, loader, choice.rows, choice.training)
             with processes.shared_statistics(network):
                 used = None if usage is None else torch.as_tensor(usage[number], device=loader.device)
                 histories.append(train(network, loader, settings, generator, split, processes, stream, progress, items, used))
             processes.broadcast(*network.parameters(), *network.buffers())
-            progress.next_network()
+            progress.end_network(network)
     loss_curves, validation_curves = ([history[i] for history in histories] for i in (0, 1))
     return History(_mean_curve(loss_curves), _mean_curve(validation_curves), split[1])
 
@@ -137,6 +141,7 @@ def train(
     loss_curve, validation_curve = [], []
     stopping = EarlyStopping(network, s)
     for epoch in range(s.max_epochs):
+        progress.begin_epoch()
         model = MemAE(network.encoder, network.decoder) if epoch < first_with_memory else network
         if epoch in (0, first_with_memory):
             step = processes.wrap(model)
@@ -153,7 +158,9 @@ def train(
         if held_out is not None:
             total = held_out_error(model, loader, held_out, s, micro.size(s.batch_size), processes, items)
             validation_curve.append(total / len(held_out_rows))
-        progress.epoch(means.loss, validation_curve)
+        progress.show(means.loss, validation_curve)
+        if progress.is_watched and processes.compute_on_first(progress.end_epoch, model) and model is network:
+            break
         if held_out is not None and model is network and not upkeep and stopping.should_stop(validation_curve[-1]):
             break
     kept_error = min(means.error, stopping.best)
@@ -309,13 +316,15 @@ class EarlyStopping:
 
 
 class Progress:
-    """Nothing, a bar (verbose 1) or a line per epoch (verbose 2)."""
+    """Nothing, a bar (verbose 1) or a line per epoch (verbose 2); callbacks are told in addition."""
 
-    def __init__(self, n_networks: int, n_epochs: int, verbose: int):
+    def __init__(self, n_networks: int, n_epochs: int, verbose: int, tasks=None, is_watched: bool = False):
         self.n_networks = n_networks
         self.n_epochs = n_epochs
         self.verbose = verbose
-        self.network = 1
+        self.tasks = tasks
+        self.is_watched = is_watched  # also where another process tells the callbacks
+        self.network = 0
         self.count = 0
         self.bar = None
         if verbose == 1:
@@ -330,11 +339,27 @@ class Progress:
         if self.bar is not None:
             self.bar.close()
 
-    def next_network(self) -> None:
+    def begin_network(self) -> None:
         """Count the epochs of the next network."""
         self.network, self.count = self.network + 1, 0
+        if self.tasks is not None:
+            self.tasks.begin_network()
 
-    def epoch(self, loss: float, validation_curve: list[float]) -> None:
+    def end_network(self, network: MemAE) -> None:
+        """Tell of a network that has been trained."""
+        if self.tasks is not None:
+            self.tasks.end_network(network)
+
+    def begin_epoch(self) -> None:
+        """Tell of an epoch that begins."""
+        if self.tasks is not None:
+            self.tasks.begin_epoch()
+
+    def end_epoch(self, network: MemAE) -> bool:
+        """Tell of an epoch that has ended; whether a callback wants the network to train no further."""
+        return self.tasks is not None and self.tasks.end_epoch(network)
+
+    def show(self, loss: float, validation_curve: list[float]) -> None:
         """Show one epoch."""
         self.count += 1
         shown = {"loss": f"{loss:.4g}"}
