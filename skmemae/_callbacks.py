@@ -14,7 +14,7 @@ except ImportError:  # of older versions
     class CallbackSupportMixin:  # type: ignore[no-redef]
         """Stands for scikit-learn's class of this name."""
 
-    def with_callbacks(method):  # type: ignore[misc]
+    def with_callbacks(method):
         """Stands for scikit-learn's function of this name."""
         return method
 

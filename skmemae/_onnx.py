@@ -6,6 +6,7 @@ import importlib
 import logging
 import warnings
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +73,7 @@ def _export(model, threshold, codes):
     X = torch.zeros(_EXAMPLES, *model.layout.array_shape, dtype=torch.float64)
     shapes = ({0: torch.export.Dim("n_samples")},)
     program = torch.export.export(graph, (X,), dynamic_shapes=shapes, strict=False)
-    names = {"input_names": ["X"], "output_names": ["score", "label", "map"]}
+    names: dict[str, Any] = {"input_names": ["X"], "output_names": ["score", "label", "map"]}
     return torch.onnx.export(program, dynamic_shapes=shapes, dynamo=True, verbose=False, **names)
 
 
