@@ -28,6 +28,7 @@ autodoc_typehints = "none"  # the sections of parameters have them
 linkcheck_ignore = [r"https?://"]  # links within the site are checked, without a network
 
 add_module_names = False
+toc_object_entries_show_parents = "hide"
 autosummary_generate = True
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
@@ -64,6 +65,7 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "copyfile_regex": r".*\.svg",
     "image_srcset": ["2x"],
+    "ignore_repr_types": r"matplotlib|skmemae.*Display",
 }
 
 html_theme = "pydata_sphinx_theme"
