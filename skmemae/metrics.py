@@ -103,6 +103,70 @@ def precision_at_n(detector, X, y):
     return float(outlier[top].mean()) if len(top) else float("nan")
 
 
+def separation(detector, X, y=None):
+    """How far rows with shuffled columns are above rows as they are; a scorer that needs no labels, higher = better.
+
+    Each column of X is shuffled, so that values no longer belong together. The separation is the difference between the
+    medians of the logarithms of both kinds of anomaly scores, in units of the interquartile range of those of X. Medians and
+    quartiles take no notice of some outliers in X, and logarithms none of the unit and power of a score, so that detectors with
+    different settings can be compared. Unlike the error of held-out rows, it is not smallest for what reconstructs everything.
+
+    Parameters
+    ----------
+    detector : fitted MemAEDetector, or a Pipeline that ends in one
+    X : array-like of shape (n_samples, d)
+        Rows that were not trained on, such as those that a search holds out.
+    y : Ignored
+        Not used, present for API consistency.
+
+    Returns
+    -------
+    separation : float
+        Around 0 where the columns do not depend on each other, or the detector does not see that they do.
+
+    Raises
+    ------
+    ValueError
+        If X is not a table.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_wine
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> from skmemae import MemAEDetector, metrics
+    >>> X = load_wine().data
+    >>> search = GridSearchCV(
+    ...     MemAEDetector(random_state=0), {"memory_size": ["auto", 0]}, scoring=metrics.separation, cv=3
+    ... )
+    >>> search.fit(X).best_params_
+    {'memory_size': 'auto'}
+    """
+    if np.ndim(X) != 2:
+        raise ValueError(f"separation needs a table of shape (n_samples, d). Got X of shape {np.shape(X)} instead.")
+    as_they_are = _log_scores(detector, X)
+    lower, middle, upper = np.quantile(as_they_are, [0.25, 0.5, 0.75])
+    shuffled = _log_scores(detector, _shuffled_columns(X))
+    return float((np.median(shuffled) - middle) / max(upper - lower, np.finfo(float).eps))
+
+
+def _log_scores(detector, X):
+    scores = -detector.score_samples(X)
+    return np.log(np.maximum(scores, np.finfo(float).tiny))
+
+
+def _shuffled_columns(X):
+    """X with each column in an order of its own, the same for every call."""
+    rng = np.random.default_rng(0)
+    orders = [rng.permutation(len(X)) for _ in range(np.shape(X)[1])]
+    if hasattr(X, "iloc"):
+        return type(X)(
+            {name: X.iloc[order, i].to_numpy() for i, (name, order) in enumerate(zip(X.columns, orders, strict=True))}
+        )
+    if hasattr(X, "to_pandas"):
+        return X.select(X[name][order] for name, order in zip(X.columns, orders, strict=True))
+    return np.take_along_axis(np.asarray(X), np.column_stack(orders), axis=0)
+
+
 def pixel_roc_auc(maps, masks):
     """Area under the ROC curve over all pixels of all frames, with abnormal pixels as the positive class; higher = better.
 

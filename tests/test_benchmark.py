@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.utils import Bunch
 
 from skmemae import MemAEDetector, datasets
-from skmemae.benchmark import ablation, cells, document, kddcup99, one_class, overview, report
+from skmemae.benchmark import ablation, cells, document, kddcup99, one_class, overview, report, selection
 from skmemae.benchmark import video as video_protocol
 from skmemae.benchmark.__main__ import main
 from skmemae.benchmark.detectors import OURS, PCAError, make_baselines, make_ours
@@ -232,7 +232,7 @@ def test_connections_are_flagged_by_the_top_fifth(rng):
     assert found["f1"] == pytest.approx(2 * found["precision"] * found["recall"] / (found["precision"] + found["recall"]))
 
 
-@pytest.mark.parametrize("protocol", ["one-class", "kddcup99", "odds", "ablation", "choices", "video"])
+@pytest.mark.parametrize("protocol", ["one-class", "kddcup99", "odds", "ablation", "choices", "selection", "video"])
 def test_protocols_without_data_say_so(tmp_path, monkeypatch, protocol):
     def offline(*args, **kwargs):
         raise URLError("no network")
@@ -244,7 +244,7 @@ def test_protocols_without_data_say_so(tmp_path, monkeypatch, protocol):
         main([protocol, "--data-home", str(tmp_path), "--out", str(tmp_path), "--seeds", "1", *name])
 
 
-@pytest.mark.parametrize("protocol", ["one-class", "kddcup99", "odds", "tables", "ablation", "choices", "video"])
+@pytest.mark.parametrize("protocol", ["one-class", "kddcup99", "odds", "tables", "ablation", "choices", "selection", "video"])
 def test_what_is_asked_for_is_checked_before_anything_is_loaded(tmp_path, monkeypatch, protocol):
     for name in ("_from_openml", "fetch_kddcup99", "_find"):
         monkeypatch.setattr(datasets.published, name, lambda *args, **kwargs: pytest.fail("loads"))
@@ -328,6 +328,36 @@ def test_the_paper_preset_sees_whole_frames_where_it_is_asked_for(rng, monkeypat
     args.detectors = ["MemAE", "MemAE, paper's preset"]
     small, paper = (cell.make() for cell in video_protocol.plan(args))
     assert paper.windows.fit_transform([frames]).shape[1:] == (1, 16, 120, 210) and paper.detector.memory_size == 2000
+
+
+def test_criteria_choose_among_settings(rng):
+    X = np.concatenate([rng.normal(size=(150, 2)) @ rng.normal(size=(2, 5)), rng.normal(3, 2, size=(30, 5))])
+    split = selection.with_held_out(datasets.contaminated_split, X, np.repeat([0, 1], [150, 30]), 0)
+    assert len(split.X_train) == 2 * len(split.X_held_out)
+    found = selection.measure(MemAEDetector(max_epochs=2, random_state=0), split)
+    assert {"roc_auc", *selection.CRITERIA} == set(found) and 0.5 < found["roc_auc"] <= 1 and 0 <= found["excess mass"] <= 1
+    rows = [
+        {
+            "data": "a",
+            "seed": 0,
+            "detector": name,
+            "roc_auc": area,
+            "separation": good,
+            "excess mass": 0,
+            "held-out error": -good,
+        }
+        for name, area, good in (("default", 0.7, 1), ("x", 0.9, 3), ("y", 0.5, 2))
+    ]
+    chosen = {row["detector"]: row["roc_auc"] for row in selection.digest(rows)}
+    assert chosen == {
+        "default": 0.7,
+        "separation": 0.9,
+        "excess mass": 0.7,
+        "held-out error": 0.7,
+        "any": pytest.approx(0.7),
+        "best": 0.9,
+    }
+    assert "default 0%, separation 100%" in selection.sentence(selection.digest(rows)).replace("-0%", "0%")
 
 
 def test_the_page_knows_the_columns_of_each_protocol_also_where_rows_lack_some():

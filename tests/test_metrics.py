@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 from sklearn.ensemble import IsolationForest
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from skmemae import MemAEDetector, metrics
 
@@ -29,3 +31,33 @@ def test_labels_that_could_mean_anything_are_refused(y):
 def test_labels_without_outliers_are_fine():
     assert not metrics.is_outlier([0, 0]).any()
     assert metrics.is_outlier(np.array([-1, 1])).tolist() == [True, False]
+
+
+def test_separation_sees_what_a_detector_knows_of_dependent_columns(rng):
+    factors = rng.normal(size=(600, 2))
+    X = factors @ rng.normal(size=(2, 8)) + 0.1 * rng.normal(size=(600, 8))
+    X[:20] += 50  # medians and quartiles take no notice
+    fitted = MemAEDetector(max_epochs=20, random_state=0).fit(X[:400])
+    blind = MemAEDetector(max_epochs=1, memory_size=0, random_state=0).fit(X[:400])
+    found = metrics.separation(fitted, X[400:])
+    assert found > metrics.separation(blind, X[400:]) + 0.5
+    assert found == metrics.separation(fitted, X[400:])
+    assert metrics.separation(fitted.set_params(convention="sklearn"), X[400:]) == found
+    assert abs(metrics.separation(fitted, rng.normal(size=(300, 8)) * 20)) < 0.5  # nothing depends on anything
+
+
+def test_separation_takes_frames_and_pipelines(rng):
+    pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    values = rng.normal(size=(60, 3)) @ rng.normal(size=(3, 3))
+    fitted = make_pipeline(StandardScaler(), MemAEDetector(max_epochs=2, random_state=0)).fit(values)
+    expected = metrics.separation(fitted, values)
+    names = ["a", "b", "c"]
+    for frame in (pandas.DataFrame(values, columns=names, index=range(5, 65)), polars.DataFrame(values, schema=names)):
+        framed = make_pipeline(StandardScaler(), MemAEDetector(max_epochs=2, random_state=0)).fit(frame)
+        assert metrics.separation(framed, frame) == pytest.approx(expected, rel=1e-5)
+
+
+def test_separation_is_for_tables(rng):
+    X = rng.random((20, 8, 8))
+    with pytest.raises(ValueError, match=r"needs a table .* Got X of shape \(20, 8, 8\)"):
+        metrics.separation(MemAEDetector(max_epochs=1, random_state=0).fit(X), X)

@@ -3,7 +3,19 @@
 import argparse
 import sys
 
-from skmemae.benchmark import ablation, choices, document, kddcup99, knowledge, odds, one_class, overview, tables, video
+from skmemae.benchmark import (
+    ablation,
+    choices,
+    document,
+    kddcup99,
+    knowledge,
+    odds,
+    one_class,
+    overview,
+    selection,
+    tables,
+    video,
+)
 
 PROTOCOLS = {
     "overview": overview,
@@ -13,6 +25,7 @@ PROTOCOLS = {
     "tables": tables,
     "ablation": ablation,
     "choices": choices,
+    "selection": selection,
     "video": video,
     "document": document,
     "knowledge": knowledge,

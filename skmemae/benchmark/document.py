@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from skmemae.benchmark import ablation, cells, choices, kddcup99, odds, one_class, report, tables, video
+from skmemae.benchmark import ablation, cells, choices, kddcup99, odds, one_class, report, selection, tables, video
 from skmemae.benchmark.detectors import DEEP, OURS
 
 # Tables 1 to 3 of the paper, under the detector names of the rows. The networks of the paper's AE and MemAE differ from ours.
@@ -45,6 +45,8 @@ SECTIONS = {
     "tables-contaminated": (tables, "tables --splits contaminated --data-home DIR"),
     "ablation": (ablation, "ablation --data-home DIR"),
     "choices": (choices, "choices --data-home DIR"),
+    "selection-contaminated": (selection, "selection --splits contaminated --data-home DIR"),
+    "selection-clean": (selection, "selection --splits clean --data-home DIR"),
     "video": (video, "video --data-home DIR"),
 }
 
@@ -61,6 +63,7 @@ def run(args):
     for name, (protocol, command) in SECTIONS.items():
         rows = cells.read(Path(args.rows) / f"{name}.jsonl")
         if rows:
+            rows = selection.digest(rows) if protocol is selection else rows
             sections.append(section(name, protocol, command, rows))
     stored = Path(args.rows) / "speed.json"
     if stored.exists():
@@ -82,7 +85,7 @@ def section(name, protocol, command, rows):
         means = report.data_means(rows, protocol.COLUMNS)
         parts += [report.markdown(report.summary(means, "detector", protocol.COLUMNS)), ""]
         parts += [f"{value} by data set:\n", report.markdown(report.pivot(rows, "data", "detector", value)), ""]
-        parts += [wins(rows, value), ""]
+        parts += [selection.sentence(rows) if protocol is selection else wins(rows, value), ""]
     return "\n".join([*parts, made_with(rows), ""])
 
 
