@@ -28,8 +28,15 @@ class Stream:
         return np.vstack([self.rows(n, 1), shuffled, self.rows(n, 0)]), np.repeat([0, 1], [n, 2 * n])
 
 
-@pytest.mark.parametrize("times", [np.ones(12), np.minimum(1, np.arange(1, 15) / 5)], ids=["abrupt", "gradual"])
-@pytest.mark.parametrize("parameters", [{}, {"memory_items": "learned"}], ids=["rows", "learned"])
+ABRUPT, GRADUAL = np.ones(12), np.minimum(1, np.arange(1, 15) / 5)
+LEARNED = {"memory_items": "learned", "ensemble_size": 2}
+
+
+@pytest.mark.parametrize(
+    "times, parameters",
+    [(ABRUPT, {}), (GRADUAL, {}), (ABRUPT, LEARNED), pytest.param(GRADUAL, LEARNED, marks=pytest.mark.slow)],
+    ids=["abrupt-rows", "gradual-rows", "abrupt-learned", "gradual-learned"],
+)
 def test_after_a_drift_updates_are_as_good_as_a_refit(times, parameters):
     stream = Stream(0)
     old = MemAEDetector(random_state=0, **parameters).fit(stream.rows(1000, 0))
