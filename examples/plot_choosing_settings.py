@@ -3,9 +3,9 @@ Choose settings without labels
 ==============================
 
 Which of several settings is best, where no labels tell? The error of held-out rows is
-a bad guide: a network without a memory has the smallest of all.
-:func:`skmemae.metrics.separation` asks something else: how far are rows whose columns
-are shuffled above rows as they are?
+a bad guide: its unit changes with the settings, and what reconstructs everything has a
+small one. :func:`skmemae.metrics.separation` asks something else: how far are rows
+whose columns are shuffled above rows as they are?
 """
 
 # %%

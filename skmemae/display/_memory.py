@@ -233,7 +233,7 @@ class AddressingDisplay:
         weights = detector.addressing_weights(X)
         weights = weights.mean(axis=tuple(range(1, weights.ndim - 1)))
         numbers, name = np.arange(weights.shape[1]), "memory item"
-        rows = getattr(detector, "memory_rows_", None)
+        rows = detector.memory_rows_
         if rows is not None:
             numbers, item_groups = np.unique(rows, return_inverse=True)
             weights, name = _sums(weights, item_groups), "training row"
