@@ -19,7 +19,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from skmemae import MemAEDetector
-from skmemae.datasets import read_images
+from skmemae.datasets import load_images
 from skmemae.display import AnomalyMapDisplay, ScoreDisplay
 
 rng = np.random.default_rng(0)
@@ -57,7 +57,7 @@ for folder, defect, n in (
 # %%
 # Read, fit. Photographs of 96 x 96 pixels are scaled to 32 x 32, which is enough to see
 # these defects and makes training fast.
-training = read_images(parts / "training", size=(32, 32))
+training = load_images(parts / "training", size=(32, 32))
 detector = MemAEDetector(contamination=0.01, anomaly_score="local", random_state=0)
 detector.fit(training.data)
 
@@ -70,7 +70,7 @@ detector.set_threshold(false_alarm_rate=0.1)
 # %%
 # The new parts lie in folders that say what they are, which is used to check the result
 # and for nothing else.
-new = read_images(parts / "new", size=(32, 32))
+new = load_images(parts / "new", size=(32, 32))
 scores = detector.decision_function(new.data)
 kinds = np.array(new.target_names)[new.target]
 print(f"ROC AUC {roc_auc_score(kinds != 'good', scores):.3f}")

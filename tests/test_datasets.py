@@ -203,32 +203,32 @@ def test_images_of_a_folder_in_order_with_their_folders_for_labels(tmp_path, rng
         folder.mkdir(exist_ok=True)
         imageio.imwrite(folder / f"part {i}.png", image)
     (tmp_path / "notes.txt").write_text("not an image")
-    found = datasets.read_images(tmp_path)
+    found = datasets.load_images(tmp_path)
     np.testing.assert_array_equal(found.data, images)  # "part 2" comes before "part 10"
     assert found.target.tolist() == [0] * 11 + [1] and found.target_names == ["good", "scratch"]
-    some = datasets.read_images(found.filenames[[3, 1]], size=(3, 4), grey=True)
+    some = datasets.load_images(found.filenames[[3, 1]], size=(3, 4), grey=True)
     assert some.data.shape == (2, 3, 4) and some.filenames.tolist() == found.filenames[[3, 1]].tolist()
-    assert datasets.read_images(str(tmp_path / "scratch")).target_names == ["scratch"]
+    assert datasets.load_images(str(tmp_path / "scratch")).target_names == ["scratch"]
 
 
 def test_images_that_cannot_be_read_are_named(tmp_path):
     imageio = pytest.importorskip("imageio.v3")
     with pytest.raises(FileNotFoundError, match="no images in the folder"):
-        datasets.read_images(tmp_path)
+        datasets.load_images(tmp_path)
     with pytest.raises(FileNotFoundError, match="must be a folder or a list of files. Got 'nowhere'"):
-        datasets.read_images("nowhere")
+        datasets.load_images("nowhere")
     with pytest.raises(FileNotFoundError, match="Got an empty list"):
-        datasets.read_images([])
+        datasets.load_images([])
     with pytest.raises(OSError, match="nowhere.png cannot be read"):
-        datasets.read_images([tmp_path / "nowhere.png"])
+        datasets.load_images([tmp_path / "nowhere.png"])
     imageio.imwrite(tmp_path / "1.png", np.zeros((4, 5), dtype=np.uint8))
     imageio.imwrite(tmp_path / "2.png", np.zeros((4, 6), dtype=np.uint8))
     with pytest.raises(ValueError, match=r"2.png has shape \(4, 6\), but .*1.png has \(4, 5\). 'size' scales all"):
-        datasets.read_images(tmp_path)
-    assert datasets.read_images(tmp_path, size=(2, 2)).data.shape == (2, 2, 2)
+        datasets.load_images(tmp_path)
+    assert datasets.load_images(tmp_path, size=(2, 2)).data.shape == (2, 2, 2)
     for size in ((0, 2), 3, (1, 2, 3), "ab"):
-        with pytest.raises(ValueError, match="'size' parameter of read_images"):
-            datasets.read_images(tmp_path, size=size)
+        with pytest.raises(ValueError, match="'size' parameter of load_images"):
+            datasets.load_images(tmp_path, size=size)
     (tmp_path / "2.png").write_bytes(b"broken")
     with pytest.raises(OSError, match="2.png cannot be read"):
-        datasets.read_images(tmp_path)
+        datasets.load_images(tmp_path)

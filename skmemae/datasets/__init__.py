@@ -3,7 +3,7 @@
 Labels of splits, tables and videos are 1 for outliers and 0 for inliers; image data sets have class labels.
 """
 
-from skmemae.datasets.images import read_images
+from skmemae.datasets.images import load_images
 from skmemae.datasets.made import make_moving_digits
 from skmemae.datasets.published import (
     ADBENCH,
@@ -36,5 +36,5 @@ __all__ = [
     "load_shanghaitech",
     "make_moving_digits",
     "one_class_split",
-    "read_images",
+    "load_images",
 ]

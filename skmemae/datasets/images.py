@@ -7,10 +7,10 @@ from sklearn.utils import Bunch
 
 from skmemae.video.reading import by_number, check_shapes, check_size, convert, is_image, read_frame
 
-_PATH = "The 'path' parameter of read_images must be a folder or a list of files"
+_PATH = "The 'path' parameter of load_images must be a folder or a list of files"
 
 
-def read_images(path, *, size=None, grey=False):
+def load_images(path, *, size=None, grey=False):
     """Read all images of a folder and of the folders in it, or those of a list.
 
     Parameters
@@ -49,16 +49,16 @@ def read_images(path, *, size=None, grey=False):
     >>> from pathlib import Path
     >>> import imageio.v3 as iio
     >>> import numpy as np
-    >>> from skmemae.datasets import read_images
+    >>> from skmemae.datasets import load_images
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     for name in ("good", "scratch"):
     ...         Path(folder, name).mkdir()
     ...         iio.imwrite(Path(folder, name, "1.png"), np.zeros((40, 60, 3), dtype=np.uint8))
-    ...     images = read_images(folder, size=(20, 30))
+    ...     images = load_images(folder, size=(20, 30))
     >>> images.data.shape, images.target_names, images.target
     ((2, 20, 30, 3), ['good', 'scratch'], array([0, 1]))
     """
-    check_size(size, "read_images")
+    check_size(size, "load_images")
     files = _files(path)
     data = np.stack(list(check_shapes((file, convert(file, read_frame(file), size, grey)) for file in files)))
     folders = [file.parent for file in files]
