@@ -215,6 +215,7 @@ def test_whole_tables_are_timed_beside_pyods(args, monkeypatch):
 
 
 @needs_linux
+@pytest.mark.slow
 def test_a_table_on_the_disk_stays_there(args, monkeypatch):
     """Read in blocks a 32nd as large, so that a small table shows what a large one does."""
     for module, name in (

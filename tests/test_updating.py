@@ -34,7 +34,7 @@ LEARNED = {"memory_items": "learned", "ensemble_size": 2}
 
 @pytest.mark.parametrize(
     "times, parameters",
-    [(ABRUPT, {}), (GRADUAL, {}), (ABRUPT, LEARNED), pytest.param(GRADUAL, LEARNED, marks=pytest.mark.slow)],
+    [(ABRUPT, {}), (GRADUAL, {}), *(pytest.param(times, LEARNED, marks=pytest.mark.slow) for times in (ABRUPT, GRADUAL))],
     ids=["abrupt-rows", "gradual-rows", "abrupt-learned", "gradual-learned"],
 )
 def test_after_a_drift_updates_are_as_good_as_a_refit(times, parameters):
