@@ -317,7 +317,7 @@ class MemAEDetector(CallbackSupportMixin, PortableDetector):
         X : array-like of shape (n_samples, ...)
             At least two samples of the shape that ``fit`` saw.
         y : Ignored
-            Not used, present for API consistency.
+            Handed to callbacks by the first call, and else not used.
 
         Returns
         -------
@@ -334,7 +334,7 @@ class MemAEDetector(CallbackSupportMixin, PortableDetector):
         array([1, 0])
         """
         if not hasattr(self, "_model"):
-            return self.fit(X)
+            return self.fit(X, y)
         with unchanged_on_error(self):
             return isolated(self._update, X)
 

@@ -1,4 +1,4 @@
-"""DataFrames of pandas and polars: results in their form, and the column that holds no numbers."""
+"""DataFrames of pandas and polars: results in their form, shuffled columns, and the column that holds no numbers."""
 
 from datetime import date, timedelta
 
@@ -15,11 +15,22 @@ def like(X, values):
     X : array-like of shape (n_samples, ...)
     values : ndarray of X's shape
     """
-    if hasattr(X, "iloc"):
+    if _is_pandas(X):
         return type(X)(values, index=X.index, columns=X.columns)
-    if hasattr(X, "to_pandas") and hasattr(X, "columns"):
-        return type(X)(values, schema=X.columns)
-    return values
+    return type(X)(values, schema=X.columns) if _is_polars(X) else values
+
+
+def shuffled_columns(X, rng):
+    """A table like X, with each column in an order of its own."""
+    orders = [rng.permutation(len(X)) for _ in range(np.shape(X)[1])]
+    if _is_pandas(X):
+        shuffled = X.copy()
+        for i, order in enumerate(orders):
+            shuffled.isetitem(i, X.iloc[order, i].array)
+        return shuffled
+    if _is_polars(X):
+        return X.select(X[name][order] for name, order in zip(X.columns, orders, strict=True))
+    return np.take_along_axis(np.asarray(X), np.column_stack(orders), axis=0)
 
 
 def not_a_number(X):
@@ -31,10 +42,18 @@ def not_a_number(X):
     return None
 
 
+def _is_pandas(X):
+    return hasattr(X, "iloc") and hasattr(X, "columns")
+
+
+def _is_polars(X):
+    return hasattr(X, "to_pandas") and hasattr(X, "columns")
+
+
 def _columns(X):
-    if hasattr(X, "iloc") and hasattr(X, "columns"):
+    if _is_pandas(X):
         yield from ((name, X.iloc[:, i]) for i, name in enumerate(X.columns))
-    elif hasattr(X, "columns"):
+    elif _is_polars(X):
         yield from ((name, X[name]) for name in X.columns)
     elif isinstance(X, np.ndarray | list | tuple) and np.ndim(X) == 2:
         yield from enumerate(np.asarray(X).T)

@@ -8,6 +8,8 @@ here use ``score_samples``, whose sign does not depend on the convention, and ta
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from skmemae._frames import shuffled_columns
+
 _CODINGS = ({0, 1}, {-1, 1})
 
 
@@ -145,26 +147,13 @@ def separation(detector, X, y=None):
         raise ValueError(f"separation needs a table of shape (n_samples, d). Got X of shape {np.shape(X)} instead.")
     as_they_are = _log_scores(detector, X)
     lower, middle, upper = np.quantile(as_they_are, [0.25, 0.5, 0.75])
-    shuffled = _log_scores(detector, _shuffled_columns(X))
+    shuffled = _log_scores(detector, shuffled_columns(X, np.random.default_rng(0)))
     return float((np.median(shuffled) - middle) / max(upper - lower, np.finfo(float).eps))
 
 
 def _log_scores(detector, X):
     scores = -detector.score_samples(X)
     return np.log(np.maximum(scores, np.finfo(float).tiny))
-
-
-def _shuffled_columns(X):
-    """X with each column in an order of its own, the same for every call."""
-    rng = np.random.default_rng(0)
-    orders = [rng.permutation(len(X)) for _ in range(np.shape(X)[1])]
-    if hasattr(X, "iloc"):
-        return type(X)(
-            {name: X.iloc[order, i].to_numpy() for i, (name, order) in enumerate(zip(X.columns, orders, strict=True))}
-        )
-    if hasattr(X, "to_pandas"):
-        return X.select(X[name][order] for name, order in zip(X.columns, orders, strict=True))
-    return np.take_along_axis(np.asarray(X), np.column_stack(orders), axis=0)
 
 
 def pixel_roc_auc(maps, masks):

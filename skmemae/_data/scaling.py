@@ -139,6 +139,6 @@ def _compress(scaled: Tensor, limit: float) -> Tensor:
 
 def _finite(values: Tensor) -> Tensor:
     """Values with infinities replaced by the largest number."""
-    # A tensor, as the exporter to ONNX rounds numbers to float32, where this one is infinite.
-    largest = torch.tensor(torch.finfo(values.dtype).max, dtype=values.dtype, device=values.device)
+    # A tensor, as the exporter to ONNX rounds numbers to float32, where this one is infinite; made on the device.
+    largest = values.new_full((), torch.finfo(values.dtype).max)
     return values.clamp(-largest, largest)
