@@ -29,10 +29,9 @@ class MemAEDetector(CallbackSupportMixin, PortableDetector):
     contamination : float in (0, 0.5], "auto" or PyThresh-like object, default=0.1
         Share of outliers in the training data; sets the threshold on the anomaly score. Where memory items are rows, it also
         is the share of rows that the memory leaves out, those that random draws of rows find most abnormal: say how clean the
-        training data is, and the memory trusts as much of it. With "auto" the share is not known: the threshold is the upper
-        fence of a box plot of the logarithms of ``calibration_scores_``, the third quartile and 1.5 interquartile ranges.
-        An object is fitted on the training scores, and the threshold is set between those that it labels 0 and 1. With both
-        the memory leaves out a tenth.
+        training data is, and the memory trusts as much of it. With "auto" the threshold is the upper fence of a box plot of the
+        logarithms of ``calibration_scores_``, the third quartile and 1.5 interquartile ranges. An object is fitted on the
+        training scores, and the threshold is between those that it labels 0 and 1. With both the memory leaves out a tenth.
     convention : {"pyod", "sklearn"}, default="pyod"
         Meaning of ``decision_function``, ``predict`` and ``fit_predict``: PyOD's (higher = more abnormal; 0 and 1) or
         scikit-learn's (negative = outlier; +1 and -1). It only changes how results are reported: ``set_params`` switches a
@@ -53,9 +52,8 @@ class MemAEDetector(CallbackSupportMixin, PortableDetector):
         the one that leaves square images, else one of at most 16 channels; a shape that leaves a doubt warns.
     memory_size : "auto" or int, default="auto"
         N, the number of memory items of a member; 0 makes the plain autoencoder. Where items are rows "auto" is all rows, at
-        most 8000, and fewer if they had more than a million numbers, but at least 100. Of learned items it is 100, or for
-        images a tenth of the samples between 100 and 500, or 1000 with a query per location, or a quarter of the training
-        queries if that is less.
+        most 8000, but at least 100 and not more than a million numbers. Learned items are 100, for images a tenth of the
+        samples between 100 and 500, 1000 with a query per location, or a quarter of the training queries if that is less.
     memory_items : {"auto", "learned", "rows"}, default="auto"
         "learned": items are parameters, as in the paper. "rows": each item is the encoding of a row, a short query by which
         it is addressed and beside it the row itself, and no item answers the row that it is made of, neither in training nor
@@ -89,12 +87,14 @@ class MemAEDetector(CallbackSupportMixin, PortableDetector):
         little more than a pixel, as an edge beside its place is no anomaly; with ``scaling="contrast"`` it is multiplied by the
         squared distance of the sample, at unit deviation, from the mean sample. "local" is the l4 norm of the mean squared
         errors of patches, a seventh of the smaller side wide, for what is small and wrong in one place; of a clip the median
-        over its frames. "relative" divides the error by the norm of the sample. "combined" is the l1 error times ``1 + q / (10
-        q_0)``, with q the squared distance between query and read-out and q_0 its median over the training samples. Where items
-        are rows it is the sum of the absolute errors to the power 1.5, which training makes small; unless ``contamination`` is
-        below 0.005, to it are added the city-block distance from random draws of about ``1 / contamination`` rows and that
-        from the median row, each of the three in units of its median over the training samples. "auto" is "combined" for
-        vectors, "smooth" for images and "relative" for clips.
+        over its frames. "relative" divides the error by the norm of the sample. "combined" is for images "smooth" and for clips
+        "relative", times the mean squared distance of the features of the sample and its three quarter turns from those of the
+        nearest training samples, in a network that has learned which turn an image was given: what is shown counts beside how.
+        For tables it is, where items are learned, the l1 error times ``1 + q / (10 q_0)``, with q the squared distance between
+        query and read-out and q_0 its median over the training samples. Where items are rows it is the sum of the absolute
+        errors to the power 1.5, which training makes small; unless ``contamination`` is below 0.005, to it are added the
+        city-block distance from random draws of about ``1 / contamination`` rows and that from the median row, each of the
+        three in units of its median over the training samples. "auto" is "combined"; without a memory "smooth" or "relative".
     scaling : {"auto", "contrast", "log", "standard", "minmax"} or None, default="auto"
         "contrast" subtracts each sample's own mean and divides by its own deviation, then subtracts the mean sample: samples
         are compared by what they show, not by how bright it is. The others are learned in ``fit``, per column of a table and
@@ -113,9 +113,8 @@ class MemAEDetector(CallbackSupportMixin, PortableDetector):
         Peak learning rate of Adam; it rises over the first tenth of training and then falls to zero along a cosine. "auto" is
         5e-3 where items are rows, else 2e-3.
     batch_size : "auto" or int, default="auto"
-        "auto" is about a twentieth of the samples, between 32 and 1024, or 128 for images and clips; fewer of these, but at
+        At least 2. "auto" is about a twentieth of the samples, between 32 and 1024, or 128 for images and clips; fewer, but at
         least 8, where a batch would hold more than a million numbers. Where items are rows it is an 80th, between 64 and 256.
-        At least 2.
     max_epochs : "auto" or int, default="auto"
         "auto" is enough epochs for about 2,000 optimiser steps (1,000 for images), at least 20, at most 200. Where items are
         rows it is enough for about 80 steps.
@@ -136,21 +135,22 @@ class MemAEDetector(CallbackSupportMixin, PortableDetector):
     random_state : int, RandomState instance or None, default=None
         One seed gives the same bits on one machine with one number of threads.
     warm_start : bool, default=False
-        Let ``fit`` start from the networks of the last fit where they have the same shapes. Scaling, memory of rows and
-        threshold are learned from the new X alone; to go on with them, use :meth:`partial_fit`.
+        Let ``fit`` start from the networks of the last fit where they have the same shapes. All else is learned from the new X
+        alone; to go on with it, use :meth:`partial_fit`.
     verbose : {0, 1, 2}, default=0
         0 quiet, 1 a progress bar, 2 a line per epoch.
 
     Attributes
     ----------
     decision_scores_ : ndarray of shape (n_samples,)
-        Anomaly scores of the training data, higher = more abnormal, under either convention.
+        Anomaly scores of the training data, higher = more abnormal. Where items are learned, those of samples trained on are
+        raised to the quantiles of those held out, here and whenever the very same sample is scored.
     calibration_scores_ : ndarray of shape (n_calibration,)
         Anomaly scores of the training samples that what scores them was not trained on, from which :meth:`p_values` and a
         ``false_alarm_rate`` follow. Where memory items are rows all training scores, as no item answers the row that it is made
-        of; else those of the samples that ``validation_fraction`` holds out.
+        of; else of samples that ``validation_fraction`` holds out.
     labels_ : ndarray of shape (n_samples,)
-        1 for outliers of the training data, 0 for inliers, under either convention: ``decision_scores_ > threshold_``.
+        1 for outliers of the training data, 0 for inliers: ``decision_scores_ > threshold_``, under either convention.
     threshold_ : float
         Anomaly score above which a sample is an outlier.
     offset_ : float
@@ -289,7 +289,7 @@ class MemAEDetector(CallbackSupportMixin, PortableDetector):
         Returns
         -------
         self : object
-            Fitted. If anything goes wrong, an interruption included, the detector is left as it was before the call.
+            Fitted. If anything goes wrong, an interruption included, the detector is left as it was.
 
         Raises
         ------

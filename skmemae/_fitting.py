@@ -1,5 +1,6 @@
 """From samples to a fitted model: scaling, rows of the memory, networks, training, and scores of the training samples."""
 
+from dataclasses import replace
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -10,15 +11,18 @@ from skmemae._data.layout import Layout
 from skmemae._data.loader import Loader
 from skmemae._data.repeats import thin_repeats
 from skmemae._data.statistics import learn_scaling
-from skmemae._model import FittedModel, TrainingResult
+from skmemae._model import HEIGHTS, FittedModel, TrainingResult
 from skmemae._resolve import resolve
 from skmemae._runtime import is_out_of_memory, move_to_device, resolve_precision
 from skmemae._score import Score
 from skmemae._train.choice import choose_items, some_rows
+from skmemae._train.exemplars import train_exemplars
 from skmemae._train.loop import History, Settings, train_members
 from skmemae._train.survey import survey
 from skmemae.network import RandomStream, build_network
 
+_NOISE_CHUNKS = 4  # of vectors, which tell the noise of scores; of images and clips, which take longer, one
+_TURN_STEPS = 0.4  # of the steps of a network, in which exemplars are trained
 _USUAL_SHARE = 0.1  # of outliers in training data, where ``contamination`` does not say
 _NETWORK_PARAMETERS = (
     "backbone",
@@ -86,7 +90,7 @@ def fit_model(
         params = resolve(given, layout, len(rows))
         choice = choose_items(seen, rows, params["ensemble_size"], params["memory_size"], generator)
     params |= {"device": str(device), "precision": resolve_precision(given["precision"], device)}
-    score = Score.of(params["anomaly_score"], params["ensemble_size"], params["memory_items"] == "rows", draws)
+    score = Score.of(params["anomaly_score"], params["ensemble_size"], layout.family, params["memory_items"] == "rows", draws)
     networks = build_networks(params, layout, device, generator)
     is_warm = before is not None and start_from(before, networks[1])
     model = FittedModel(layout, scaling, score, *networks, own_items=None if choice is None else choice.scoring)
@@ -96,11 +100,29 @@ def fit_model(
     if tasks is not None:
         tasks.begin(model, loader, rows, settings.max_epochs)
     history = train_members(model.networks, loader, settings, generator, rows, processes, stream, choice, usage, tasks)
-    result = model.score_training(loader, rows, processes)
+    if score.by_exemplars:
+        seen = rows[~torch.isin(rows, history.held_out_rows)]
+        steps = max(1, round(_TURN_STEPS * settings.max_epochs * -(-len(seen) // settings.batch_size)))
+        made = processes.compute_on_first(train_exemplars, loader, seen, steps, settings.precision, generator)
+        model = replace(model, exemplars=made.to(device))
+    result = model.score_training(loader, rows, processes, history.held_out_rows)
     if tasks is not None:
         tasks.end()
-    noise = processes.compute_on_first(model.noise, X, result.scores)
+    noise = processes.compute_on_first(score_noise, model, X, result.scores)
     return Fitted(model, params, history, result, noise, None if choice is None else choice.rows.flatten().numpy())
+
+
+def score_noise(model: FittedModel, X, scores: np.ndarray) -> float:
+    """By how much scores differ between the batches of ``scores`` and small ones: the median relative difference.
+
+    Matrix products round differently for different heights. Where a table is reconstructed nearly without error, what is
+    left is such noise.
+    """
+    height, count = HEIGHTS[0], _NOISE_CHUNKS if model.layout.family == "fc" else 1
+    chunks = [X[start : start + height] for start in range(0, min(len(scores), count * height), height)]
+    small = np.concatenate([model.scores(chunk) for chunk in chunks])
+    scores = scores[: len(small)]
+    return float(np.median(np.abs(small - scores) / np.maximum(scores, np.finfo(np.float64).tiny)))
 
 
 def share_of_outliers(given: dict[str, Any]) -> float:

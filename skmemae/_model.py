@@ -2,30 +2,28 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skmemae._data.draws import Draws
 from skmemae._data.layout import Layout
 from skmemae._data.loader import Loader
 from skmemae._data.scaling import Scaling
+from skmemae._data.seen import PRINT_SIZE, SeenSamples, prints
 from skmemae._data.signatures import OwnItems
 from skmemae._runtime import MicroBatches, isolated, move_to_device, resolve_device, scoring_precision
 from skmemae._score import Score, with_members
-from skmemae.network import MemAE, Memory, Output, restore_network
+from skmemae.network import Exemplars, MemAE, Memory, Output
 
-FORMAT = 2  # of the state; raised when an older state can no longer be read as it is
-_HEIGHTS = (8, 32, 128, 512, 1024)  # samples that are scored together, so that a few do not cost the padding of many
+HEIGHTS = (8, 32, 128, 512, 1024)  # samples that are scored together, so that a few do not cost the padding of many
 _CHUNK_NUMBERS = {"cpu": 2**16, "other": 2**22}  # of images and clips; more at once are no faster
 _TABLE_NUMBERS = 2**20
 _DECODED_NUMBERS = 2**24  # of decoded memory items at a time
 _TYPICAL_ROWS, _TYPICAL_NUMBERS = 2**14, 2**26  # samples that tell a typical distance
 _ASKED_ROWS = 2**13  # samples that tell which items are used
-_NOISE_CHUNKS = 4  # of vectors, which tell the noise of scores; of images and clips, which take longer, one
 _ROUNDING = 1e-8  # of a query's squared norm: a distance below it is rounding
 
 
@@ -53,6 +51,10 @@ class FittedModel:
         The members of the ensemble, each a network or all of them side by side in one.
     own_items : OwnItems or None, default=None
         Of memory items that are made of rows: a row of the training data is scored by the other items, in ``fit`` and after.
+    seen : SeenSamples or None, default=None
+        Of networks that hold samples out: a sample that they were trained on is scored as if they were not.
+    exemplars : Exemplars or None, default=None
+        Whose distances the score is multiplied by.
     """
 
     layout: Layout
@@ -61,6 +63,8 @@ class FittedModel:
     network_spec: dict[str, Any]
     networks: nn.ModuleList
     own_items: OwnItems | None = None
+    seen: SeenSamples | None = None
+    exemplars: Exemplars | None = None
 
     @property
     def device(self) -> torch.device:
@@ -84,17 +88,20 @@ class FittedModel:
 
     def to(self, device: str) -> "FittedModel":
         """Move the networks to a device, in place; if that fails, back to where they were."""
-        before = self.device
+        before, modules = self.device, nn.ModuleList([self.networks, *filter(None, [self.exemplars])])
         try:
-            isolated(move_to_device, self.networks, resolve_device(device))
+            isolated(move_to_device, modules, resolve_device(device))
         except BaseException:
-            self.networks.to(before)
+            modules.to(before)
             raise
         return self
 
     def scores(self, X) -> np.ndarray:
         """Anomaly scores, higher = more abnormal: (n_samples,), float64, finite."""
-        return self.score.combine(isolated(self.collect, X, self.terms))
+        if self.seen is None:
+            return self.score.combine(isolated(self.collect, X, self.terms))
+        found = isolated(self.collect, X, self._terms_and_prints)
+        return self.seen.as_unseen(self.score.combine(found[..., :-PRINT_SIZE]), found[:, 0, -PRINT_SIZE:])
 
     def reconstruct(self, X) -> np.ndarray:
         """Reconstructions in the units and the shape of X, the mean over the networks; float32, for float64 X float64."""
@@ -166,61 +173,10 @@ class FittedModel:
             first += len(items)
         return decoded
 
-    def state(self) -> dict[str, Any]:
-        """Plain values and numpy arrays from which :meth:`from_state` makes the model again."""
-        parameters = {name: value.numpy(force=True).copy() for name, value in self.networks.state_dict().items()}
-        return {
-            "format": FORMAT,
-            "layout": asdict(self.layout),
-            "scaling": asdict(self.scaling),
-            "score": asdict(self.score),
-            "network_spec": self.network_spec,
-            "n_networks": len(self.networks),
-            "parameters": parameters,
-            "own_items": None if self.own_items is None else asdict(self.own_items),
-            "device": str(self.device),
-        }
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> "FittedModel":
-        """The model of a state; on the CPU where its device is absent. Runs no network, so that no thread of torch starts.
-
-        Raises
-        ------
-        ValueError
-            If the state has another format.
-        """
-        if state.get("format") != FORMAT:
-            raise ValueError(
-                f"This detector was saved in format {state.get('format')}; this version of skmemae reads format {FORMAT}. "
-                "Load it with the version that saved it, or fit it again."
-            )
-        return isolated(cls._from_state, state)
-
-    @classmethod
-    def _from_state(cls, state):
-        networks = nn.ModuleList()
-        for i in range(state["n_networks"]):
-            prefix = f"{i}."
-            parameters = {
-                name.removeprefix(prefix): torch.from_numpy(np.array(value))
-                for name, value in state["parameters"].items()
-                if name.startswith(prefix)
-            }
-            networks.append(restore_network(parameters, **state["network_spec"]))
-        try:
-            device = resolve_device(state["device"])
-        except ValueError:
-            device = torch.device("cpu")
-        layout = Layout(**state["layout"])
-        draws, own_items = state["score"]["draws"], state["own_items"]
-        score = Score(**{**state["score"], "draws": None if draws is None else Draws(**_copied(draws))})
-        own_items = None if own_items is None else OwnItems(**_copied(own_items))
-        networks = move_to_device(networks, device).eval()
-        return cls(layout, Scaling(**state["scaling"]), score, state["network_spec"], networks, own_items)
-
     @torch.inference_mode()
-    def score_training(self, loader: Loader, rows: Tensor, processes, new_units: bool = True) -> TrainingResult:
+    def score_training(
+        self, loader: Loader, rows: Tensor, processes, held_out: Tensor | None = None, new_units: bool = True
+    ) -> TrainingResult:
         """Learn typical distances and score the training samples; each process scores its part.
 
         Parameters
@@ -228,8 +184,10 @@ class FittedModel:
         loader : Loader
             Of all training samples.
         rows : Tensor of int
-            Those that were trained on.
+            Those that were trained on or held out.
         processes : SingleProcess or Processes
+        held_out : Tensor of int or None, default=None
+            Those among them that were held out; if there are none, others are not scored as if they had been.
         new_units : bool, default=True
             Whether typical distances are learned, or stay as they are.
 
@@ -243,34 +201,37 @@ class FittedModel:
             self.score = replace(self.score, typical_distances=distances)
         usage, zero_row_fraction = processes.compute_on_first(self.usage, loader)
         start, stop = processes.contiguous_shard(len(loader))
-        terms, done = np.empty((stop - start, self.n_members, self._n_terms)), 0
-        for count, parts in self._passes(loader, self.terms, start, stop):
+        looks_back = self.own_items is None and (self.seen is not None or (held_out is not None and len(held_out) > 0))
+        function, n_extra = self._terms_and_prints if looks_back else self.terms, self._n_distances + looks_back * PRINT_SIZE
+        terms, done = np.empty((stop - start, self.n_members, 3 + n_extra)), 0
+        for count, parts in self._passes(loader, function, start, stop):
             terms[done : done + count] = torch.cat(parts)[:count].numpy(force=True)
             done += count
         if not np.isfinite(terms).all():
             raise ValueError(
                 "Training ended with scores that are not finite: lower learning_rate, or check backbone and temperature."
             )
-        scores, distances = np.zeros(len(loader)), np.zeros((len(loader), self._n_terms - 3))
-        scores[start:stop], distances[start:stop] = self.score.errors(terms), terms[:, 0, 3:]
-        processes.all_reduce(scores)
+        errors, extra = np.zeros(len(loader)), np.zeros((len(loader), n_extra))
+        errors[start:stop], extra[start:stop] = self.score.errors(terms), terms[:, 0, 3:]
+        processes.all_reduce(errors)
+        if n_extra:
+            processes.all_reduce(extra)
         if self.score.draws is not None:
-            processes.all_reduce(distances)
-            draws = self.score.draws.in_units_of(scores, distances)
-            self.score, scores = replace(self.score, draws=draws), draws.add(scores, distances)
+            self.score = replace(self.score, draws=self.score.draws.in_units_of(errors, extra))
+        scores = self.score.finish(errors, extra)
+        if looks_back:
+            found = extra[:, -PRINT_SIZE:]
+            scores = self._look_back(scores, found, rows.numpy(), np.array([]) if held_out is None else held_out.numpy())
         return TrainingResult(scores, usage, zero_row_fraction)
 
-    def noise(self, X, scores: np.ndarray) -> float:
-        """By how much scores differ between the batches of ``scores`` and small ones: the median relative difference.
-
-        Matrix products round differently for different heights. Where a table is reconstructed nearly without error, what is
-        left is such noise.
-        """
-        height, count = _HEIGHTS[0], _NOISE_CHUNKS if self.layout.family == "fc" else 1
-        chunks = [X[start : start + height] for start in range(0, min(len(scores), count * height), height)]
-        small = np.concatenate([self.scores(chunk) for chunk in chunks])
-        scores = scores[: len(small)]
-        return float(np.median(np.abs(small - scores) / np.maximum(scores, np.finfo(np.float64).tiny)))
+    def _look_back(self, scores: np.ndarray, prints: np.ndarray, rows: np.ndarray, held_out: np.ndarray) -> np.ndarray:
+        """Scores of samples as if none had been trained on; where none is held out, by what was learned before."""
+        trained = np.setdiff1d(rows, held_out)
+        if len(held_out):
+            self.seen = SeenSamples.of(prints, scores, trained, held_out)
+        elif self.seen is not None:
+            self.seen = self.seen.of_others(prints[trained])
+        return scores if self.seen is None else self.seen.as_unseen(scores, prints)
 
     @torch.no_grad()
     def _typical_distances(self, loader: Loader, rows: Tensor) -> tuple[float, ...]:
@@ -291,19 +252,33 @@ class FittedModel:
         return tuple(float(d) or 1.0 for d in np.maximum(distance, _ROUNDING * norm))
 
     def terms(self, x: Tensor, outputs: list[Output]) -> Tensor:
-        """Terms of the score of each member, whether it counts, and the distances from draws: (batch, ensemble_size, ...)."""
+        """Terms of the score of each member, whether it counts, and distances that all share: (batch, ensemble_size, ...)."""
         terms = self.score.terms(x, outputs, self.network_list, self.scaling)
         counts, hidden = torch.ones_like(terms[..., :1]), outputs[0].hidden
         if self.own_items is not None and hidden is not None:
             counts = self.own_items.counting(hidden).mT.unsqueeze(-1).to(terms)
-        if self.score.draws is None:
-            return torch.cat([terms, counts], dim=-1)
-        distances = self.score.draws.distances(x).to(terms).unsqueeze(1).expand(-1, terms.shape[1], -1)
-        return torch.cat([terms, counts, distances], dim=-1)
+        return self._beside(torch.cat([terms, counts], dim=-1), *self.distances(x))
+
+    def distances(self, x: Tensor) -> list[Tensor]:
+        """Distances of samples from draws, (batch, 2), or exemplars, (batch, 1), if the score has a use for them."""
+        if self.score.draws is not None:
+            return [self.score.draws.distances(x)]
+        return [] if self.exemplars is None else [self.exemplars(x).unsqueeze(1)]
+
+    @staticmethod
+    def _beside(terms: Tensor, *shared: Tensor) -> Tensor:
+        """Terms, followed by numbers of each sample that are the same for all members."""
+        return torch.cat(
+            [terms, *(numbers.to(terms).unsqueeze(1).expand(-1, terms.shape[1], -1) for numbers in shared)], dim=-1
+        )
+
+    def _terms_and_prints(self, x: Tensor, outputs: list[Output]) -> Tensor:
+        """Terms, followed by what tells samples again, the same for each member."""
+        return self._beside(self.terms(x, outputs), prints(x))
 
     @property
-    def _n_terms(self) -> int:
-        return 3 if self.score.draws is None else 5
+    def _n_distances(self) -> int:
+        return 2 if self.score.draws is not None else int(self.exemplars is not None)
 
     @torch.no_grad()
     def usage(self, loader: Loader) -> tuple[np.ndarray, float]:
@@ -365,13 +340,8 @@ class FittedModel:
         """Samples of a chunk: the fewest of a few heights that hold n samples, as far as their numbers allow."""
         numbers = _CHUNK_NUMBERS.get(self.device.type, _CHUNK_NUMBERS["other"])
         most = (_TABLE_NUMBERS if self.layout.family == "fc" else numbers) // math.prod(self.layout.sample_shape)
-        enough = next((height for height in _HEIGHTS if height >= n), _HEIGHTS[-1])
-        return max(1, min(enough, most) if self.layout.family == "fc" or enough == _HEIGHTS[0] else most)
+        enough = next((height for height in HEIGHTS if height >= n), HEIGHTS[-1])
+        return max(1, min(enough, most) if self.layout.family == "fc" or enough == HEIGHTS[0] else most)
 
     def _loader(self, X) -> Loader:
         return Loader(X, self.layout, self.scaling, self.device, resident=False)
-
-
-def _copied(values: dict[str, Any]) -> dict[str, Any]:
-    """The values, with copies of arrays, which may lie in a file."""
-    return {name: np.array(value) if isinstance(value, np.ndarray) else value for name, value in values.items()}

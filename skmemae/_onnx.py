@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from skmemae._data.draws import Draws
+from skmemae._data.seen import SeenSamples, prints
 from skmemae._data.signatures import OwnItems
 from skmemae._model import FittedModel
 from skmemae._runtime import isolated
@@ -69,7 +70,9 @@ def onnx_file(model: FittedModel, threshold: float, codes: tuple[int, int], meta
 
 @torch.no_grad()
 def _export(model, threshold, codes):
-    graph = _Graph(replace(model, networks=copy.deepcopy(model.networks).cpu()), threshold, codes).eval()
+    on_cpu = copy.deepcopy(nn.ModuleList([model.networks, *filter(None, [model.exemplars])])).cpu()
+    networks, *exemplars = on_cpu
+    graph = _Graph(replace(model, networks=networks, exemplars=next(iter(exemplars), None)), threshold, codes).eval()
     X = torch.zeros(_EXAMPLES, *model.layout.array_shape, dtype=torch.float64)
     shapes = ({0: torch.export.Dim("n_samples")},)
     program = torch.export.export(graph, (X,), dynamic_shapes=shapes, strict=False)
@@ -98,11 +101,12 @@ class _Graph(nn.Module):
 
     def __init__(self, model: FittedModel, threshold: float, codes: tuple[int, int]):
         super().__init__()
-        self.networks = model.networks  # as a part, whose parameters torch then knows
+        self.networks, self.exemplars = model.networks, model.exemplars  # as parts, whose parameters torch then knows
         self.model = model
         self.threshold = threshold
         self.codes = codes
         self.find = None if model.own_items is None else _FindOwnItems(model.own_items, model.memories[0])
+        self.look_back = None if model.seen is None else _AsUnseen(model.seen)
 
     def forward(self, X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         model = self.model
@@ -112,6 +116,10 @@ class _Graph(nn.Module):
         score = self._errors(model.score.terms(x, outputs, model.network_list, model.scaling), own)
         if model.score.draws is not None:
             score = _with_draws(model.score.draws, score, x)
+        if model.exemplars is not None:
+            score = torch.minimum(score * model.exemplars(x).double(), _float64(LARGEST))
+        if self.look_back is not None:
+            score = self.look_back(score, x)
         inlier, outlier = (torch.tensor(code) for code in self.codes)
         return score, torch.where(score > self.threshold, outlier, inlier), model.squared_residuals(x, outputs)
 
@@ -146,23 +154,58 @@ class _FindOwnItems(nn.Module):
         projections = (rows @ self.direction).squeeze(-1).gather(1, items).masked_fill(signatures < 0, torch.inf)
         ascending, places = projections.sort(dim=1)
         self.items = items.masked_fill(signatures < 0, -1).gather(1, places)
-        # Where an item begins to be the nearest, up to a power of two, for which bisection takes no care.
-        begins = torch.full((len(rows), 2 ** (memory.size - 1).bit_length()), torch.inf, dtype=torch.float64)
-        begins[:, 0], begins[:, 1 : memory.size] = -torch.inf, (ascending[:, 1:] + ascending[:, :-1]) / 2
-        self.begins = begins
+        self.begins = _begins(ascending)
         self.first = (torch.arange(len(rows)) * memory.size).unsqueeze(1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, \\*sample_shape) -> (members, batch), int64, -1 for none."""
         flat = x.flatten(1)
         projection = (flat.double() @ self.direction).mT.expand(len(self.begins), -1)
-        place, step = torch.zeros_like(projection, dtype=torch.int64), self.begins.shape[1] // 2
-        while step:
-            place = torch.where(self.begins.gather(1, place + step) <= projection, place + step, place)
-            step //= 2
-        item = self.items.gather(1, place)
+        item = self.items.gather(1, _nearest(self.begins, projection))
         rows = self.memory.items.flatten(0, 1)[item.clamp_min(0) + self.first][..., self.memory.key_width :]
         return torch.where(_are_same((rows - flat).abs(), flat.abs()).all(dim=2), item, -1)
+
+
+class _AsUnseen(nn.Module):
+    """What ``SeenSamples.as_unseen`` does. Of all samples the one with the nearest first projection may be the same."""
+
+    def __init__(self, seen: SeenSamples):
+        super().__init__()
+        self.prints = torch.tensor(seen.prints)
+        self.begins = _begins(self.prints[:, 0].unsqueeze(0))
+        lower, upper = torch.tensor(seen.seen_scores).log(), torch.tensor(seen.unseen_scores).log()
+        self.knots, self.raised = lower, upper - lower
+        self.slopes = (self.raised.diff() / lower.diff().clamp_min(TINY)).nan_to_num(0.0)
+
+    def forward(self, scores: Tensor, x: Tensor) -> Tensor:
+        """Scores of samples, (batch,), with those of samples that were trained on raised."""
+        found = prints(x)
+        nearest = self.prints[_nearest(self.begins, found[:, 0].unsqueeze(0)).squeeze(0)]
+        logarithms = torch.maximum(scores, _float64(TINY)).log()
+        raised = logarithms + self.raised[0]
+        if len(self.slopes):
+            place = (logarithms.unsqueeze(1) >= self.knots[1:-1]).sum(dim=1)
+            beyond = torch.maximum(torch.minimum(logarithms, self.knots[-1]), self.knots[0]) - self.knots[place]
+            raised = logarithms + self.raised[place] + self.slopes[place] * beyond
+        same = _are_same((nearest - found).abs(), found[:, 2:]).all(dim=1)
+        return torch.where(same, torch.minimum(raised.exp(), _float64(LARGEST)), scores)
+
+
+def _begins(ascending: Tensor) -> Tensor:
+    """Where a number begins to be the nearest, up to a power of two, for which bisection takes no care: (rows, size)."""
+    size = ascending.shape[1]
+    begins = torch.full((len(ascending), 2 ** (size - 1).bit_length()), torch.inf, dtype=torch.float64)
+    begins[:, 0], begins[:, 1:size] = -torch.inf, (ascending[:, 1:] + ascending[:, :-1]) / 2
+    return begins
+
+
+def _nearest(begins: Tensor, values: Tensor) -> Tensor:
+    """Places of the nearest numbers of each row by bisection: (rows, size), (rows, batch) -> (rows, batch)."""
+    place, step = torch.zeros_like(values, dtype=torch.int64), begins.shape[1] // 2
+    while step:
+        place = torch.where(begins.gather(1, place + step) <= values, place + step, place)
+        step //= 2
+    return place
 
 
 def _with_draws(draws: Draws, errors: Tensor, x: Tensor) -> Tensor:

@@ -4,8 +4,8 @@ import json
 
 from skmemae import _saving
 from skmemae._inspection import InspectableDetector
-from skmemae._model import FittedModel
 from skmemae._onnx import onnx_file
+from skmemae._state import model_of, state_of
 from skmemae._untrusted import ADDED, check_attributes, check_model, checked_detector
 from skmemae._version import __version__
 from skmemae._writing import replacing
@@ -18,13 +18,13 @@ class PortableDetector(InspectableDetector):
         """Numpy arrays and plain values only, with a format version: loads on machines without the training device."""
         state = super().__getstate__().copy()
         if "_model" in state:
-            state["_model"] = state["_model"].state()
+            state["_model"] = state_of(state["_model"])
         return state
 
     def __setstate__(self, state):
         super().__setstate__(state)
         if "decision_scores_" in state:
-            self._model = FittedModel.from_state(state.get("_model", {}))
+            self._model = model_of(state.get("_model", {}))
 
     def save(self, path):
         """Write the fitted detector to one file, from which :meth:`load` makes it again: with all attributes, and equal scores.
@@ -61,7 +61,7 @@ class PortableDetector(InspectableDetector):
         >>> np.array_equal(again.decision_function(X), detector.decision_function(X))
         True
         """
-        model, parameters = self._fitted_model().state(), self.get_params(deep=False)
+        model, parameters = state_of(self._fitted_model()), self.get_params(deep=False)
         checked_detector(type(self), parameters)  # set_params may have set what load would refuse
         elsewhere = {*parameters, "_model", "_skl_callbacks"}
         attributes = {name: value for name, value in vars(self).items() if name not in elsewhere}
@@ -99,7 +99,7 @@ class PortableDetector(InspectableDetector):
             check_model(saved.model)
             attributes = {**ADDED, **saved.attributes}
             check_attributes(attributes, detector, saved.model)
-            vars(detector).update(attributes, _model=FittedModel.from_state(saved.model))
+            vars(detector).update(attributes, _model=model_of(saved.model))
         return detector
 
     def export_onnx(self, path):

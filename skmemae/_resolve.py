@@ -123,7 +123,7 @@ def resolve(params: dict[str, Any], layout: Layout, n_samples: int) -> dict[str,
         "entropy_weight": float(params["entropy_weight"]),
         "latent_l1": float(params["latent_l1"]),
         "ensemble_size": resolve_ensemble_size(params["ensemble_size"], layout, n_samples, rows),
-        "anomaly_score": resolve_anomaly_score(params["anomaly_score"], layout),
+        "anomaly_score": resolve_anomaly_score(params["anomaly_score"], layout, params["memory_size"] != 0),
         "scaling": resolve_scaling(params["scaling"], layout),
         "thin_repeats": resolve_thin_repeats(params["thin_repeats"], params["contamination"], layout, rows),
         "learning_rate": resolve_learning_rate(params["learning_rate"], rows),
@@ -196,10 +196,11 @@ def resolve_scaling(value, layout):
     return "contrast" if layout.family == "conv2d" and math.prod(layout.sample_shape[1:]) >= _LEAST_PIXELS else "standard"
 
 
-def resolve_anomaly_score(value, layout):
+def resolve_anomaly_score(value, layout, remembers):
     """Resolve ``anomaly_score``.
 
-    In images an edge beside its place is no anomaly, so the residual is smoothed. A clip with more to see has a larger error,
+    In images an edge beside its place is no anomaly, so the residual is smoothed. What an image shows tells more than pixels,
+    so where there is a memory the distance from exemplars counts as well. A clip with more to see has a larger error,
     so the error is divided by its norm. In standardised columns squares let single columns drown the rest, and the query's
     distance finds rows that are far out along directions the decoder knows. From a mixture of rows nothing is far in that way;
     there the distance is that from random draws of rows, which finds clusters of outliers that answer for each other.
@@ -212,7 +213,7 @@ def resolve_anomaly_score(value, layout):
     if value in ("smooth", "local") and layout.family == "fc":
         raise ValueError(f"anomaly_score={value!r} needs images or clips; got vectors, for which 'combined' is the default.")
     if value == "auto":
-        return {"fc": "combined", "conv2d": "smooth", "conv3d": "relative"}[layout.family]
+        return "combined" if remembers or layout.family == "fc" else {"conv2d": "smooth", "conv3d": "relative"}[layout.family]
     return value
 
 

@@ -11,6 +11,7 @@ from skmemae._data.draws import Draws
 from skmemae._data.scaling import Scaling
 from skmemae.network import MemAE, Output
 
+_COMBINED = {"conv2d": "smooth", "conv3d": "relative"}  # what counts of the error beside the distance from the exemplars
 TINY = 1e-300
 LARGEST = 1e300  # in place of what is not finite, as where a user's module overflows
 
@@ -32,17 +33,22 @@ class Score:
         Median of that distance over the training samples, for each member.
     draws : Draws or None, default=None
         Whose distances are added to the error.
+    by_exemplars : bool, default=False
+        Whether the error is multiplied by the distance from the exemplars.
     """
 
     kind: str
     typical_distances: tuple[float, ...]
     draws: Draws | None = None
+    by_exemplars: bool = False
 
     @classmethod
-    def of(cls, anomaly_score: str, members: int, of_rows: bool = False, draws: Draws | None = None) -> "Score":
-        """From the parameter of ``MemAEDetector``: "combined" has another meaning where memory items are rows."""
-        combined = anomaly_score == "combined" and of_rows
-        return cls("power" if combined else anomaly_score, (1.0,) * members, draws if combined else None)
+    def of(cls, anomaly_score: str, members: int, family: str, of_rows: bool = False, draws: Draws | None = None) -> "Score":
+        """From the parameter of ``MemAEDetector``: "combined" has other meanings for images and where items are rows."""
+        units = (1.0,) * members
+        if anomaly_score != "combined" or (family == "fc" and not of_rows):
+            return cls(anomaly_score, units)
+        return cls("power", units, draws) if of_rows else cls(_COMBINED[family], units, by_exemplars=True)
 
     @property
     def trained_power(self) -> float:
@@ -116,13 +122,20 @@ class Score:
     def combine(self, terms: np.ndarray) -> np.ndarray:
         """Scores from terms: (n_samples, ensemble_size, 2 or more) -> (n_samples,), finite.
 
-        The third term says which members count; what follows are the distances from the draws.
+        The third term says which members count; what follows are the distances from draws or exemplars.
         """
-        errors = self.errors(terms)
-        return errors if self.draws is None else np.minimum(self.draws.add(errors, terms[:, 0, 3:]), LARGEST)
+        return self.finish(self.errors(terms), terms[:, 0, 3:])
+
+    def finish(self, errors: np.ndarray, distances: np.ndarray) -> np.ndarray:
+        """Scores from errors, (n_samples,), and the distances from draws or exemplars, (n_samples, n_distances)."""
+        if self.draws is not None:
+            errors = self.draws.add(errors, distances)
+        elif self.by_exemplars:
+            errors = errors * distances[:, 0]
+        return np.minimum(errors, LARGEST)
 
     def errors(self, terms: np.ndarray) -> np.ndarray:
-        """The scores without the distances from the draws: the geometric mean over the members."""
+        """The scores without the distances from draws or exemplars: the geometric mean over the members."""
         error, distance, *counts = np.moveaxis(terms[..., :3].astype(np.float64), -1, 0)
         with np.errstate(over="ignore", invalid="ignore"):
             scores = error * (1 + 0.1 * distance / self.typical_distances)

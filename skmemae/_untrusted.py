@@ -10,11 +10,14 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.utils._param_validation import Interval, Options, RealNotInt, StrOptions, validate_parameter_constraints
 
 from skmemae._data.layout import Layout, are_positive_ints, choose_layout
-from skmemae._model import FORMAT
+from skmemae._data.seen import PRINT_SIZE
 from skmemae._resolve import check_numbers
+from skmemae._state import FORMAT
+from skmemae.network import Exemplars
 
 _MOST_AXES, _MOST_NUMBERS = 16, 2**40  # of a sample
 _MOST_LAYERS = 1000  # in a parameter; those of a network are held against its arrays
@@ -33,6 +36,7 @@ _MODEL = {
     "own_items": [dict, None],
     "device": [str],
 }
+_NEWER_MODEL = {"seen": [dict, None], "exemplars": [dict, None]}
 _LAYOUT = {
     "family": [StrOptions({"fc", "conv2d", "conv3d"})],
     "array_shape": [tuple],
@@ -52,7 +56,9 @@ _SCORE = {
     "typical_distances": [tuple],
     "draws": [dict, None],
 }
+_NEWER_SCORE = {"by_exemplars": ["boolean"]}
 _DRAWS = {"rows": [np.ndarray], "median": [np.ndarray], "typical_error": [_POSITIVE], "typical_distances": [tuple]}
+_SEEN = {"prints": [np.ndarray], "seen_scores": [np.ndarray], "unseen_scores": [np.ndarray]}
 _OWN_ITEMS = {"ascending": [np.ndarray], "order": [np.ndarray], "n_training": [_FROM_0]}
 _NETWORK = {
     "sample_shape": [tuple],
@@ -161,7 +167,7 @@ def check_model(model: dict[str, Any]) -> None:
     ------
     ValueError
     """
-    _check("the model", model, _MODEL)
+    _check("the model", model, _MODEL, optional=_NEWER_MODEL)
     if not re.fullmatch(r"[a-z]+(:\d{1,3})?", model["device"]):
         raise ValueError(f"{model['device']!r} is not the name of a device.")
     layout = _checked_layout(model["layout"])
@@ -175,6 +181,13 @@ def check_model(model: dict[str, Any]) -> None:
         if "members" not in spec or not spec["memory_size"]:
             raise ValueError("there are own items, but no memory of rows.")
         _check_own_items(model["own_items"], (n_members, spec["memory_size"]))
+    if model.get("seen") is not None:
+        _check_seen(model["seen"])
+    exemplars = model.get("exemplars")
+    if (exemplars is not None) != model["score"].get("by_exemplars", False):
+        raise ValueError("a score by exemplars needs them, and no other does.")
+    if exemplars is not None:
+        _check_exemplars(exemplars, layout)
 
 
 def _checked_layout(values) -> Layout:
@@ -230,7 +243,7 @@ def _check_network(spec, model, layout):
 
 
 def _check_score(values, layout, n_members):
-    _check("the score", values, _SCORE)
+    _check("the score", values, _SCORE, optional=_NEWER_SCORE)
     if values["kind"] in ("smooth", "local") and layout.family == "fc":
         raise ValueError(f"the score {values['kind']!r} is for images and clips, not for vectors.")
     _check_distances(values["typical_distances"], n_members)
@@ -257,12 +270,38 @@ def _check_own_items(values, shape):
         raise ValueError("the own items have numbers that are not of memory items.")
 
 
+def _check_seen(values):
+    _check("the samples seen", values, _SEEN)
+    _check_array("prints", values["prints"], np.float64, (len(values["prints"]), PRINT_SIZE))
+    count = values["seen_scores"].size
+    for name in ("seen_scores", "unseen_scores"):
+        _check_array(name, values[name], np.float64, (count,))
+        if not (count and values[name][0] > 0 and (np.diff(values[name]) >= 0).all() and np.isfinite(values[name]).all()):
+            raise ValueError(f"{name!r} must be positive numbers in ascending order.")
+    if len(values["prints"]) == 0 or not (np.diff(values["prints"][:, 0]) >= 0).all():
+        raise ValueError("the samples seen must be in the order of their prints.")
+
+
+def _check_exemplars(arrays, layout):
+    if layout.family == "fc":
+        raise ValueError("exemplars are of images and clips.")
+    items = arrays.get("items")
+    if not isinstance(items, np.ndarray) or items.ndim != 3 or items.size == 0:
+        raise ValueError("the exemplars have no items.")
+    with torch.device("meta"):
+        expected = Exemplars(layout.sample_shape, items.shape[1]).state_dict()
+    _check_keys("the exemplars", arrays, expected, expected)
+    for name, tensor in expected.items():
+        counter = name.endswith("num_batches_tracked")
+        _check_array(name, arrays[name], np.int64 if counter else np.float32, tensor.shape)
+
+
 def _check(where: str, values: dict[str, Any], needed: dict[str, list], optional: dict[str, list] | None = None) -> None:
     """Check keys, and values by the constraints of scikit-learn."""
     constraints = needed | (optional or {})
     _check_keys(where, values, needed, constraints)
     validate_parameter_constraints(constraints, values, where)
-    check_numbers(values, accepts_bool=())
+    check_numbers(values, accepts_bool=("by_exemplars",))
 
 
 def _check_keys(where: str, values, needed: Iterable[str], known: Iterable[str] | None = None) -> None:

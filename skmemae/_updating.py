@@ -79,7 +79,7 @@ def _update_learned(model, window, usage, X, given, device, generator, processes
     params = _resolved(given, model, len(X), device)
     spec, networks = build_networks(params, model.layout, device, generator)
     start_from(model, networks)
-    new = FittedModel(model.layout, model.scaling, model.score, spec, networks)
+    new = FittedModel(model.layout, model.scaling, model.score, spec, networks, None, model.seen, model.exemplars)
     loader, rows = Loader(X, model.layout, model.scaling, device), torch.arange(len(X))
     stream = RandomStream(int(torch.randint(2**31, (), generator=generator)), device) if callable(given["backbone"]) else None
     asked, _ = processes.compute_on_first(new.usage, loader)
@@ -88,7 +88,7 @@ def _update_learned(model, window, usage, X, given, device, generator, processes
     usage = (1 - weight) * usage.reshape(asked.shape) + weight * asked
     settings = settings_of(params, model.score)
     history = train_members(networks, loader, settings, generator, rows, processes, stream, usage=usage)
-    result = new.score_training(loader, rows, processes, new_units=False)
+    result = new.score_training(loader, rows, processes, history.held_out_rows, new_units=False)
     return Fitted(new, params, history, result, 0.0, None)
 
 
@@ -109,7 +109,7 @@ def _update_rows(model, window, item_rows, X, given, device, generator, processe
     numbers = np.concatenate([numbers, window.n_seen + np.arange(len(X))])
     params = _resolved(given, model, len(rows), device)
     choice = choose_items(found.signatures, rows, params["ensemble_size"], params["memory_size"], generator)
-    score = Score.of(params["anomaly_score"], params["ensemble_size"], True, found.draws)
+    score = Score.of(params["anomaly_score"], params["ensemble_size"], "fc", True, found.draws)
     spec, networks = build_networks(params, model.layout, device, generator)
     start_from(model, networks)
     on_scaled = FittedModel(layout, loader.scaling, score, spec, networks, choice.scoring)

@@ -96,7 +96,7 @@ def test_combined_is_the_l1_error_times_one_plus_a_tenth_of_the_distance_in_typi
 
 def test_combined_of_rows_is_the_error_to_the_power_of_three_halves_and_what_training_makes_small(rng):
     x, reconstruction = rng.normal(size=(2, 20, 6))
-    score = Score.of("combined", 3, of_rows=True)
+    score = Score.of("combined", 3, "fc", of_rows=True)
     assert score == Score("power", (1.0,) * 3) and score.trained_power == 1.5 and not score.needs_distances
     expected = (np.abs(x - reconstruction) ** 1.5).sum(axis=1)
     np.testing.assert_allclose(errors("power", x, reconstruction), expected, rtol=1e-5)

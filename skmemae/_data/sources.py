@@ -17,11 +17,14 @@ class RowSource:
     ----------
     chunk_rows : int
         Neighbouring rows that are read together.
+    groups : ndarray of int of shape (n_samples,) or None
+        Where rows have parts in common with their neighbours, the group within which they do.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype
     chunk_rows = 1
+    groups: np.ndarray | None = None
 
     @property
     def ndim(self):
@@ -114,3 +117,12 @@ def rows_per_block(X, n_bytes) -> int:
     rows = max(1, n_bytes // (8 * math.prod(X.shape[1:])))
     chunk = chunk_rows(X)
     return max(1, rows // chunk) * chunk
+
+
+def neighbours_together(X, rows: np.ndarray) -> np.ndarray:
+    """The rows group by group, as the groups come up, ascending in each; as they are where rows have nothing in common."""
+    groups = getattr(X, "groups", None)
+    if groups is None:
+        return rows
+    _, first, number = np.unique(groups[rows], return_index=True, return_inverse=True)
+    return rows[np.lexsort((rows, first[number]))]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from skmemae._data.loader import Loader
+from skmemae._data.sources import neighbours_together
 from skmemae._runtime import MicroBatches, training_precision
 from skmemae._train.distributed import SingleProcess
 from skmemae._train.optimiser import Adam, schedule
@@ -171,8 +172,12 @@ def train(
 
 
 def _split_rows(loader, rows, s: Settings, generator, n_processes) -> tuple[Tensor, Tensor]:
-    """Rows to train on and rows to hold out, no more of these than fit; batch normalisation needs two of the former."""
+    """Rows to train on and rows to hold out, no more of these than fit; batch normalisation needs two of the former.
+
+    Of rows that have parts in common with their neighbours, neighbours are held out.
+    """
     rows = rows[torch.randperm(len(rows), generator=generator)]
+    rows = torch.from_numpy(neighbours_together(loader.X, rows.numpy()))
     count = min(int(s.validation_fraction * len(rows)), len(rows) - 2, loader.max_held_out)
     count = count if count >= n_processes else 0
     return rows[count:], rows[:count]

@@ -171,7 +171,7 @@ class Clips(RowSource):
         self.cell = cell
         starts = [np.arange(int(changes), len(video) - length + 1, stride) for video in videos]
         self.start = np.concatenate(starts)
-        self.video = np.repeat(np.arange(len(videos)), [len(s) for s in starts])
+        self.video = self.groups = np.repeat(np.arange(len(videos)), [len(s) for s in starts])
         self.dtype = np.dtype(np.float32) if changes or cell > 1 else np.result_type(*(video.dtype for video in videos))
         height, width, *channels = videos[0].shape[1:]
         self.shape = (len(self.start), *(channels or [1]), length, height // cell, width // cell)
