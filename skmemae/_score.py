@@ -43,7 +43,9 @@ class Score:
     by_exemplars: bool = False
 
     @classmethod
-    def of(cls, anomaly_score: str, members: int, family: str, of_rows: bool = False, draws: Draws | None = None) -> "Score":
+    def of(
+        cls, anomaly_score: str, members: int, family: str = "fc", of_rows: bool = False, draws: Draws | None = None
+    ) -> "Score":
         """From the parameter of ``MemAEDetector``: "combined" has other meanings for images and where items are rows."""
         units = (1.0,) * members
         if anomaly_score != "combined" or (family == "fc" and not of_rows):

@@ -154,4 +154,4 @@ def test_noise_is_by_how_much_small_batches_differ(model):
     scores = model.scores(X)
     assert score_noise(model, X, scores) < 1e-5
     assert score_noise(model, X, 1.01 * scores) == pytest.approx(0.01 / 1.01, rel=1e-3)
-    assert model.noise(X[:3], scores[:3]) < 1e-5
+    assert score_noise(model, X[:3], scores[:3]) < 1e-5

@@ -1,0 +1,103 @@
+"""The memory of what training samples show, and the training of its network."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from skmemae import MemAEDetector
+from skmemae._data.layout import choose_layout
+from skmemae._data.loader import Loader
+from skmemae._data.statistics import learn_scaling
+from skmemae._train.exemplars import train_exemplars
+from skmemae.network import Exemplars, restore_exemplars
+from skmemae.network.exemplars import _averages
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+def arrows(n, rng, upright=True):
+    """Images of 14 x 14 with a stem and a bar at its upper end, anywhere; turned at random unless upright."""
+    images = rng.normal(scale=0.1, size=(n, 14, 14))
+    for image in images:
+        row, column = rng.integers(1, 5), rng.integers(4, 10)
+        image[row : row + 8, column] += 1
+        image[row, column - 3 : column + 4] += 1
+    return images if upright else np.stack([np.rot90(image, rng.integers(1, 4)) for image in images])
+
+
+def trained(X, steps=60, seed=0, **layout):
+    layout = choose_layout(X.shape[1:], "auto", None, "auto")
+    loader = Loader(X, layout, learn_scaling(X, layout, "contrast"), torch.device("cpu"))
+    generator = torch.Generator().manual_seed(seed)
+    return train_exemplars(loader, torch.arange(len(X)), steps, "float32", generator), loader
+
+
+@pytest.fixture(scope="module")
+def exemplars_and_loader():
+    return trained(arrows(150, np.random.default_rng(0)))
+
+
+def test_what_is_shown_the_other_way_up_is_far_from_the_training_images(exemplars_and_loader):
+    exemplars, loader = exemplars_and_loader
+    rng = np.random.default_rng(1)
+    X = np.concatenate([arrows(60, rng), arrows(60, rng, upright=False)])
+    x = Loader(X, loader.layout, loader.scaling, loader.device).samples(torch.arange(120))
+    distances = exemplars(x)
+    assert distances.shape == (120,) and (distances > 0).all()
+    assert roc_auc_score(np.repeat([0, 1], 60), distances) > 0.9
+
+
+def test_an_image_is_not_compared_with_itself(exemplars_and_loader):
+    exemplars, loader = exemplars_and_loader
+    x = loader.samples(torch.arange(20))
+    queries = exemplars.queries(exemplars.features(x))
+    gaps = torch.cdist(queries, exemplars.items).square() / queries.shape[-1]
+    nearest = gaps.sort(dim=-1).values
+    assert (nearest[..., 0] < 1e-4).all()
+    torch.testing.assert_close(exemplars(x), nearest[..., 1:4].mean(dim=(0, 2)), rtol=1e-3, atol=1e-4)
+
+
+def test_one_seed_gives_the_same_and_another_something_else():
+    X = arrows(40, np.random.default_rng(0))
+    (first, loader), (same, _), (other, _) = (trained(X, steps=3, seed=seed) for seed in (0, 0, 1))
+    x = loader.samples(torch.arange(10))
+    assert torch.equal(first(x), same(x)) and not torch.equal(first(x), other(x))
+
+
+@pytest.mark.parametrize("shape", [(2, 9, 13), (1, 70, 40), (1, 4, 8, 9), (3, 5, 5), (1, 1, 16)])
+@pytest.mark.parametrize("n", [1, 2, 3, 6])
+def test_samples_of_any_shape_and_few_exemplars(shape, n):
+    exemplars = Exemplars(shape, n).eval().requires_grad_(False)
+    x = torch.rand(n, *shape, generator=torch.Generator().manual_seed(0))
+    exemplars.keep(exemplars.features(x))
+    features = exemplars.features(x)
+    torch.testing.assert_close(features.norm(dim=-1), torch.ones(4, n))
+    assert torch.isfinite(exemplars(1e9 * x)).all() and torch.isfinite(exemplars(0 * x)).all()
+    images = exemplars.images(x)
+    assert images.shape[2] == images.shape[3] == min(*shape[-2:], 32)
+    torch.testing.assert_close(images.mean(dim=(2, 3)), x.flatten(1, -3).mean(dim=(2, 3)))
+
+
+def test_pixels_are_averaged_over_equal_lengths():
+    assert _averages(4, 2).tolist() == [[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]]
+    torch.testing.assert_close(_averages(3, 2), torch.tensor([[2 / 3, 1 / 3, 0], [0, 1 / 3, 2 / 3]]))
+
+
+def test_parameters_come_back(exemplars_and_loader):
+    exemplars, loader = exemplars_and_loader
+    again = restore_exemplars(loader.layout.sample_shape, exemplars.state_dict())
+    x = loader.samples(torch.arange(5))
+    assert torch.equal(again(x), exemplars(x)) and not again.training
+    with pytest.raises(RuntimeError):
+        restore_exemplars((1, 9, 9), {**exemplars.state_dict(), "head.bias": torch.zeros(3)})
+
+
+def test_detectors_of_images_use_it_where_there_is_a_memory():
+    X = arrows(30, np.random.default_rng(0))
+    default = MemAEDetector(max_epochs=2, random_state=0).fit(X)
+    assert default.resolved_params_["anomaly_score"] == "combined" and default._model.exemplars.size == 27
+    plain = MemAEDetector(max_epochs=2, memory_size=0, random_state=0).fit(X)
+    assert plain.resolved_params_["anomaly_score"] == "smooth" and plain._model.exemplars is None
+    updated = MemAEDetector(max_epochs=2, random_state=0).fit(X).partial_fit(arrows(10, np.random.default_rng(1)))
+    assert np.isfinite(updated.decision_function(X)).all()
