@@ -100,10 +100,10 @@ def fit_model(
     if tasks is not None:
         tasks.begin(model, loader, rows, settings.max_epochs)
     history = train_members(model.networks, loader, settings, generator, rows, processes, stream, choice, usage, tasks)
-    if score.by_exemplars:
+    if score.exemplars is not None:
         seen = rows[~torch.isin(rows, history.held_out_rows)]
         steps = max(1, round(_TURN_STEPS * settings.max_epochs * -(-len(seen) // settings.batch_size)))
-        made = processes.compute_on_first(train_exemplars, loader, seen, steps, settings.precision, generator)
+        made = processes.compute_on_first(train_exemplars, score.exemplars, loader, seen, steps, settings.precision, generator)
         model = replace(model, exemplars=made.to(device))
     result = model.score_training(loader, rows, processes, history.held_out_rows)
     if tasks is not None:

@@ -16,7 +16,8 @@ from skmemae._data.seen import PRINT_SIZE, SeenSamples, prints
 from skmemae._data.signatures import OwnItems
 from skmemae._runtime import MicroBatches, isolated, move_to_device, resolve_device, scoring_precision
 from skmemae._score import Score, with_members
-from skmemae.network import Exemplars, MemAE, Memory, Output
+from skmemae.network import MemAE, Memory, Output
+from skmemae.network.exemplars import Exemplars
 
 HEIGHTS = (8, 32, 128, 512, 1024)  # samples that are scored together, so that a few do not cost the padding of many
 _CHUNK_NUMBERS = {"cpu": 2**16, "other": 2**22}  # of images and clips; more at once are no faster

@@ -29,7 +29,7 @@ CONSTRAINTS: dict[str, list] = {
     "entropy_weight": [Interval(Real, 0, None, closed="left")],
     "latent_l1": [Interval(Real, 0, None, closed="left")],
     "ensemble_size": [StrOptions({"auto"}), Interval(Integral, 1, _MOST_NETWORKS, closed="both")],
-    "anomaly_score": [StrOptions({"auto", "reconstruction", "absolute", "smooth", "local", "relative", "combined"})],
+    "anomaly_score": [StrOptions({"auto", "reconstruction", "absolute", "smooth", "local", "relative", "combined", "motion"})],
     "scaling": [StrOptions({"auto", "contrast", "log", "standard", "minmax"}), None],
     "thin_repeats": [StrOptions({"auto"}), "boolean"],
     "learning_rate": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
@@ -48,6 +48,7 @@ CONSTRAINTS: dict[str, list] = {
 # Optimiser steps that "auto" epochs aim at. With time a decoder of images learns to reconstruct outliers as well.
 STEPS = {"fc": 2000, "conv2d": 1000, "conv3d": 2000, "rows": 80}
 _LEAST_PIXELS = 16
+_FEWEST_FRAMES = 3  # of a clip whose motion is looked at
 _MANY_ROWS = 10_000
 _BATCH_NUMBERS = 2**20
 _MOST_ROWS = 8000  # memory items that are made of rows, of one member and of all together
@@ -210,6 +211,10 @@ def resolve_anomaly_score(value, layout, remembers):
     ValueError
         If a score of images is asked for vectors.
     """
+    if value == "motion" and (layout.family != "conv3d" or layout.sample_shape[1] < _FEWEST_FRAMES):
+        raise ValueError(
+            f"anomaly_score='motion' needs clips of at least {_FEWEST_FRAMES} frames; got samples of {layout.sample_shape}."
+        )
     if value in ("smooth", "local") and layout.family == "fc":
         raise ValueError(f"anomaly_score={value!r} needs images or clips; got vectors, for which 'combined' is the default.")
     if value == "auto":

@@ -11,7 +11,12 @@ from skmemae._data.draws import Draws
 from skmemae._data.scaling import Scaling
 from skmemae.network import MemAE, Output
 
-_COMBINED = {"conv2d": "smooth", "conv3d": "relative"}  # what counts of the error beside the distance from the exemplars
+# The error that counts, and the exemplars whose distance it is multiplied by.
+_BY_EXEMPLARS = {
+    ("combined", "conv2d"): ("smooth", "turns"),
+    ("combined", "conv3d"): ("relative", "turns"),
+    ("motion", "conv3d"): ("local", "paces"),
+}
 TINY = 1e-300
 LARGEST = 1e300  # in place of what is not finite, as where a user's module overflows
 
@@ -33,14 +38,14 @@ class Score:
         Median of that distance over the training samples, for each member.
     draws : Draws or None, default=None
         Whose distances are added to the error.
-    by_exemplars : bool, default=False
-        Whether the error is multiplied by the distance from the exemplars.
+    exemplars : {"turns", "paces"} or None, default=None
+        What the error is multiplied by the distance from.
     """
 
     kind: str
     typical_distances: tuple[float, ...]
     draws: Draws | None = None
-    by_exemplars: bool = False
+    exemplars: str | None = None
 
     @classmethod
     def of(
@@ -48,9 +53,10 @@ class Score:
     ) -> "Score":
         """From the parameter of ``MemAEDetector``: "combined" has other meanings for images and where items are rows."""
         units = (1.0,) * members
-        if anomaly_score != "combined" or (family == "fc" and not of_rows):
-            return cls(anomaly_score, units)
-        return cls("power", units, draws) if of_rows else cls(_COMBINED[family], units, by_exemplars=True)
+        if of_rows and anomaly_score == "combined":
+            return cls("power", units, draws)
+        kind, exemplars = _BY_EXEMPLARS.get((anomaly_score, family), (anomaly_score, None))
+        return cls(kind, units, exemplars=exemplars)
 
     @property
     def trained_power(self) -> float:
@@ -132,7 +138,7 @@ class Score:
         """Scores from errors, (n_samples,), and the distances from draws or exemplars, (n_samples, n_distances)."""
         if self.draws is not None:
             errors = self.draws.add(errors, distances)
-        elif self.by_exemplars:
+        elif self.exemplars is not None:
             errors = errors * distances[:, 0]
         return np.minimum(errors, LARGEST)
 

@@ -72,7 +72,9 @@ def _model_of(state) -> FittedModel:
     seen, exemplars = (state.get(name) for name in ("seen", "exemplars"))  # which older files lack
     score = Score(**{**state["score"], "draws": None if draws is None else Draws(**_copied(draws))})
     if exemplars is not None:
-        exemplars = restore_exemplars(layout.sample_shape, {name: torch.tensor(value) for name, value in exemplars.items()})
+        exemplars = restore_exemplars(
+            score.exemplars, layout.sample_shape, {name: torch.tensor(value) for name, value in exemplars.items()}
+        )
     return FittedModel(
         layout,
         Scaling(**state["scaling"]),

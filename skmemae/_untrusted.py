@@ -17,7 +17,7 @@ from skmemae._data.layout import Layout, are_positive_ints, choose_layout
 from skmemae._data.seen import PRINT_SIZE
 from skmemae._resolve import check_numbers
 from skmemae._state import FORMAT
-from skmemae.network import Exemplars
+from skmemae.network.exemplars import KINDS
 
 _MOST_AXES, _MOST_NUMBERS = 16, 2**40  # of a sample
 _MOST_LAYERS = 1000  # in a parameter; those of a network are held against its arrays
@@ -56,7 +56,7 @@ _SCORE = {
     "typical_distances": [tuple],
     "draws": [dict, None],
 }
-_NEWER_SCORE = {"by_exemplars": ["boolean"]}
+_NEWER_SCORE = {"exemplars": [StrOptions(set(KINDS)), None]}
 _DRAWS = {"rows": [np.ndarray], "median": [np.ndarray], "typical_error": [_POSITIVE], "typical_distances": [tuple]}
 _SEEN = {"prints": [np.ndarray], "seen_scores": [np.ndarray], "unseen_scores": [np.ndarray]}
 _OWN_ITEMS = {"ascending": [np.ndarray], "order": [np.ndarray], "n_training": [_FROM_0]}
@@ -184,10 +184,11 @@ def check_model(model: dict[str, Any]) -> None:
     if model.get("seen") is not None:
         _check_seen(model["seen"])
     exemplars = model.get("exemplars")
-    if (exemplars is not None) != model["score"].get("by_exemplars", False):
+    kind = model["score"].get("exemplars")
+    if (exemplars is None) != (kind is None):
         raise ValueError("a score by exemplars needs them, and no other does.")
     if exemplars is not None:
-        _check_exemplars(exemplars, layout)
+        _check_exemplars(kind, exemplars, layout)
 
 
 def _checked_layout(values) -> Layout:
@@ -282,14 +283,14 @@ def _check_seen(values):
         raise ValueError("the samples seen must be in the order of their prints.")
 
 
-def _check_exemplars(arrays, layout):
-    if layout.family == "fc":
-        raise ValueError("exemplars are of images and clips.")
+def _check_exemplars(kind, arrays, layout):
+    if layout.family != "conv3d" and (kind == "paces" or layout.family != "conv2d"):
+        raise ValueError(f"exemplars of {kind} do not fit {layout.family}.")
     items = arrays.get("items")
     if not isinstance(items, np.ndarray) or items.ndim != 3 or items.size == 0:
         raise ValueError("the exemplars have no items.")
     with torch.device("meta"):
-        expected = Exemplars(layout.sample_shape, items.shape[1]).state_dict()
+        expected = KINDS[kind](layout.sample_shape, items.shape[1]).state_dict()
     _check_keys("the exemplars", arrays, expected, expected)
     for name, tensor in expected.items():
         counter = name.endswith("num_batches_tracked")
@@ -301,7 +302,7 @@ def _check(where: str, values: dict[str, Any], needed: dict[str, list], optional
     constraints = needed | (optional or {})
     _check_keys(where, values, needed, constraints)
     validate_parameter_constraints(constraints, values, where)
-    check_numbers(values, accepts_bool=("by_exemplars",))
+    check_numbers(values, accepts_bool=())
 
 
 def _check_keys(where: str, values, needed: Iterable[str], known: Iterable[str] | None = None) -> None:

@@ -10,7 +10,7 @@ from skmemae._data.layout import choose_layout
 from skmemae._data.loader import Loader
 from skmemae._data.statistics import learn_scaling
 from skmemae._train.exemplars import train_exemplars
-from skmemae.network import Exemplars, restore_exemplars
+from skmemae.network import TurnExemplars, restore_exemplars
 from skmemae.network.exemplars import _averages
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -30,7 +30,7 @@ def trained(X, steps=60, seed=0, **layout):
     layout = choose_layout(X.shape[1:], "auto", None, "auto")
     loader = Loader(X, layout, learn_scaling(X, layout, "contrast"), torch.device("cpu"))
     generator = torch.Generator().manual_seed(seed)
-    return train_exemplars(loader, torch.arange(len(X)), steps, "float32", generator), loader
+    return train_exemplars("turns", loader, torch.arange(len(X)), steps, "float32", generator), loader
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_one_seed_gives_the_same_and_another_something_else():
 @pytest.mark.parametrize("shape", [(2, 9, 13), (1, 70, 40), (1, 4, 8, 9), (3, 5, 5), (1, 1, 16)])
 @pytest.mark.parametrize("n", [1, 2, 3, 6])
 def test_samples_of_any_shape_and_few_exemplars(shape, n):
-    exemplars = Exemplars(shape, n).eval().requires_grad_(False)
+    exemplars = TurnExemplars(shape, n).eval().requires_grad_(False)
     x = torch.rand(n, *shape, generator=torch.Generator().manual_seed(0))
     exemplars.keep(exemplars.features(x))
     features = exemplars.features(x)
@@ -86,17 +86,17 @@ def test_pixels_are_averaged_over_equal_lengths():
 
 def test_parameters_come_back(exemplars_and_loader):
     exemplars, loader = exemplars_and_loader
-    again = restore_exemplars(loader.layout.sample_shape, exemplars.state_dict())
+    again = restore_exemplars("turns", loader.layout.sample_shape, exemplars.state_dict())
     x = loader.samples(torch.arange(5))
     assert torch.equal(again(x), exemplars(x)) and not again.training
     with pytest.raises(RuntimeError):
-        restore_exemplars((1, 9, 9), {**exemplars.state_dict(), "head.bias": torch.zeros(3)})
+        restore_exemplars("turns", (1, 9, 9), {**exemplars.state_dict(), "head.bias": torch.zeros(3)})
 
 
 def test_detectors_of_images_use_it_where_there_is_a_memory():
     X = arrows(30, np.random.default_rng(0))
     default = MemAEDetector(max_epochs=2, random_state=0).fit(X)
-    assert default.resolved_params_["anomaly_score"] == "combined" and default._model.exemplars.size == 27
+    assert default.resolved_params_["anomaly_score"] == "combined" and default._model.exemplars.items.shape[1] == 27
     plain = MemAEDetector(max_epochs=2, memory_size=0, random_state=0).fit(X)
     assert plain.resolved_params_["anomaly_score"] == "smooth" and plain._model.exemplars is None
     updated = MemAEDetector(max_epochs=2, random_state=0).fit(X).partial_fit(arrows(10, np.random.default_rng(1)))

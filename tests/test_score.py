@@ -106,7 +106,7 @@ def test_combined_of_rows_is_the_error_to_the_power_of_three_halves_and_what_tra
 @pytest.mark.parametrize("family, error", [("conv2d", "smooth"), ("conv3d", "relative")])
 def test_combined_of_images_is_their_error_times_the_distance_from_exemplars(family, error):
     score = Score.of("combined", 2, family)
-    assert score == Score(error, (1.0, 1.0), by_exemplars=True) and not score.needs_distances
+    assert score == Score(error, (1.0, 1.0), exemplars="turns") and not score.needs_distances
     terms = np.array([[[4.0, 0.0, 1.0, 3.0], [9.0, 0.0, 1.0, 3.0]]])
     np.testing.assert_allclose(score.combine(terms), [6 * 3])
     assert Score.of("smooth", 1, family) == Score("smooth", (1.0,))

@@ -19,7 +19,12 @@ COMMON: dict[str, dict] = {
     "standard scaling": {"scaling": "standard"},
     "squared error": {"anomaly_score": "reconstruction"},
 }
-IMAGES = {**COMMON, "temperature 0.05": {"temperature": 0.05}, "100 items": {"memory_size": 100}}
+IMAGES = {
+    **COMMON,
+    "error alone": {"anomaly_score": "smooth"},
+    "temperature 0.05": {"temperature": 0.05},
+    "100 items": {"memory_size": 100},
+}
 TABLES = {
     **COMMON,
     "learned items": {"memory_items": "learned"},

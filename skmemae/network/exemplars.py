@@ -1,25 +1,106 @@
-"""A memory of training samples by what they show, in the features of a network that tells quarter turns apart."""
+"""Memories of training samples in the features of networks that tell changed samples apart."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 WIDTHS = (32, 64, 128)
-N_TURNS = 4
-_MOST_PIXELS = 32  # along a side; larger images are averaged down to it
+_STRIDES = (2, 2, 1)
+_MOST_PIXELS = 32  # along a side of an image that is turned; larger ones are averaged down to it
 _NEAREST = 3
 _SAME = 1e-4  # of a squared distance per number: what is as near is the sample itself
 _SHRINKAGE = 0.05  # of the mean variance, added to that of each direction
 _TINY = 1e-12
+_TURNS = 4
+_SHIFT = 14  # parts of a side, by one of which images are moved at most
+_LIGHT = 0.2  # deviation of the factor and of the offset of a channel's values
+_WINDOW = 5  # frames whose motion is compared, of clips that have nine
+_WINDOWS = 3  # of a clip
+_ACTIVE = 4  # parts of the places of a window, of which one, where most changes, is compared
+_ORDER = 4.0  # of the norm over the places
 
 
 class Exemplars(nn.Module):
-    """How unlike the training samples a sample is, by what it shows.
+    """What all kinds have in common: an encoder, the changes that it has learned to tell, and its features of training samples.
 
-    To tell which way up an image is, a network has to know what images of this kind show [1]_, [2]_. Its features of an image
-    and of its three quarter turns are the queries, and features of training samples are the memory items. Features are compared
-    by their directions, in units of the deviations of the training samples along each axis of their variation.
+    A network that can tell in which way a sample was changed has to know what such samples show. Its features of training
+    samples are memory items. Features are compared by their directions, in units of the deviations of the training samples
+    along each axis of their variation (a Mahalanobis distance).
+
+    Parameters
+    ----------
+    sample_shape : tuple of int
+    size : int
+        Memory items of each group.
+    channels : int
+        Of the images that the encoder sees.
+    n_changes : int
+        How many it tells apart.
+    groups : int
+        Kinds of features, each compared with its own items.
+    """
+
+    centers: Tensor
+    whitening: Tensor
+    items: Tensor
+
+    def __init__(self, sample_shape, size, channels, n_changes, groups):
+        super().__init__()
+        self.sample_shape = tuple(sample_shape)
+        layers: list[nn.Module] = []
+        for kernel, stride, after in zip((5, 3, 3), _STRIDES, WIDTHS, strict=True):
+            layers += [nn.Conv2d(channels, after, kernel, stride, padding=kernel // 2, bias=False)]
+            layers += [nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
+            channels = after
+        self.encoder = nn.Sequential(*layers)
+        self.head = nn.Linear(channels, n_changes)
+        self.register_buffer("centers", torch.zeros(groups, 1, channels))
+        self.register_buffer("whitening", torch.zeros(groups, channels, channels))
+        self.register_buffer("items", torch.zeros(groups, size, channels))
+
+    def features(self, x: Tensor) -> Tensor:
+        """Directions of the encodings, of length 1: (batch, \\*sample_shape) -> (groups, n, width)."""
+        raise NotImplementedError
+
+    def loss(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """How badly the network tells changed samples apart."""
+        raise NotImplementedError
+
+    def maps(self, images: Tensor) -> Tensor:
+        """Feature maps: (n, channels, H, W) -> (n, width, h, w)."""
+        return self.encoder(images.contiguous(memory_format=torch.channels_last))
+
+    def keep(self, features: Tensor) -> None:
+        """Learn the units of features of training samples, (groups, n, width), and keep them as the memory items."""
+        self.centers = features.mean(dim=1, keepdim=True)
+        centered = (features - self.centers).double()
+        variance, axes = torch.linalg.eigh(centered.mT @ centered / features.shape[1])
+        variance = variance.clamp_min(0) + _SHRINKAGE * variance.mean(dim=1, keepdim=True) + _TINY
+        self.whitening = (axes * variance.rsqrt().unsqueeze(1)).float()
+        self.items = self.queries(features)
+
+    def queries(self, features: Tensor) -> Tensor:
+        """Features in the units of the training samples: (groups, n, width) -> (groups, n, width)."""
+        return (features - self.centers) @ self.whitening
+
+    def nearest(self, features: Tensor) -> Tensor:
+        """Mean squared distance per number from the nearest items, but from that of the sample itself: (groups, n)."""
+        queries = self.queries(features)
+        squares = queries.square().sum(dim=-1, keepdim=True) + self.items.square().sum(dim=-1).unsqueeze(1)
+        distances = (squares - 2 * queries @ self.items.mT).clamp_min(0) / queries.shape[-1]
+        count = min(_NEAREST + 1, self.items.shape[1])
+        nearest = distances.topk(count, dim=-1, largest=False).values
+        others = nearest[..., 1:] if count > 1 else nearest
+        near = torch.where(nearest[..., :1] < _SAME, others, nearest[..., : others.shape[-1]])
+        return near.mean(dim=-1).clamp_min(_SAME)
+
+
+class TurnExemplars(Exemplars):
+    """How unlike the training samples a sample is by what it shows: the network tells quarter turns apart [1]_, [2]_.
+
+    Features of an image and of its three quarter turns are compared, each with those of the training images after that turn.
 
     Parameters
     ----------
@@ -36,10 +117,10 @@ class Exemplars(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from skmemae.network import Exemplars
-    >>> exemplars = Exemplars((1, 12, 12), size=5)
+    >>> from skmemae.network import TurnExemplars
+    >>> exemplars = TurnExemplars((1, 12, 12), size=5).eval()
     >>> with torch.no_grad():
-    ...     exemplars.keep(exemplars.eval().features(torch.rand(5, 1, 12, 12)))
+    ...     exemplars.keep(exemplars.features(torch.rand(5, 1, 12, 12)))
     ...     exemplars(torch.rand(2, 1, 12, 12)).shape
     torch.Size([2])
     """
@@ -47,29 +128,14 @@ class Exemplars(nn.Module):
     mean: Tensor
     rows: Tensor
     columns: Tensor
-    centers: Tensor
-    whitening: Tensor
-    items: Tensor
 
     def __init__(self, sample_shape, size):
-        super().__init__()
         *channels, height, width = sample_shape
+        super().__init__(sample_shape, size, math.prod(channels), n_changes=_TURNS, groups=_TURNS)
         side = min(height, width, _MOST_PIXELS)
-        layers: list[nn.Module] = []
-        before, strides = math.prod(channels), (2, 2, 1)
-        for kernel, stride, after in zip((5, 3, 3), strides, WIDTHS, strict=True):
-            layers += [nn.Conv2d(before, after, kernel, stride, padding=kernel // 2, bias=False)]
-            layers += [nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
-            before = after
-        self.encoder = nn.Sequential(*layers)
-        self.head = nn.Linear(before, N_TURNS)
-        self.size = size
         self.register_buffer("mean", torch.zeros(sample_shape))  # added to samples, from which it was subtracted
         self.register_buffer("rows", _averages(height, side))
         self.register_buffer("columns", _averages(width, side).mT.contiguous())
-        self.register_buffer("centers", torch.zeros(N_TURNS, 1, before))
-        self.register_buffer("whitening", torch.zeros(N_TURNS, before, before))
-        self.register_buffer("items", torch.zeros(N_TURNS, size, before))
 
     def images(self, x: Tensor) -> Tensor:
         """Square images of the samples, as they are compared: (batch, \\*sample_shape) -> (batch, channels, side, side)."""
@@ -77,52 +143,122 @@ class Exemplars(nn.Module):
 
     def encode(self, images: Tensor) -> Tensor:
         """What each image shows, whichever way up: (batch, channels, side, side) -> (4, batch, width)."""
-        turned = torch.cat([images.rot90(turn, (2, 3)) for turn in range(N_TURNS)])
-        maps = self.encoder(turned.contiguous(memory_format=torch.channels_last))
-        return maps.mean(dim=(2, 3)).unflatten(0, (N_TURNS, -1))
+        turned = torch.cat([images.rot90(turn, (2, 3)) for turn in range(_TURNS)])
+        return self.maps(turned).mean(dim=(2, 3)).unflatten(0, (_TURNS, -1))
 
     def features(self, x: Tensor) -> Tensor:
         """Directions of the encodings: (batch, \\*sample_shape) -> (4, batch, width), each of length 1."""
         return nn.functional.normalize(self.encode(self.images(x)), dim=-1)
 
-    def keep(self, features: Tensor) -> None:
-        """Learn the units of features of training samples, (4, n, width), and keep them as the memory items."""
-        self.centers = features.mean(dim=1, keepdim=True)
-        centered = (features - self.centers).double()
-        variance, axes = torch.linalg.eigh(centered.mT @ centered / features.shape[1])
-        variance = variance.clamp_min(0) + _SHRINKAGE * variance.mean(dim=1, keepdim=True) + _TINY
-        self.whitening = (axes * variance.rsqrt().unsqueeze(1)).float()
-        self.items = self.queries(features)
+    def forward(self, x: Tensor) -> Tensor:
+        """Mean squared distance from the nearest training samples: (batch,), positive."""
+        return self.nearest(self.features(x)).mean(dim=0)
 
-    def queries(self, features: Tensor) -> Tensor:
-        """Features in the units of the training samples: (4, n, width) -> (4, n, width)."""
-        return (features - self.centers) @ self.whitening
+    def loss(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Cross-entropy of the turns of moved, mirrored and relit samples."""
+        logits = self.head(self.encode(_varied(self.images(x), generator)))
+        turns = torch.arange(_TURNS, device=x.device).repeat_interleave(len(x))
+        return nn.functional.cross_entropy(logits.flatten(0, 1).float(), turns)
+
+
+class PaceExemplars(Exemplars):
+    """How unlike the training clips the motion in a clip is: the network tells at which pace a clip is played.
+
+    A window of some frames of a clip is shown at its pace, or as every second frame of a longer one, and so on. To tell which,
+    at each place, a network has to know how what is there moves. Places are weighed by how much they change, and the worst
+    ones count most.
+
+    Parameters
+    ----------
+    sample_shape : tuple of int
+        (C, T, H, W), of three frames at least.
+    size : int
+        How many places in training clips are kept.
+
+    References
+    ----------
+    .. [1] Wang, Jiao, Liu, "Self-supervised video representation learning by pace prediction", ECCV 2020.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmemae.network import PaceExemplars
+    >>> exemplars = PaceExemplars((1, 9, 16, 16), size=5).eval()
+    >>> with torch.no_grad():
+    ...     exemplars.keep(exemplars.features(torch.rand(5, 1, 9, 16, 16)))
+    ...     exemplars(torch.rand(2, 1, 9, 16, 16)).shape
+    torch.Size([2])
+    """
+
+    def __init__(self, sample_shape, size):
+        channels, frames = sample_shape[:2]
+        self.length = min(_WINDOW, (frames + 1) // 2)
+        self.paces = range(1, (frames - 1) // (self.length - 1) + 1)
+        last = frames - self.length
+        super().__init__(sample_shape, size, channels * self.length, n_changes=len(self.paces), groups=1)
+        self.starts = sorted({round(part * last / (_WINDOWS - 1)) for part in range(_WINDOWS)})
+
+    def windows(self, x: Tensor, start: int, pace: int = 1) -> Tensor:
+        """Frames of clips as channels: (batch, C, T, H, W) -> (batch, C * length, H, W)."""
+        return x[:, :, start : start + pace * (self.length - 1) + 1 : pace].flatten(1, 2)
+
+    def places(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Features where most changes in all windows, (1, windows * batch * places, width), and by how much, (..., places)."""
+        windows = torch.cat([self.windows(x, start) for start in self.starts])
+        maps = self.maps(windows)
+        change = self.change(windows, maps).flatten(1)
+        most, where = change.topk(-(-change.shape[1] // _ACTIVE), dim=1)
+        features = maps.flatten(2).gather(2, where.unsqueeze(1).expand(-1, maps.shape[1], -1)).mT
+        return nn.functional.normalize(features.flatten(0, 1), dim=-1).unsqueeze(0), most
+
+    def change(self, windows: Tensor, maps: Tensor) -> Tensor:
+        """By how much each place of the maps changes within a window: (batch, h, w), not negative."""
+        frames = windows.unflatten(1, (-1, self.length))
+        span = (frames.amax(dim=2) - frames.amin(dim=2)).mean(dim=1, keepdim=True)
+        side = math.prod(_STRIDES)
+        missing = [side * size - length for size, length in zip(maps.shape[2:], span.shape[2:], strict=True)]
+        padded = nn.functional.pad(span, (0, missing[1], 0, missing[0]))
+        return nn.functional.avg_pool2d(padded, side).squeeze(1)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Directions of the encodings where most changes: (batch, \\*sample_shape) -> (1, windows * batch * places, width)."""
+        return self.places(x)[0]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Mean squared distance from the nearest memory items, but the one of the sample itself: (batch,), positive."""
-        queries = self.queries(self.features(x))
-        squares = queries.square().sum(dim=-1, keepdim=True) + self.items.square().sum(dim=-1).unsqueeze(1)
-        distances = (squares - 2 * queries @ self.items.mT).clamp_min(0) / queries.shape[-1]
-        count = min(_NEAREST + 1, self.items.shape[1])
-        nearest = distances.topk(count, dim=-1, largest=False).values
-        others = nearest[..., 1:] if count > 1 else nearest
-        near = torch.where(nearest[..., :1] < _SAME, others, nearest[..., : others.shape[-1]])
-        return near.mean(dim=(0, 2)).clamp_min(_SAME)
+        """Norm over the places of distance times change, the mean over the windows: (batch,), positive."""
+        features, change = self.places(x)
+        weighed = self.nearest(features).sqrt().view_as(change) * change
+        norms = torch.linalg.vector_norm(weighed, ord=_ORDER, dim=1)
+        return norms.view(len(self.starts), -1).mean(dim=0).clamp_min(_SAME)
+
+    def loss(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Cross-entropy of the pace of mirrored clips, at each place as far as it changes."""
+        windows, paces = [], []
+        for number, pace in enumerate(self.paces):
+            part = x[number :: len(self.paces)]
+            start = torch.randint(x.shape[2] - pace * (self.length - 1), (), generator=generator)
+            windows.append(self.windows(part, int(start), pace))
+            paces += [number] * len(part)
+        together = torch.cat(windows)
+        mirrored = (torch.rand(len(together), 1, 1, 1, generator=generator) < 0.5).to(x.device)
+        together = torch.where(mirrored, together.flip(3), together)
+        maps = self.maps(together)
+        change = self.change(together, maps)
+        logits = self.head(maps.movedim(1, -1)).float().movedim(-1, 1)
+        wanted = torch.tensor(paces, device=x.device).view(-1, 1, 1).expand_as(change)
+        losses = nn.functional.cross_entropy(logits, wanted, reduction="none")
+        return (losses * change).sum() / change.sum().clamp_min(_TINY)
 
 
-def _averages(before: int, after: int) -> Tensor:
-    """The matrix that averages ``before`` pixels to ``after`` ones that cover the same length: (after, before)."""
-    edges = torch.arange(after + 1, dtype=torch.float64) * before / after
-    pixels = torch.arange(before, dtype=torch.float64)
-    covered = torch.minimum(edges[1:, None], pixels + 1) - torch.maximum(edges[:-1, None], pixels)
-    return (covered.clamp_min(0) * after / before).float()
+KINDS: dict[str, Callable[..., Exemplars]] = {"turns": TurnExemplars, "paces": PaceExemplars}
 
 
-def restore_exemplars(sample_shape, parameters) -> Exemplars:
+def restore_exemplars(kind, sample_shape, parameters) -> Exemplars:
     """Build exemplars around parameters that are there already; runs no computation.
 
     Parameters
     ----------
+    kind : {"turns", "paces"}
     sample_shape : tuple of int
     parameters : dict of str to Tensor
         The ``state_dict``.
@@ -138,6 +274,26 @@ def restore_exemplars(sample_shape, parameters) -> Exemplars:
         If the parameters are not those of such a network.
     """
     with torch.device("meta"):
-        exemplars = Exemplars(sample_shape, parameters["items"].shape[1]).eval().requires_grad_(False)
+        exemplars = KINDS[kind](sample_shape, parameters["items"].shape[1]).eval().requires_grad_(False)
     exemplars.load_state_dict(parameters, assign=True)
     return exemplars
+
+
+def _averages(before: int, after: int) -> Tensor:
+    """The matrix that averages ``before`` pixels to ``after`` ones that cover the same length: (after, before)."""
+    edges = torch.arange(after + 1, dtype=torch.float64) * before / after
+    pixels = torch.arange(before, dtype=torch.float64)
+    covered = torch.minimum(edges[1:, None], pixels + 1) - torch.maximum(edges[:-1, None], pixels)
+    return (covered.clamp_min(0) * after / before).float()
+
+
+def _varied(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Images moved a little, all alike, mirrored at random, and in another light."""
+    side, (count, channels) = images.shape[-1], images.shape[:2]
+    most = max(1, round(side / _SHIFT))
+    down, right = torch.randint(2 * most + 1, (2,), generator=generator).tolist()
+    padded = nn.functional.pad(images, (most,) * 4, mode="replicate")
+    moved = padded[:, :, down : down + side, right : right + side]
+    mirrored = (torch.rand(count, 1, 1, 1, generator=generator) < 0.5).to(images.device)
+    factor, offset = (_LIGHT * torch.randn(2, count, channels, 1, 1, generator=generator)).to(images.device)
+    return torch.where(mirrored, moved.flip(3), moved) * (1 + factor) + offset
