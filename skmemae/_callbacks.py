@@ -65,8 +65,9 @@ class FitTasks:
         self.trained.append(network)
         self._end(self.network)
 
-    def end(self) -> None:
-        """Leave the fit."""
+    def end(self, model) -> None:
+        """Leave the fit of a model that is complete."""
+        self.model = model
         self._end(self.fit)
 
     def _begin(self, context):

@@ -22,7 +22,7 @@ from skmemae._train.survey import survey
 from skmemae.network import RandomStream, build_network
 
 _NOISE_CHUNKS = 4  # of vectors, which tell the noise of scores; of images and clips, which take longer, one
-_TURN_STEPS = 0.4  # of the steps of a network, in which exemplars are trained
+_EXEMPLAR_STEPS = 0.4  # of the steps of a network, in which exemplars are trained
 _USUAL_SHARE = 0.1  # of outliers in training data, where ``contamination`` does not say
 _NETWORK_PARAMETERS = (
     "backbone",
@@ -93,7 +93,8 @@ def fit_model(
     score = Score.of(params["anomaly_score"], params["ensemble_size"], layout.family, params["memory_items"] == "rows", draws)
     networks = build_networks(params, layout, device, generator)
     is_warm = before is not None and start_from(before, networks[1])
-    model = FittedModel(layout, scaling, score, *networks, own_items=None if choice is None else choice.scoring)
+    own_items, error = None if choice is None else choice.scoring, replace(score, exemplars=None)
+    model = FittedModel(layout, scaling, error, *networks, own_items=own_items)
     stream = RandomStream(seed, device) if callable(given["backbone"]) else None
     settings = settings_of(params, score)
     usage = processes.compute_on_first(model.usage, loader)[0] if is_warm else None
@@ -102,12 +103,12 @@ def fit_model(
     history = train_members(model.networks, loader, settings, generator, rows, processes, stream, choice, usage, tasks)
     if score.exemplars is not None:
         seen = rows[~torch.isin(rows, history.held_out_rows)]
-        steps = max(1, round(_TURN_STEPS * settings.max_epochs * -(-len(seen) // settings.batch_size)))
+        steps = max(1, round(_EXEMPLAR_STEPS * settings.max_epochs * -(-len(seen) // settings.batch_size)))
         made = processes.compute_on_first(train_exemplars, score.exemplars, loader, seen, steps, settings.precision, generator)
-        model = replace(model, exemplars=made.to(device))
+        model = replace(model, score=score, exemplars=made.to(device))
     result = model.score_training(loader, rows, processes, history.held_out_rows)
     if tasks is not None:
-        tasks.end()
+        tasks.end(model)
     noise = processes.compute_on_first(score_noise, model, X, result.scores)
     return Fitted(model, params, history, result, noise, None if choice is None else choice.rows.flatten().numpy())
 

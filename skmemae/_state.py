@@ -56,13 +56,9 @@ def model_of(state: dict[str, Any]) -> FittedModel:
 def _model_of(state) -> FittedModel:
     networks = nn.ModuleList()
     for i in range(state["n_networks"]):
-        prefix = f"{i}."
-        parameters = {
-            name.removeprefix(prefix): torch.from_numpy(np.array(value))
-            for name, value in state["parameters"].items()
-            if name.startswith(prefix)
-        }
-        networks.append(restore_network(parameters, **state["network_spec"]))
+        prefix, arrays = f"{i}.", state["parameters"]
+        own = {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
+        networks.append(restore_network(_tensors(own), **state["network_spec"]))
     try:
         device = resolve_device(state["device"])
     except ValueError:
@@ -72,9 +68,7 @@ def _model_of(state) -> FittedModel:
     seen, exemplars = (state.get(name) for name in ("seen", "exemplars"))  # which older files lack
     score = Score(**{**state["score"], "draws": None if draws is None else Draws(**_copied(draws))})
     if exemplars is not None:
-        exemplars = restore_exemplars(
-            score.exemplars, layout.sample_shape, {name: torch.tensor(value) for name, value in exemplars.items()}
-        )
+        exemplars = restore_exemplars(score.exemplars, layout.sample_shape, _tensors(exemplars))
     return FittedModel(
         layout,
         Scaling(**state["scaling"]),
@@ -89,6 +83,10 @@ def _model_of(state) -> FittedModel:
 
 def _arrays(module: nn.Module) -> dict[str, np.ndarray]:
     return {name: value.numpy(force=True).copy() for name, value in module.state_dict().items()}
+
+
+def _tensors(arrays: dict[str, Any]) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
 
 
 def _copied(values: dict[str, Any]) -> dict[str, Any]:

@@ -23,12 +23,13 @@ def test_members_of_an_ensemble_differ_and_all_count(table):
     X, _ = table
     det = detector(memory_items="learned", ensemble_size=3).fit(X)
     pairs = zip(det.model_, det._model.score.typical_distances, strict=True)
+    together = replace(det._model, seen=None)
     members = [
-        replace(det._model, networks=nn.ModuleList([network]), score=replace(det._model.score, typical_distances=(distance,)))
+        replace(together, networks=nn.ModuleList([network]), score=replace(det._model.score, typical_distances=(distance,)))
         for network, distance in pairs
     ]
     alone = [member.scores(X) for member in members]
-    np.testing.assert_allclose(det.decision_function(X), np.exp(np.log(alone).mean(axis=0)))
+    np.testing.assert_allclose(together.scores(X), np.exp(np.log(alone).mean(axis=0)))
     assert not np.allclose(alone[0], alone[1], rtol=0.01)
 
 

@@ -10,7 +10,7 @@ from skmemae._data.layout import choose_layout
 from skmemae._data.loader import Loader
 from skmemae._data.statistics import learn_scaling
 from skmemae._train.exemplars import train_exemplars
-from skmemae.network import TurnExemplars, restore_exemplars
+from skmemae.network import PaceExemplars, TurnExemplars, restore_exemplars
 from skmemae.network.exemplars import _averages
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -101,3 +101,34 @@ def test_detectors_of_images_use_it_where_there_is_a_memory():
     assert plain.resolved_params_["anomaly_score"] == "smooth" and plain._model.exemplars is None
     updated = MemAEDetector(max_epochs=2, random_state=0).fit(X).partial_fit(arrows(10, np.random.default_rng(1)))
     assert np.isfinite(updated.decision_function(X)).all()
+
+
+def sliding(n, pace, rng, frames=9):
+    """Clips of a square that slides so many pixels a frame."""
+    clips = rng.normal(scale=0.05, size=(n, 1, frames, 16, 32))
+    for clip in clips:
+        row, column = rng.integers(0, 12), rng.integers(0, 31 - pace * (frames - 1) - 4)
+        for t in range(frames):
+            clip[0, t, row : row + 4, column + pace * t : column + pace * t + 4] += 1
+    return clips
+
+
+def test_motion_at_another_pace_is_far_from_the_training_clips():
+    rng = np.random.default_rng(0)
+    X = np.concatenate([sliding(100, 1, rng), sliding(40, 1, rng), sliding(40, 3, rng)])
+    layout = choose_layout(X.shape[1:], "conv3d", None, "auto")
+    loader = Loader(X, layout, learn_scaling(X[:100], layout, "standard"), torch.device("cpu"))
+    exemplars = train_exemplars("paces", loader, torch.arange(100), 60, "float32", torch.Generator().manual_seed(0))
+    distances = exemplars(loader.samples(torch.arange(100, 180)))
+    assert roc_auc_score(np.repeat([0, 1], 40), distances) > 0.9
+
+
+@pytest.mark.parametrize("frames", [3, 4, 5, 9, 13])
+def test_windows_fit_into_clips_of_any_length(frames):
+    exemplars = PaceExemplars((2, frames, 9, 14), 4).eval().requires_grad_(False)
+    assert exemplars.paces[0] == 1 and exemplars.paces[-1] * (exemplars.length - 1) < frames
+    x = torch.rand(3, 2, frames, 9, 14, generator=torch.Generator().manual_seed(0))
+    exemplars.keep(exemplars.features(x))
+    assert exemplars(x).shape == (3,) and torch.isfinite(exemplars(x)).all()
+    still = torch.zeros(3, 2, frames, 9, 14)
+    assert (exemplars(still) > 0).all() and torch.isfinite(exemplars.train().loss(still, torch.Generator().manual_seed(0)))

@@ -72,6 +72,7 @@ MORE_MEMORIES = [
     ("table", {"ensemble_size": 1, "similarity": "dot", "memory_items": "learned"}),
     ("table", {"ensemble_size": 3, "memory_size": 50}),
     ("images", {"anomaly_score": "combined", "scaling": "contrast", "shrink_threshold": 0.0}),
+    ("clips", {"anomaly_score": "motion"}),
     ("images", {"memory_items": "rows", "backbone": "fc", "contamination": "auto"}),
     ("clips", {"anomaly_score": "smooth", "scaling": "minmax", "memory_unit": "sample"}),
 ]

@@ -1,5 +1,7 @@
 """What parameters accept, and what their "auto" comes to."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -61,16 +63,16 @@ def test_batches_of_large_samples_are_small():
     "array_shape, expected",
     [
         ((6,), ("log", "combined", 0.05, 4)),
-        ((28, 28), ("contrast", "smooth", 0.01, 1)),
+        ((28, 28), ("contrast", "combined", 0.01, 1)),
         ((5, 3), ("log", "combined", 0.05, 4)),
-        ((1, 3, 3), ("standard", "smooth", 0.01, 1)),
-        ((1, 8, 16, 16), ("standard", "relative", 0.05, 1)),
+        ((1, 3, 3), ("standard", "combined", 0.01, 1)),
+        ((1, 8, 16, 16), ("standard", "combined", 0.05, 1)),
     ],
 )
 def test_each_kind_of_data_has_its_defaults(array_shape, expected):
     functions = (
         _resolve.resolve_scaling,
-        _resolve.resolve_anomaly_score,
+        partial(_resolve.resolve_anomaly_score, remembers=True),
         _resolve.resolve_temperature,
         _resolve.resolve_ensemble_size,
     )
@@ -78,6 +80,18 @@ def test_each_kind_of_data_has_its_defaults(array_shape, expected):
     assert tuple(function("auto", layout) for function in functions) == expected
     given = (None, "reconstruction", 1.0, 2)
     assert tuple(function(value, layout) for function, value in zip(functions, given, strict=True)) == given
+
+
+@pytest.mark.parametrize("array_shape, score", [((6,), "combined"), ((28, 28), "smooth"), ((1, 8, 16, 16), "relative")])
+def test_without_a_memory_there_are_no_exemplars(array_shape, score):
+    assert _resolve.resolve_anomaly_score("auto", choose_layout(array_shape), remembers=False) == score
+
+
+@pytest.mark.parametrize("array_shape", [(6,), (28, 28), (1, 2, 16, 16)])
+def test_motion_needs_clips(array_shape):
+    with pytest.raises(ValueError, match="'motion' needs clips of at least 3 frames"):
+        _resolve.resolve_anomaly_score("motion", choose_layout(array_shape), remembers=True)
+    assert _resolve.resolve_anomaly_score("motion", choose_layout((1, 3, 16, 16)), remembers=True) == "motion"
 
 
 @pytest.mark.parametrize("code, heads", [(3, 1), (15, 1), (16, 2), (17, 1), (18, 2), (24, 3), (32, 4)])

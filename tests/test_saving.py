@@ -31,6 +31,7 @@ SETTINGS = {
     "images": ("images", {"ensemble_size": 2, "contamination": np.float64(0.2)}),
     "maps of images": ("bytes", {"memory_unit": "location", "scaling": "log", "anomaly_score": "local"}),
     "clips": ("clips", {"ensemble_size": 2}),
+    "motion": ("clips", {"anomaly_score": "motion"}),
     "clips as vectors": ("clips", {"backbone": "fc", "sample_shape": [256], "contamination": "auto"}),
 }
 KEPT = Path(__file__).parent / "data" / "detector-format-1.safetensors"

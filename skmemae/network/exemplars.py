@@ -17,7 +17,6 @@ _TURNS = 4
 _SHIFT = 14  # parts of a side, by one of which images are moved at most
 _LIGHT = 0.2  # deviation of the factor and of the offset of a channel's values
 _WINDOW = 5  # frames whose motion is compared, of clips that have nine
-_WINDOWS = 3  # of a clip
 _ACTIVE = 4  # parts of the places of a window, of which one, where most changes, is compared
 _ORDER = 4.0  # of the norm over the places
 
@@ -165,8 +164,8 @@ class PaceExemplars(Exemplars):
     """How unlike the training clips the motion in a clip is: the network tells at which pace a clip is played.
 
     A window of some frames of a clip is shown at its pace, or as every second frame of a longer one, and so on. To tell which,
-    at each place, a network has to know how what is there moves. Places are weighed by how much they change, and the worst
-    ones count most.
+    at each place, a network has to know how what is there moves. What is compared is the window in the middle of a clip; places
+    are weighed by how much they change in it, and the worst ones count most.
 
     Parameters
     ----------
@@ -194,19 +193,18 @@ class PaceExemplars(Exemplars):
         channels, frames = sample_shape[:2]
         self.length = min(_WINDOW, (frames + 1) // 2)
         self.paces = range(1, (frames - 1) // (self.length - 1) + 1)
-        last = frames - self.length
         super().__init__(sample_shape, size, channels * self.length, n_changes=len(self.paces), groups=1)
-        self.starts = sorted({round(part * last / (_WINDOWS - 1)) for part in range(_WINDOWS)})
+        self.middle = (frames - self.length) // 2
 
     def windows(self, x: Tensor, start: int, pace: int = 1) -> Tensor:
         """Frames of clips as channels: (batch, C, T, H, W) -> (batch, C * length, H, W)."""
         return x[:, :, start : start + pace * (self.length - 1) + 1 : pace].flatten(1, 2)
 
     def places(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Features where most changes in all windows, (1, windows * batch * places, width), and by how much, (..., places)."""
-        windows = torch.cat([self.windows(x, start) for start in self.starts])
-        maps = self.maps(windows)
-        change = self.change(windows, maps).flatten(1)
+        """Features where most changes, (1, batch * places, width), and by how much, (batch, places)."""
+        window = self.windows(x, self.middle)
+        maps = self.maps(window)
+        change = self.change(window, maps).flatten(1)
         most, where = change.topk(-(-change.shape[1] // _ACTIVE), dim=1)
         features = maps.flatten(2).gather(2, where.unsqueeze(1).expand(-1, maps.shape[1], -1)).mT
         return nn.functional.normalize(features.flatten(0, 1), dim=-1).unsqueeze(0), most
@@ -221,15 +219,14 @@ class PaceExemplars(Exemplars):
         return nn.functional.avg_pool2d(padded, side).squeeze(1)
 
     def features(self, x: Tensor) -> Tensor:
-        """Directions of the encodings where most changes: (batch, \\*sample_shape) -> (1, windows * batch * places, width)."""
+        """Directions of the encodings where most changes: (batch, \\*sample_shape) -> (1, batch * places, width)."""
         return self.places(x)[0]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Norm over the places of distance times change, the mean over the windows: (batch,), positive."""
+        """Norm over the places of distance times change: (batch,), positive."""
         features, change = self.places(x)
         weighed = self.nearest(features).sqrt().view_as(change) * change
-        norms = torch.linalg.vector_norm(weighed, ord=_ORDER, dim=1)
-        return norms.view(len(self.starts), -1).mean(dim=0).clamp_min(_SAME)
+        return torch.linalg.vector_norm(weighed, ord=_ORDER, dim=1).clamp_min(_SAME)
 
     def loss(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Cross-entropy of the pace of mirrored clips, at each place as far as it changes."""
