@@ -81,20 +81,21 @@ class MemAEDetector(CallbackSupportMixin, PortableDetector):
         Number of members, which differ by their random start and by the rows in their memory or the order of batches; the
         anomaly score is the geometric mean of theirs. "auto" is 4 for vectors and 1 for images and clips. Where items are rows
         all members are one network: 16 of up to 250 rows, 4 of a thousand, and of more no more than hold 8000 rows together.
-    anomaly_score : {"auto", "reconstruction", "absolute", "smooth", "local", "relative", "combined"}, default="auto"
+    anomaly_score : {"auto", "reconstruction", "absolute", "smooth", "local", "relative", "combined", "motion"}, default="auto"
         All in scaled units, higher = more abnormal. "reconstruction" is the squared l2 error, as in the paper. "absolute" is
         the l1 error, which is then also what training makes small. "smooth" is the squared error after a blur of
         little more than a pixel, as an edge beside its place is no anomaly; with ``scaling="contrast"`` it is multiplied by the
         squared distance of the sample, at unit deviation, from the mean sample. "local" is the l4 norm of the mean squared
         errors of patches, a seventh of the smaller side wide, for what is small and wrong in one place; of a clip the median
         over its frames. "relative" divides the error by the norm of the sample. "combined" is for images "smooth" and for clips
-        "relative", times the mean squared distance of the features of the sample and its three quarter turns from those of the
-        nearest training samples, in a network that has learned which turn an image was given: what is shown counts beside how.
-        For tables it is, where items are learned, the l1 error times ``1 + q / (10 q_0)``, with q the squared distance between
-        query and read-out and q_0 its median over the training samples. Where items are rows it is the sum of the absolute
-        errors to the power 1.5, which training makes small; unless ``contamination`` is below 0.005, to it are added the
-        city-block distance from random draws of about ``1 / contamination`` rows and that from the median row, each of the
-        three in units of its median over the training samples. "auto" is "combined"; without a memory "smooth" or "relative".
+        "relative", times the mean squared distance of the features of the sample and its quarter turns from those of the
+        nearest training samples, in a network that has learned which turn an image was given. For tables of learned items it is
+        the l1 error times ``1 + q / (10 q_0)``, with q the squared distance between query and read-out and q_0 its median over
+        the training samples. Where items are rows it is the sum of the absolute errors to the power 1.5, which training makes
+        small; unless ``contamination`` is below 0.005, to it are added the city-block distances from random draws of about
+        ``1 / contamination`` rows and from the median row, each in units of its median. "motion" is the root of "local" times
+        the distance of what moves from what moved in training, in a network that has learned to tell the pace of clips. "auto"
+        is "combined"; without a memory of images "smooth", of clips "relative".
     scaling : {"auto", "contrast", "log", "standard", "minmax"} or None, default="auto"
         "contrast" subtracts each sample's own mean and divides by its own deviation, then subtracts the mean sample: samples
         are compared by what they show, not by how bright it is. The others are learned in ``fit``, per column of a table and
@@ -127,9 +128,8 @@ class MemAEDetector(CallbackSupportMixin, PortableDetector):
     tol : float, default=1e-4
         Relative decrease of the held-out error that counts as an improvement.
     device : str, default="auto"
-        Where ``fit`` trains. "auto" takes the accelerator if there is one. Also "cpu", "cuda", "cuda:1", "mps", ... In a
-        process that ``torchrun`` has started, "auto" and "cuda" are the GPU with its number, and all processes train together.
-        :meth:`to` moves a fitted detector.
+        Where ``fit`` trains: "cpu", "cuda", "cuda:1", "mps", ..., or "auto" for the accelerator if there is one. In a process
+        of ``torchrun`` "auto" and "cuda" are the GPU with its number, and all train together. See also :meth:`to`.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Of training alone; scores are always computed in float32. "auto" is bfloat16 on CUDA devices that have it.
     random_state : int, RandomState instance or None, default=None

@@ -11,6 +11,7 @@ from skmemae._data.draws import Draws
 from skmemae._data.scaling import Scaling
 from skmemae.network import MemAE, Output
 
+_POWERS = {"turns": 1.0, "paces": 0.5}  # of the error: what moves is weighed by its change and not by the square
 # The error that counts, and the exemplars whose distance it is multiplied by.
 _BY_EXEMPLARS = {
     ("combined", "conv2d"): ("smooth", "turns"),
@@ -62,6 +63,11 @@ class Score:
     def trained_power(self) -> float:
         """Power of the absolute errors that training makes small."""
         return {"absolute": 1.0, "power": 1.5}.get(self.kind, 2.0)
+
+    @property
+    def error_power(self) -> float:
+        """Power of the error that the distance from exemplars is multiplied by."""
+        return 1.0 if self.exemplars is None else _POWERS[self.exemplars]
 
     @property
     def needs_distances(self) -> bool:
@@ -139,7 +145,7 @@ class Score:
         if self.draws is not None:
             errors = self.draws.add(errors, distances)
         elif self.exemplars is not None:
-            errors = errors * distances[:, 0]
+            errors = errors**self.error_power * distances[:, 0]
         return np.minimum(errors, LARGEST)
 
     def errors(self, terms: np.ndarray) -> np.ndarray:

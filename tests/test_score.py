@@ -109,6 +109,9 @@ def test_combined_of_images_is_their_error_times_the_distance_from_exemplars(fam
     assert score == Score(error, (1.0, 1.0), exemplars="turns") and not score.needs_distances
     terms = np.array([[[4.0, 0.0, 1.0, 3.0], [9.0, 0.0, 1.0, 3.0]]])
     np.testing.assert_allclose(score.combine(terms), [6 * 3])
+    motion = Score.of("motion", 2, "conv3d")
+    assert motion == Score("local", (1.0, 1.0), exemplars="paces")
+    np.testing.assert_allclose(motion.combine(terms), [6**0.5 * 3])
     assert Score.of("smooth", 1, family) == Score("smooth", (1.0,))
     terms[..., 0] = 1e300
     assert np.isfinite(score.combine(terms)).all()

@@ -41,8 +41,7 @@ def train_exemplars(
     """
     exemplars = KINDS[kind](loader.layout.sample_shape, 0)
     initialise(exemplars, generator)
-    if kind == "turns" and loader.scaling.mean_sample is not None:
-        exemplars.mean = torch.as_tensor(loader.scaling.mean_sample).float()
+    exemplars.mean += _subtracted(loader, kind)
     move_to_device(nn.ModuleList([exemplars]), loader.device)
     optimiser, micro = Adam(exemplars), MicroBatches(least=2)
     exemplars.train()
@@ -54,6 +53,14 @@ def train_exemplars(
     exemplars.eval().requires_grad_(False)
     _keep(exemplars, loader, rows, generator)
     return exemplars
+
+
+def _subtracted(loader: Loader, kind: str) -> Tensor:
+    """What scaling has subtracted: from images the mean image, which tells how they are turned; from clips the black."""
+    scaling = loader.scaling
+    if kind == "turns":
+        return torch.zeros(()) if scaling.mean_sample is None else torch.as_tensor(scaling.mean_sample).float()
+    return torch.as_tensor(scaling.center / scaling.scale).float()
 
 
 @torch.no_grad()

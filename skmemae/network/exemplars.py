@@ -18,6 +18,7 @@ _SHIFT = 14  # parts of a side, by one of which images are moved at most
 _LIGHT = 0.2  # deviation of the factor and of the offset of a channel's values
 _WINDOW = 5  # frames whose motion is compared, of clips that have nine
 _ACTIVE = 4  # parts of the places of a window, of which one, where most changes, is compared
+_STILL = 0.15  # deviations of all values by which a place changes that is not still
 _ORDER = 4.0  # of the norm over the places
 
 
@@ -41,6 +42,7 @@ class Exemplars(nn.Module):
         Kinds of features, each compared with its own items.
     """
 
+    mean: Tensor  # added to samples, from which it was subtracted
     centers: Tensor
     whitening: Tensor
     items: Tensor
@@ -124,7 +126,6 @@ class TurnExemplars(Exemplars):
     torch.Size([2])
     """
 
-    mean: Tensor
     rows: Tensor
     columns: Tensor
 
@@ -132,7 +133,7 @@ class TurnExemplars(Exemplars):
         *channels, height, width = sample_shape
         super().__init__(sample_shape, size, math.prod(channels), n_changes=_TURNS, groups=_TURNS)
         side = min(height, width, _MOST_PIXELS)
-        self.register_buffer("mean", torch.zeros(sample_shape))  # added to samples, from which it was subtracted
+        self.register_buffer("mean", torch.zeros(sample_shape))
         self.register_buffer("rows", _averages(height, side))
         self.register_buffer("columns", _averages(width, side).mT.contiguous())
 
@@ -194,15 +195,18 @@ class PaceExemplars(Exemplars):
         self.length = min(_WINDOW, (frames + 1) // 2)
         self.paces = range(1, (frames - 1) // (self.length - 1) + 1)
         super().__init__(sample_shape, size, channels * self.length, n_changes=len(self.paces), groups=1)
+        self.register_buffer("mean", torch.zeros(channels, 1, 1, 1))
         self.middle = (frames - self.length) // 2
 
-    def windows(self, x: Tensor, start: int, pace: int = 1) -> Tensor:
-        """Frames of clips as channels: (batch, C, T, H, W) -> (batch, C * length, H, W)."""
-        return x[:, :, start : start + pace * (self.length - 1) + 1 : pace].flatten(1, 2)
+    def windows(self, x: Tensor, start: Tensor, pace: Tensor) -> Tensor:
+        """Frames of each clip as channels, from its own start and at its own pace: -> (batch, C * length, H, W)."""
+        frames = start.unsqueeze(1) + pace.unsqueeze(1) * torch.arange(self.length, device=x.device)
+        clips = torch.arange(len(x), device=x.device).unsqueeze(1)
+        return ((x + self.mean).transpose(1, 2)[clips, frames]).transpose(1, 2).flatten(1, 2)
 
     def places(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Features where most changes, (1, batch * places, width), and by how much, (batch, places)."""
-        window = self.windows(x, self.middle)
+        window = (x + self.mean)[:, :, self.middle : self.middle + self.length].flatten(1, 2)
         maps = self.maps(window)
         change = self.change(window, maps).flatten(1)
         most, where = change.topk(-(-change.shape[1] // _ACTIVE), dim=1)
@@ -229,22 +233,20 @@ class PaceExemplars(Exemplars):
         return torch.linalg.vector_norm(weighed, ord=_ORDER, dim=1).clamp_min(_SAME)
 
     def loss(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Cross-entropy of the pace of mirrored clips, at each place as far as it changes."""
-        windows, paces = [], []
-        for number, pace in enumerate(self.paces):
-            part = x[number :: len(self.paces)]
-            start = torch.randint(x.shape[2] - pace * (self.length - 1), (), generator=generator)
-            windows.append(self.windows(part, int(start), pace))
-            paces += [number] * len(part)
-        together = torch.cat(windows)
-        mirrored = (torch.rand(len(together), 1, 1, 1, generator=generator) < 0.5).to(x.device)
-        together = torch.where(mirrored, together.flip(3), together)
-        maps = self.maps(together)
-        change = self.change(together, maps)
+        """Cross-entropy of the pace of clips, some of them mirrored, over the places where something moves."""
+        number = torch.randint(len(self.paces), (len(x),), generator=generator)
+        pace = torch.tensor(self.paces)[number]
+        latest = x.shape[2] - 1 - pace * (self.length - 1)
+        start = (torch.rand(len(x), generator=generator) * (latest + 1)).long()
+        window = self.windows(x, start.to(x.device), pace.to(x.device))
+        mirrored = (torch.rand(len(x), 1, 1, 1, generator=generator) < 0.5).to(x.device)
+        window = torch.where(mirrored, window.flip(3), window)
+        maps = self.maps(window)
+        moves = (self.change(window, maps) > _STILL).float()
         logits = self.head(maps.movedim(1, -1)).float().movedim(-1, 1)
-        wanted = torch.tensor(paces, device=x.device).view(-1, 1, 1).expand_as(change)
+        wanted = number.to(x.device).view(-1, 1, 1).expand_as(moves)
         losses = nn.functional.cross_entropy(logits, wanted, reduction="none")
-        return (losses * change).sum() / change.sum().clamp_min(_TINY)
+        return (losses * moves).sum() / moves.sum().clamp_min(1)
 
 
 KINDS: dict[str, Callable[..., Exemplars]] = {"turns": TurnExemplars, "paces": PaceExemplars}
