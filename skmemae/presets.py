@@ -88,7 +88,8 @@ def small_video():
 
     Use them with ``ClipWindows(length=9, changes=True, cell=...)``, with a cell that leaves about 60 to 100 cells along the
     smaller side of a frame. Frames are the channels of 2-D convolutions, each location has a query, and the memory heads
-    compose a read-out from parts of different items, so that a small memory reconstructs the variety of normal motion.
+    compose a read-out from parts of different items, so that a small memory reconstructs the variety of normal motion. The
+    error of the worst places is multiplied by the distance of what moves from what moved in training (exemplars).
 
     Returns
     -------
@@ -100,15 +101,15 @@ def small_video():
     >>> from skmemae import MemAEDetector, presets
     >>> detector = MemAEDetector(**presets.small_video(), random_state=0)
     >>> detector.anomaly_score
-    'local'
+    'motion'
     """
     return {
         "backbone": _frames_as_channels,
         "memory_unit": "location",
         "memory_size": 100,
-        "memory_heads": 32,
+        "memory_heads": 16,
         "temperature": 0.02,
-        "anomaly_score": "local",
+        "anomaly_score": "motion",
         "batch_size": 8,
-        "max_epochs": 16,
+        "max_epochs": 12,
     }

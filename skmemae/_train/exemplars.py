@@ -1,5 +1,6 @@
 """Training of the network of exemplars, which learns to tell changed samples apart."""
 
+from collections.abc import Iterator
 from functools import partial
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor, nn
 
 from skmemae._data.loader import Loader
 from skmemae._runtime import MicroBatches, move_to_device, training_precision
+from skmemae._train.loop import split_batches
 from skmemae._train.optimiser import Adam, schedule
 from skmemae.network.backbones import initialise
 from skmemae.network.exemplars import KINDS, Exemplars
@@ -45,14 +47,20 @@ def train_exemplars(
     move_to_device(nn.ModuleList([exemplars]), loader.device)
     optimiser, micro = Adam(exemplars), MicroBatches(least=2)
     exemplars.train()
-    size = min(_BATCH_SIZE, len(rows))
-    batches = loader.stream([rows[torch.randint(len(rows), (size,), generator=generator)] for _ in range(steps)])
-    for step, x in enumerate(batches):
+    for step, x in enumerate(_batches(loader, rows, steps, generator)):
         micro.map(partial(_backward, exemplars, precision, len(x), generator), x, optimiser.clear)
         optimiser.step(_LEARNING_RATE * schedule((step + 1) / steps))
     exemplars.eval().requires_grad_(False)
     _keep(exemplars, loader, rows, generator)
     return exemplars
+
+
+def _batches(loader: Loader, rows: Tensor, steps: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """So many batches of scaled samples, in passes over the rows in random order."""
+    while steps > 0:
+        batches = split_batches(loader.shuffle(rows, _BATCH_SIZE, generator), _BATCH_SIZE)[:steps]
+        yield from loader.stream(batches)
+        steps -= len(batches)
 
 
 def _subtracted(loader: Loader, kind: str) -> Tensor:

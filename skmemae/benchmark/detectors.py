@@ -22,6 +22,7 @@ from skmemae.benchmark.cells import selected
 
 OURS = "MemAE"
 WITHOUT = "no memory"
+ERROR_ALONE = "MemAE, error alone"
 DEFAULT_SHARE = "MemAE, share 0.1"
 PRESET = "MemAE, paper's preset"
 DEEP = ("AutoEncoder", "VAE", "DeepSVDD")

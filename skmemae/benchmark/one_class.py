@@ -12,14 +12,13 @@ from pyod.models.knn import KNN
 
 from skmemae import MemAEDetector, datasets
 from skmemae.benchmark import cells, report
-from skmemae.benchmark.detectors import OnContrast, make_baselines, make_ours, select
+from skmemae.benchmark.detectors import ERROR_ALONE, OnContrast, make_baselines, make_ours, select
 
 SETS = {
     "mnist": (datasets.load_mnist, "mnist"),
     "fashion-mnist": (datasets.load_fashion_mnist, "mnist"),
     "cifar10": (datasets.load_cifar10, "cifar10"),
 }
-ERROR_ALONE = "MemAE, error alone"
 COLUMNS = {"roc_auc": "±.4f", "average_precision": ".3f", "fit_seconds": ".1f", "score_seconds": ".2f"}
 
 

@@ -6,10 +6,11 @@ the videos with both normal and abnormal frames. "smoothed" is micro after a Gau
 "pixel" is the ROC AUC over all pixels, for detectors with an anomaly map. Higher = better for all of them.
 
 "MemAE" is `presets.small_video()` on clips of differences between frames, averaged over cells, of which the smaller side has at
-most 100. "no memory" has the same layers, as have the autoencoders of clips of frames ("frames, no memory") and of single
-frames ("single frames, no memory"). "defaults" is MemAEDetector at its defaults on clips of differences. PyOD's detectors see
-the differences of one frame, averaged over squares of ten by ten cells. The paper's preset, with and without its memory, sees
-clips of 16 whole frames. It needs a GPU and runs only if ``--detectors`` names it.
+most 100; "MemAE, error alone" does without the exemplars. "no memory" has the same layers and neither memory nor exemplars, as
+have the autoencoders of clips of frames ("frames, no memory") and of single frames ("single frames, no memory"). "defaults" is
+MemAEDetector at its defaults on clips of differences. PyOD's detectors see the differences of one frame, averaged over squares
+of ten by ten cells. The paper's preset, with and without its memory, sees clips of 16 whole frames. It needs a GPU and runs
+only if ``--detectors`` names it.
 """
 
 from functools import partial
@@ -25,7 +26,7 @@ from sklearn.metrics import roc_auc_score
 
 from skmemae import MemAEDetector, datasets, presets
 from skmemae.benchmark import cells, report
-from skmemae.benchmark.detectors import OURS, PRESET, WITHOUT, select
+from skmemae.benchmark.detectors import ERROR_ALONE, OURS, PRESET, WITHOUT, select
 from skmemae.metrics import pixel_roc_auc
 from skmemae.video import ClipWindows, frame_maps, frame_scores, normality_score
 
@@ -131,14 +132,18 @@ def make_detectors(seed, cell):
         detector = MemAEDetector(random_state=seed, **{**presets.small_video(), **parameters})
         return OnClips(detector, ClipWindows(length, changes=changes, cell=cell))
 
+    def plain(**parameters):
+        return small(memory_size=0, anomaly_score="local", **parameters)
+
     def pooled(detector):
         return OnClips(OnRows(detector), ClipWindows(1, changes=True, cell=_POOL * cell))
 
     return {
         OURS: small,
-        WITHOUT: lambda: small(memory_size=0),
-        "frames, no memory": lambda: small(changes=False, memory_size=0),
-        "single frames, no memory": lambda: small(length=1, changes=False, memory_size=0),
+        ERROR_ALONE: lambda: small(anomaly_score="local"),
+        WITHOUT: lambda: plain(),
+        "frames, no memory": lambda: plain(changes=False),
+        "single frames, no memory": lambda: plain(length=1, changes=False),
         "defaults": lambda: OnClips(MemAEDetector(random_state=seed), ClipWindows(LENGTH, changes=True, cell=cell)),
         "differences, PCA": lambda: pooled(PCA(random_state=seed)),
         "differences, KNN": lambda: pooled(KNN()),

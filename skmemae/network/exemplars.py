@@ -18,7 +18,7 @@ _SHIFT = 14  # parts of a side, by one of which images are moved at most
 _LIGHT = 0.2  # deviation of the factor and of the offset of a channel's values
 _WINDOW = 5  # frames whose motion is compared, of clips that have nine
 _ACTIVE = 4  # parts of the places of a window, of which one, where most changes, is compared
-_STILL = 0.15  # deviations of all values by which a place changes that is not still
+_STILL = 0.15  # deviations of all values: a place that changes less is still
 _ORDER = 4.0  # of the norm over the places
 
 
@@ -165,8 +165,8 @@ class PaceExemplars(Exemplars):
     """How unlike the training clips the motion in a clip is: the network tells at which pace a clip is played.
 
     A window of some frames of a clip is shown at its pace, or as every second frame of a longer one, and so on. To tell which,
-    at each place, a network has to know how what is there moves. What is compared is the window in the middle of a clip; places
-    are weighed by how much they change in it, and the worst ones count most.
+    at each place, a network has to know how what is there moves. What is compared is the window in the middle of a clip. The
+    values of a clip are changes from frame to frame: places are weighed by the largest ones, and the worst places count most.
 
     Parameters
     ----------
@@ -214,12 +214,11 @@ class PaceExemplars(Exemplars):
         return nn.functional.normalize(features.flatten(0, 1), dim=-1).unsqueeze(0), most
 
     def change(self, windows: Tensor, maps: Tensor) -> Tensor:
-        """By how much each place of the maps changes within a window: (batch, h, w), not negative."""
-        frames = windows.unflatten(1, (-1, self.length))
-        span = (frames.amax(dim=2) - frames.amin(dim=2)).mean(dim=1, keepdim=True)
+        """The largest values of a window at each place of the maps, means over its pixels: (batch, h, w)."""
+        largest = windows.unflatten(1, (-1, self.length)).amax(dim=2).mean(dim=1, keepdim=True)
         side = math.prod(_STRIDES)
-        missing = [side * size - length for size, length in zip(maps.shape[2:], span.shape[2:], strict=True)]
-        padded = nn.functional.pad(span, (0, missing[1], 0, missing[0]))
+        missing = [side * size - length for size, length in zip(maps.shape[2:], largest.shape[2:], strict=True)]
+        padded = nn.functional.pad(largest, (0, missing[1], 0, missing[0]))
         return nn.functional.avg_pool2d(padded, side).squeeze(1)
 
     def features(self, x: Tensor) -> Tensor:
