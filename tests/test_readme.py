@@ -5,9 +5,11 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 from sklearn.metrics import roc_auc_score
 
 README = Path(__file__).parents[1] / "README.md"
+BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
 
 
 def run(block):
@@ -23,8 +25,7 @@ def run(block):
 
 
 def test_ten_lines():
-    (block,) = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
-    names, values = run(block)
+    names, values = run(BLOCKS[0])
     detector, new, held_out = names["detector"], names["new"], names["X"][names["y"] == 1][300:]
     scores, labels = values["detector.decision_function(new)"], values["detector.predict(new)"]
     y, all_scores = np.repeat([0, 1], [len(held_out), len(new)]), np.r_[detector.decision_function(held_out), scores]
@@ -36,6 +37,22 @@ def test_ten_lines():
     assert p_values.shape == scores.shape and ((p_values <= 0.05) == labels).mean() > 0.98
     shares = values["detector.explain(new).shares"]
     assert shares.shape == new.shape and np.allclose(shares.sum(axis=1), scores)
+
+
+def test_from_video_files_to_a_curve(tmp_path, monkeypatch, rng):
+    imageio = pytest.importorskip("imageio.v3")
+    pytest.importorskip("av")
+    monkeypatch.chdir(tmp_path)
+    for name, speed in (("normal.mp4", 1), ("new.mp4", 4)):
+        frames = rng.normal(100, 3, size=(48, 32, 48))
+        for t, frame in enumerate(frames):
+            left = (t // 2 if t < 24 else 12 + speed * (t - 24) // 2) % 40
+            frame[12:20, left : left + 4] += 80
+        colours = np.repeat(frames.clip(0, 255).astype(np.uint8)[..., None], 3, axis=3)
+        imageio.imwrite(name, colours, fps=25, plugin="pyav", codec="libx264")
+    names, values = run(BLOCKS[1].replace("small_video(),", "small_video() | {'max_epochs': 4},"))
+    (curve,) = [value for text, value in values.items() if text.startswith("NormalityDisplay")]
+    assert curve.normality.shape == (48,) and curve.normality[:18].mean() > curve.normality[30:].mean()
 
 
 def test_it_is_short():
