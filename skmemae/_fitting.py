@@ -22,7 +22,6 @@ from skmemae._train.survey import survey
 from skmemae.network import RandomStream, build_network
 
 _NOISE_CHUNKS = 4  # of vectors, which tell the noise of scores; of images and clips, which take longer, one
-_EXEMPLAR_STEPS = 0.4  # of the steps of a network, in which exemplars are trained
 _USUAL_SHARE = 0.1  # of outliers in training data, where ``contamination`` does not say
 _NETWORK_PARAMETERS = (
     "backbone",
@@ -103,7 +102,7 @@ def fit_model(
     history = train_members(model.networks, loader, settings, generator, rows, processes, stream, choice, usage, tasks)
     if score.exemplars is not None:
         seen = rows[~torch.isin(rows, history.held_out_rows)]
-        steps = max(1, round(_EXEMPLAR_STEPS * settings.max_epochs * -(-len(seen) // settings.batch_size)))
+        steps = settings.max_epochs * -(-len(seen) // settings.batch_size)
         made = processes.compute_on_first(train_exemplars, score.exemplars, loader, seen, steps, settings.precision, generator)
         model = replace(model, score=score, exemplars=made.to(device))
     result = model.score_training(loader, rows, processes, history.held_out_rows)

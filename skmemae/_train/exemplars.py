@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +14,16 @@ from skmemae._train.optimiser import Adam, schedule
 from skmemae.network.backbones import initialise
 from skmemae.network.exemplars import KINDS, Exemplars
 
-_BATCH_SIZE = 32
-_LEARNING_RATE = 3e-3
+
+class _Plan(NamedTuple):
+    """How a kind of exemplars is trained."""
+
+    batch_size: int
+    learning_rate: float
+    share: float  # of the steps of the network that reconstructs
+
+
+_PLANS = {"turns": _Plan(32, 3e-3, 0.4), "paces": _Plan(16, 2e-3, 1.0)}
 _MOST_ITEMS = 4000
 _ENCODED = 64  # samples that are encoded at a time
 
@@ -32,6 +41,7 @@ def train_exemplars(
     rows : Tensor of int
         The rows to train on.
     steps : int
+        Of the network that reconstructs.
     precision : {"float32", "bfloat16"}
     generator : torch.Generator
         On the CPU.
@@ -45,20 +55,21 @@ def train_exemplars(
     initialise(exemplars, generator)
     exemplars.mean += _subtracted(loader, kind)
     move_to_device(nn.ModuleList([exemplars]), loader.device)
-    optimiser, micro = Adam(exemplars), MicroBatches(least=2)
+    optimiser, micro, plan = Adam(exemplars), MicroBatches(least=2), _PLANS[kind]
     exemplars.train()
-    for step, x in enumerate(_batches(loader, rows, steps, generator)):
+    steps = max(1, round(plan.share * steps))
+    for step, x in enumerate(_batches(loader, rows, plan.batch_size, steps, generator)):
         micro.map(partial(_backward, exemplars, precision, len(x), generator), x, optimiser.clear)
-        optimiser.step(_LEARNING_RATE * schedule((step + 1) / steps))
+        optimiser.step(plan.learning_rate * schedule((step + 1) / steps))
     exemplars.eval().requires_grad_(False)
     _keep(exemplars, loader, rows, generator)
     return exemplars
 
 
-def _batches(loader: Loader, rows: Tensor, steps: int, generator: torch.Generator) -> Iterator[Tensor]:
+def _batches(loader: Loader, rows: Tensor, size: int, steps: int, generator: torch.Generator) -> Iterator[Tensor]:
     """So many batches of scaled samples, in passes over the rows in random order."""
     while steps > 0:
-        batches = split_batches(loader.shuffle(rows, _BATCH_SIZE, generator), _BATCH_SIZE)[:steps]
+        batches = split_batches(loader.shuffle(rows, size, generator), size)[:steps]
         yield from loader.stream(batches)
         steps -= len(batches)
 
