@@ -48,7 +48,7 @@ CONSTRAINTS: dict[str, list] = {
 # Optimiser steps that "auto" epochs aim at. With time a decoder of images learns to reconstruct outliers as well.
 STEPS = {"fc": 2000, "conv2d": 1000, "conv3d": 2000, "rows": 80}
 _LEAST_PIXELS = 16
-_FEWEST_FRAMES = 3  # of a clip whose motion is looked at
+FEWEST_FRAMES = 3  # of a clip whose motion is looked at
 _MANY_ROWS = 10_000
 _BATCH_NUMBERS = 2**20
 _MOST_ROWS = 8000  # memory items that are made of rows, of one member and of all together
@@ -211,9 +211,9 @@ def resolve_anomaly_score(value, layout, remembers):
     ValueError
         If a score of images is asked for vectors.
     """
-    if value == "motion" and (layout.family != "conv3d" or layout.sample_shape[1] < _FEWEST_FRAMES):
+    if value == "motion" and (layout.family != "conv3d" or layout.sample_shape[1] < FEWEST_FRAMES):
         raise ValueError(
-            f"anomaly_score='motion' needs clips of at least {_FEWEST_FRAMES} frames; got samples of {layout.sample_shape}."
+            f"anomaly_score='motion' needs clips of at least {FEWEST_FRAMES} frames; got samples of {layout.sample_shape}."
         )
     if value in ("smooth", "local") and layout.family == "fc":
         raise ValueError(f"anomaly_score={value!r} needs images or clips; got vectors, for which 'combined' is the default.")

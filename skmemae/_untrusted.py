@@ -15,7 +15,7 @@ from sklearn.utils._param_validation import Interval, Options, RealNotInt, StrOp
 
 from skmemae._data.layout import Layout, are_positive_ints, choose_layout
 from skmemae._data.seen import PRINT_SIZE
-from skmemae._resolve import check_numbers
+from skmemae._resolve import FEWEST_FRAMES, check_numbers
 from skmemae._state import FORMAT
 from skmemae.network.exemplars import KINDS
 
@@ -284,7 +284,8 @@ def _check_seen(values):
 
 
 def _check_exemplars(kind, arrays, layout):
-    if layout.family != "conv3d" and (kind == "paces" or layout.family != "conv2d"):
+    few = kind == "paces" and (layout.family != "conv3d" or layout.sample_shape[1] < FEWEST_FRAMES)
+    if few or layout.family == "fc":
         raise ValueError(f"exemplars of {kind} do not fit {layout.family}.")
     items = arrays.get("items")
     if not isinstance(items, np.ndarray) or items.ndim != 3 or items.size == 0:

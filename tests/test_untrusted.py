@@ -184,6 +184,38 @@ def test_a_file_that_says_what_cannot_be_is_refused_in_little_memory(path, chang
         tracemalloc.stop()
 
 
+SPOILT_CLIPS = {
+    "no exemplars": lambda content, arrays: content["model"].update(exemplars=None),
+    "exemplars of another kind": lambda content, arrays: content["model"]["score"].update(exemplars="turns"),
+    "exemplars of no kind": lambda content, arrays: content["model"]["score"].update(exemplars="os.system"),
+    "exemplars without use": lambda content, arrays: content["model"]["score"].update(exemplars=None),
+    "fewer exemplars": lambda content, arrays: cut(arrays, "model.exemplars.items"),
+    "narrow exemplars": lambda content, arrays: cut(arrays, "model.exemplars.head.weight"),
+    "dtype of exemplars": lambda content, arrays: cast(arrays, "model.exemplars.items", np.float64),
+    "prints in disorder": lambda content, arrays: arrays["model.seen.prints"].__setitem__(0, 1e9),
+    "fewer prints": lambda content, arrays: cut(arrays, "model.seen.prints"),
+    "quantiles in disorder": lambda content, arrays: arrays["model.seen.seen_scores"].__setitem__(0, 1e9),
+    "quantiles of nothing": lambda content, arrays: arrays["model.seen.unseen_scores"].__setitem__(0, 0),
+    "other quantiles": lambda content, arrays: cut(arrays, "model.seen.unseen_scores"),
+}
+
+
+@pytest.fixture(scope="module")
+def fitted_to_clips():
+    clips = np.random.default_rng(0).random((30, 1, 5, 8, 8))
+    return detector(max_epochs=2, anomaly_score="motion").fit(clips), clips
+
+
+@pytest.mark.parametrize("change", SPOILT_CLIPS.values(), ids=SPOILT_CLIPS)
+def test_exemplars_and_samples_seen_that_cannot_be_are_refused(fitted_to_clips, tmp_path, change):
+    fitted, clips = fitted_to_clips
+    path = tmp_path / "detector.safetensors"
+    fitted.save(path)
+    np.testing.assert_array_equal(MemAEDetector.load(path).decision_function(clips), fitted.decision_function(clips))
+    rewrite(path, change)
+    refused(path)
+
+
 def declare(path, **changes):
     """Change what a file declares of its training scores."""
     whole = path.read_bytes()
