@@ -23,7 +23,7 @@ _ORDER = 4.0  # of the norm over the places
 
 
 class Exemplars(nn.Module):
-    """What all kinds have in common: an encoder, the changes that it has learned to tell, and its features of training samples.
+    """What all kinds have in common: an encoder, the changes that it learns to tell, and its features of training samples.
 
     A network that can tell in which way a sample was changed has to know what such samples show. Its features of training
     samples are memory items. Features are compared by their directions, in units of the deviations of the training samples
@@ -31,7 +31,6 @@ class Exemplars(nn.Module):
 
     Parameters
     ----------
-    sample_shape : tuple of int
     size : int
         Memory items of each group.
     channels : int
@@ -47,9 +46,8 @@ class Exemplars(nn.Module):
     whitening: Tensor
     items: Tensor
 
-    def __init__(self, sample_shape, size, channels, n_changes, groups):
+    def __init__(self, size, channels, n_changes, groups):
         super().__init__()
-        self.sample_shape = tuple(sample_shape)
         layers: list[nn.Module] = []
         for kernel, stride, after in zip((5, 3, 3), _STRIDES, WIDTHS, strict=True):
             layers += [nn.Conv2d(channels, after, kernel, stride, padding=kernel // 2, bias=False)]
@@ -131,7 +129,7 @@ class TurnExemplars(Exemplars):
 
     def __init__(self, sample_shape, size):
         *channels, height, width = sample_shape
-        super().__init__(sample_shape, size, math.prod(channels), n_changes=_TURNS, groups=_TURNS)
+        super().__init__(size, math.prod(channels), n_changes=_TURNS, groups=_TURNS)
         side = min(height, width, _MOST_PIXELS)
         self.register_buffer("mean", torch.zeros(sample_shape))
         self.register_buffer("rows", _averages(height, side))
@@ -194,7 +192,7 @@ class PaceExemplars(Exemplars):
         channels, frames = sample_shape[:2]
         self.length = min(_WINDOW, (frames + 1) // 2)
         self.paces = range(1, (frames - 1) // (self.length - 1) + 1)
-        super().__init__(sample_shape, size, channels * self.length, n_changes=len(self.paces), groups=1)
+        super().__init__(size, channels * self.length, n_changes=len(self.paces), groups=1)
         self.register_buffer("mean", torch.zeros(channels, 1, 1, 1))
         self.middle = (frames - self.length) // 2
 
@@ -229,7 +227,8 @@ class PaceExemplars(Exemplars):
         """Norm over the places of distance times change: (batch,), positive."""
         features, change = self.places(x)
         weighed = self.nearest(features).sqrt().view_as(change) * change
-        return torch.linalg.vector_norm(weighed, ord=_ORDER, dim=1).clamp_min(_SAME)
+        worst = weighed.amax(dim=1, keepdim=True).clamp_min(_SAME)  # in its units no power overflows
+        return worst.squeeze(1) * torch.linalg.vector_norm(weighed / worst, ord=_ORDER, dim=1).clamp_min(_SAME)
 
     def loss(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Cross-entropy of the pace of clips, some of them mirrored, over the places where something moves."""
