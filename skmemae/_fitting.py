@@ -102,14 +102,20 @@ def fit_model(
     history = train_members(model.networks, loader, settings, generator, rows, processes, stream, choice, usage, tasks)
     if score.exemplars is not None:
         seen = rows[~torch.isin(rows, history.held_out_rows)]
-        steps = settings.max_epochs * -(-len(seen) // settings.batch_size)
-        made = processes.compute_on_first(train_exemplars, score.exemplars, loader, seen, steps, settings.precision, generator)
-        model = replace(model, score=score, exemplars=made.to(device))
+        model = _with_exemplars(model, score, loader, seen, settings, generator, processes)
     result = model.score_training(loader, rows, processes, history.held_out_rows)
     if tasks is not None:
         tasks.end(model)
     noise = processes.compute_on_first(score_noise, model, X, result.scores)
     return Fitted(model, params, history, result, noise, None if choice is None else choice.rows.flatten().numpy())
+
+
+def _with_exemplars(model, score, loader, rows, s: Settings, generator, processes) -> FittedModel:
+    """The model with a score by exemplars, which the first process trains on some rows."""
+    steps = s.max_epochs * -(-len(rows) // s.batch_size)
+    arguments = score.exemplars, loader, rows, steps, s.precision, generator, s.verbose
+    exemplars = processes.compute_on_first(train_exemplars, *arguments)
+    return replace(model, score=score, exemplars=exemplars.to(loader.device))
 
 
 def score_noise(model: FittedModel, X, scores: np.ndarray) -> float:

@@ -29,7 +29,7 @@ _ENCODED = 64  # samples that are encoded at a time
 
 
 def train_exemplars(
-    kind: str, loader: Loader, rows: Tensor, steps: int, precision: str, generator: torch.Generator
+    kind: str, loader: Loader, rows: Tensor, steps: int, precision: str, generator: torch.Generator, verbose: int = 0
 ) -> Exemplars:
     """Train on changed samples, and keep features of the samples as memory items.
 
@@ -45,6 +45,8 @@ def train_exemplars(
     precision : {"float32", "bfloat16"}
     generator : torch.Generator
         On the CPU.
+    verbose : int, default=0
+        1 shows a bar.
 
     Returns
     -------
@@ -58,7 +60,12 @@ def train_exemplars(
     optimiser, micro, plan = Adam(exemplars), MicroBatches(least=2), _PLANS[kind]
     exemplars.train()
     steps = max(1, round(plan.share * steps))
-    for step, x in enumerate(_batches(loader, rows, plan.batch_size, steps, generator)):
+    batches = _batches(loader, rows, plan.batch_size, steps, generator)
+    if verbose == 1:
+        from tqdm.auto import tqdm  # warns where notebooks have no widgets, and starts a thread
+
+        batches = tqdm(batches, total=steps, desc="exemplars", unit="step")
+    for step, x in enumerate(batches):
         micro.map(partial(_backward, exemplars, precision, len(x), generator), x, optimiser.clear)
         optimiser.step(plan.learning_rate * schedule((step + 1) / steps))
     exemplars.eval().requires_grad_(False)
