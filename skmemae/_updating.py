@@ -15,6 +15,7 @@ from skmemae._resolve import resolve
 from skmemae._runtime import resolve_precision
 from skmemae._score import Score
 from skmemae._train.choice import choose_items, some_rows
+from skmemae._train.exemplars import with_more
 from skmemae._train.loop import train_members
 from skmemae._train.survey import survey
 from skmemae.network import Memory, RandomStream
@@ -88,6 +89,10 @@ def _update_learned(model, window, usage, X, given, device, generator, processes
     usage = (1 - weight) * usage.reshape(asked.shape) + weight * asked
     settings = settings_of(params, model.score)
     history = train_members(networks, loader, settings, generator, rows, processes, stream, usage=usage)
+    if new.exemplars is not None:
+        seen = rows[~torch.isin(rows, history.held_out_rows)]
+        more = processes.compute_on_first(with_more, new.exemplars, loader, seen, generator)
+        new = replace(new, exemplars=more.to(device))
     result = new.score_training(loader, rows, processes, history.held_out_rows, new_units=False)
     return Fitted(new, params, history, result, 0.0, None)
 

@@ -1,5 +1,6 @@
 """Training of the network of exemplars, which learns to tell changed samples apart."""
 
+import copy
 from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
@@ -69,7 +70,8 @@ def train_exemplars(
         micro.map(partial(_backward, exemplars, precision, len(x), generator), x, optimiser.clear)
         optimiser.step(plan.learning_rate * schedule((step + 1) / steps))
     exemplars.eval().requires_grad_(False)
-    _keep(exemplars, loader, rows, generator)
+    with torch.no_grad():
+        exemplars.keep(_features(exemplars, loader, rows, generator))
     return exemplars
 
 
@@ -90,15 +92,23 @@ def _subtracted(loader: Loader, kind: str) -> Tensor:
 
 
 @torch.no_grad()
-def _keep(exemplars: Exemplars, loader: Loader, rows: Tensor, generator: torch.Generator) -> None:
-    """Keep the features of random samples, of each as many places as it takes."""
+def with_more(exemplars: Exemplars, loader: Loader, rows: Tensor, generator: torch.Generator) -> Exemplars:
+    """A copy that keeps features of more samples, and of the earlier ones as many of the latest as there is room for."""
+    more = copy.deepcopy(exemplars)
+    queries = more.queries(_features(more, loader, rows, generator))
+    more.items = torch.cat([more.items, queries], dim=1)[:, -_MOST_ITEMS:]
+    return more
+
+
+def _features(exemplars: Exemplars, loader: Loader, rows: Tensor, generator: torch.Generator) -> Tensor:
+    """Features of random samples, of each as many as it takes to have enough: (groups, n, width)."""
     rows = rows[torch.randperm(len(rows), generator=generator)[:_MOST_ITEMS]]
     parts, taken = [], -(-_MOST_ITEMS // len(rows))
     for x in loader.stream(list(rows.split(_ENCODED))):
         features = exemplars.features(x)
         some = torch.randperm(features.shape[1], generator=generator)[: taken * len(x)]
         parts.append(features[:, some.to(features.device)])
-    exemplars.keep(torch.cat(parts, dim=1)[:, :_MOST_ITEMS])
+    return torch.cat(parts, dim=1)[:, :_MOST_ITEMS]
 
 
 def _backward(exemplars: Exemplars, precision: str, total: int, generator: torch.Generator, x: Tensor) -> None:
