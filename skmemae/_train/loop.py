@@ -177,9 +177,10 @@ def _split_rows(loader, rows, s: Settings, generator, n_processes) -> tuple[Tens
     Of rows that have parts in common with their neighbours, neighbours are held out.
     """
     rows = rows[torch.randperm(len(rows), generator=generator)]
-    rows = torch.from_numpy(neighbours_together(loader.X, rows.numpy()))
     count = min(int(s.validation_fraction * len(rows)), len(rows) - 2, loader.max_held_out)
-    count = count if count >= n_processes else 0
+    if count < n_processes:
+        return rows, rows[:0]
+    rows = torch.from_numpy(neighbours_together(loader.X, rows.numpy()))
     return rows[count:], rows[:count]
 
 
