@@ -65,9 +65,9 @@ def test_detectors_of_the_defaults_score_the_same_in_batches_of_any_size(kind, t
 MEMORIES = [
     ("table", {"anomaly_score": "relative", "scaling": "minmax", "memory_items": "learned", "ensemble_size": 2}),
     ("table", {"anomaly_score": "absolute", "scaling": None, "memory_size": 0, "convention": "sklearn"}),
-    ("images", {"anomaly_score": "local", "scaling": "log", "ensemble_size": 2, "memory_heads": 2}),
 ]
 MORE_MEMORIES = [
+    ("images", {"anomaly_score": "local", "scaling": "log", "ensemble_size": 2, "memory_heads": 2}),
     ("table", {"anomaly_score": "reconstruction", "scaling": "standard", "contamination": 0.001}),
     ("table", {"ensemble_size": 1, "similarity": "dot", "memory_items": "learned"}),
     ("table", {"ensemble_size": 3, "memory_size": 50}),

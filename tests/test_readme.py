@@ -50,7 +50,7 @@ def test_from_video_files_to_a_curve(tmp_path, monkeypatch, rng):
             frame[12:20, left : left + 4] += 80
         colours = np.repeat(frames.clip(0, 255).astype(np.uint8)[..., None], 3, axis=3)
         imageio.imwrite(name, colours, fps=25, plugin="pyav", codec="libx264")
-    names, values = run(BLOCKS[1].replace("small_video(),", "small_video() | {'max_epochs': 4},"))
+    names, values = run(BLOCKS[1].replace("small_video(),", "small_video() | {'max_epochs': 2},"))
     (curve,) = [value for text, value in values.items() if text.startswith("NormalityDisplay")]
     assert curve.normality.shape == (48,) and curve.normality[:18].mean() > curve.normality[30:].mean()
 

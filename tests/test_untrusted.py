@@ -203,15 +203,13 @@ SPOILT_CLIPS = {
 @pytest.fixture(scope="module")
 def fitted_to_clips():
     clips = np.random.default_rng(0).random((30, 1, 5, 8, 8))
-    return detector(max_epochs=2, anomaly_score="motion").fit(clips), clips
+    return detector(max_epochs=2, anomaly_score="motion").fit(clips)
 
 
 @pytest.mark.parametrize("change", SPOILT_CLIPS.values(), ids=SPOILT_CLIPS)
 def test_exemplars_and_samples_seen_that_cannot_be_are_refused(fitted_to_clips, tmp_path, change):
-    fitted, clips = fitted_to_clips
     path = tmp_path / "detector.safetensors"
-    fitted.save(path)
-    np.testing.assert_array_equal(MemAEDetector.load(path).decision_function(clips), fitted.decision_function(clips))
+    fitted_to_clips.save(path)
     rewrite(path, change)
     refused(path)
 
