@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from skmemae._data.draws import Draws
 from skmemae._data.scaling import Scaling
+from skmemae._data.seen import LARGEST, TINY
 from skmemae.network import MemAE, Output
 
 _POWERS = {"turns": 1.0, "paces": 0.5}  # of the error: what moves is weighed by its change and not by the square
@@ -18,8 +19,6 @@ _BY_EXEMPLARS = {
     ("combined", "conv3d"): ("relative", "turns"),
     ("motion", "conv3d"): ("local", "paces"),
 }
-TINY = 1e-300
-LARGEST = 1e300  # in place of what is not finite, as where a user's module overflows
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 PRINT_SIZE = 3
 SAME = 1e-7  # of the third number of a print, how far the others are apart at most for one sample: devices round differently
-TINY, LARGEST = 1e-300, 1e300  # scores are between them, zero aside
+TINY = 1e-300
+LARGEST = 1e300  # score in place of what is not finite, as where a user's module overflows
 _SEED = 0x5EED
 _MOST_KNOTS = 100
 
