@@ -101,8 +101,7 @@ def fit_model(
         tasks.begin(model, loader, rows, settings.max_epochs)
     history = train_members(model.networks, loader, settings, generator, rows, processes, stream, choice, usage, tasks)
     if score.exemplars is not None:
-        seen = rows[~torch.isin(rows, history.held_out_rows)]
-        model = _with_exemplars(model, score, loader, seen, settings, generator, processes)
+        model = _with_exemplars(model, score, loader, history.trained(rows), settings, generator, processes)
     result = model.score_training(loader, rows, processes, history.held_out_rows)
     if tasks is not None:
         tasks.end(model)

@@ -90,8 +90,7 @@ def _update_learned(model, window, usage, X, given, device, generator, processes
     settings = settings_of(params, model.score)
     history = train_members(networks, loader, settings, generator, rows, processes, stream, usage=usage)
     if new.exemplars is not None:
-        seen = rows[~torch.isin(rows, history.held_out_rows)]
-        more = processes.compute_on_first(with_more, new.exemplars, loader, seen, generator)
+        more = processes.compute_on_first(with_more, new.exemplars, loader, history.trained(rows), generator)
         new = replace(new, exemplars=more.to(device))
     result = new.score_training(loader, rows, processes, history.held_out_rows, new_units=False)
     return Fitted(new, params, history, result, 0.0, None)

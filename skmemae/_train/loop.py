@@ -49,6 +49,10 @@ class History(NamedTuple):
     validation_curve: list[float]  # error per held-out sample, one number per epoch
     held_out_rows: Tensor  # the rows that no network was trained on
 
+    def trained(self, rows: Tensor) -> Tensor:
+        """Those of the rows that were given to train on which were not held out."""
+        return rows[~torch.isin(rows, self.held_out_rows)]
+
 
 def train_members(
     networks, loader: Loader, settings: Settings, generator, rows, processes, stream=None, choice=None, usage=None, tasks=None
