@@ -107,7 +107,7 @@ def small_video():
         "backbone": _frames_as_channels,
         "memory_unit": "location",
         "memory_size": 100,
-        "memory_heads": 16,
+        "memory_heads": 8,
         "temperature": 0.02,
         "anomaly_score": "motion",
         "batch_size": 8,

@@ -9,7 +9,14 @@ import scipy.io
 from sklearn.datasets import load_digits
 
 from skmemae import datasets
-from skmemae.datasets import clean_split, contaminated_split, make_moving_digits, one_class_split, published
+from skmemae.datasets import (
+    clean_split,
+    contaminated_split,
+    make_moving_digits,
+    make_pasted_anomalies,
+    one_class_split,
+    published,
+)
 
 
 def test_training_is_normal_and_the_test_set_has_its_share_of_outliers():
@@ -38,6 +45,38 @@ def test_digits_move_as_they_should():
     upright = (along == 1).all(axis=1)
     assert upright.sum() == 10 and clips.target[upright].all()
     np.testing.assert_array_equal(clips.data, make_moving_digits(40, random_state=0).data)
+
+
+def walker(n_frames=160, n_steps=90):
+    """A video in which a dark square goes to the right, two thirds of a pixel a frame, and is gone."""
+    video = np.full((n_frames, 40, 90), 200, dtype=np.uint8)
+    for t, frame in enumerate(video[:n_steps]):
+        frame[20:26, 2 + 2 * t // 3 : 8 + 2 * t // 3] = 0
+    return video
+
+
+def test_pasted_anomalies_are_faster_or_larger_where_the_masks_say():
+    videos = [walker() for _ in range(3)]
+    dataset = make_pasted_anomalies(videos, n_test=1, random_state=0)
+    assert len(dataset.train) == 2 and len(dataset.test) == 2
+    (fast, large), (quick, wide) = dataset.test, dataset.masks
+    for video, mask, labels in zip(dataset.test, dataset.masks, dataset.labels, strict=True):
+        assert video.dtype == np.uint8 and video.shape == mask.shape and labels.tolist() == mask.any(axis=(1, 2)).tolist()
+        assert 0 < labels.mean() < 1 and video[mask].mean() < 60
+    assert quick[quick.any(axis=(1, 2))].any(axis=(1)).sum(axis=1).max() == 6  # as wide as the square
+    steps = np.diff([np.flatnonzero(mask.any(axis=0))[0] for mask in quick if mask.any()])
+    assert steps.mean() > 1.4 * 2 / 3
+    assert wide.any(axis=2).sum(axis=1).max() >= 7 and not np.array_equal(fast, large)
+    again = make_pasted_anomalies(videos, n_test=1, random_state=0)
+    np.testing.assert_array_equal(again.test[0], fast)
+
+
+def test_pasted_anomalies_need_something_that_moves():
+    still = [np.zeros((40, 30, 30), dtype=np.uint8)] * 2
+    with pytest.raises(ValueError, match=r"cut out of videos\[\d\]"):
+        make_pasted_anomalies(still, n_test=1)
+    with pytest.raises(ValueError, match="'n_test' parameter"):
+        make_pasted_anomalies(still, n_test=2)
 
 
 @pytest.mark.parametrize("normal", [[0, 1], 5])

@@ -24,8 +24,7 @@ class _Plan(NamedTuple):
     share: float  # of the steps of the network that reconstructs
 
 
-_PLANS = {"turns": _Plan(32, 3e-3, 0.4), "paces": _Plan(16, 2e-3, 1.0)}
-_MOST_ITEMS = 4000
+_PLANS = {"turns": _Plan(32, 3e-3, 0.4), "paces": _Plan(16, 2e-3, 2.25)}
 _ENCODED = 64  # samples that are encoded at a time
 
 
@@ -96,19 +95,20 @@ def with_more(exemplars: Exemplars, loader: Loader, rows: Tensor, generator: tor
     """A copy that keeps features of more samples, and of the earlier ones as many of the latest as there is room for."""
     more = copy.deepcopy(exemplars)
     queries = more.queries(_features(more, loader, rows, generator))
-    more.items = torch.cat([more.items, queries], dim=1)[:, -_MOST_ITEMS:]
+    more.items = torch.cat([more.items, queries], dim=1)[:, -more.most_items :]
     return more
 
 
 def _features(exemplars: Exemplars, loader: Loader, rows: Tensor, generator: torch.Generator) -> Tensor:
     """Features of random samples, of each as many as it takes to have enough: (groups, n, width)."""
-    rows = rows[torch.randperm(len(rows), generator=generator)[:_MOST_ITEMS]]
-    parts, taken = [], -(-_MOST_ITEMS // len(rows))
+    most = exemplars.most_items
+    rows = rows[torch.randperm(len(rows), generator=generator)[:most]]
+    parts, taken = [], -(-most // len(rows))
     for x in loader.stream(list(rows.split(_ENCODED))):
         features = exemplars.features(x)
         some = torch.randperm(features.shape[1], generator=generator)[: taken * len(x)]
         parts.append(features[:, some.to(features.device)])
-    return torch.cat(parts, dim=1)[:, :_MOST_ITEMS]
+    return torch.cat(parts, dim=1)[:, :most]
 
 
 def _backward(exemplars: Exemplars, precision: str, total: int, generator: torch.Generator, x: Tensor) -> None:

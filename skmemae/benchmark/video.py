@@ -11,6 +11,8 @@ have the autoencoders of clips of frames ("frames, no memory") and of single fra
 MemAEDetector at its defaults on clips of differences. PyOD's detectors see the differences of one frame, averaged over squares
 of ten by ten cells. The paper's preset, with and without its memory, sees clips of 16 whole frames. It needs a GPU and runs
 only if ``--detectors`` names it.
+
+The anomalies of "ped2-pasted" need no label: they are pasted into three training videos (`datasets.make_pasted_anomalies`).
 """
 
 from functools import partial
@@ -30,7 +32,21 @@ from skmemae.benchmark.detectors import ERROR_ALONE, OURS, PRESET, WITHOUT, sele
 from skmemae.metrics import pixel_roc_auc
 from skmemae.video import ClipWindows, frame_maps, frame_scores, normality_score
 
-SETS = {"ped2": datasets.load_ped2, "avenue": datasets.load_avenue, "shanghaitech": datasets.load_shanghaitech}
+
+def pasted(data_home):
+    """UCSD Ped2 with anomalies that are made from its training videos."""
+    dataset = datasets.load_ped2(data_home)
+    made = datasets.make_pasted_anomalies(dataset.train, random_state=0)
+    made.name = f"{dataset.name}, pasted"
+    return made
+
+
+SETS = {
+    "ped2": datasets.load_ped2,
+    "ped2-pasted": pasted,
+    "avenue": datasets.load_avenue,
+    "shanghaitech": datasets.load_shanghaitech,
+}
 COLUMNS = {
     "micro": "±.4f",
     "smoothed": ".4f",

@@ -5,6 +5,7 @@ Labels of splits, tables and videos are 1 for outliers and 0 for inliers; image 
 
 from skmemae.datasets.images import load_images
 from skmemae.datasets.made import make_moving_digits
+from skmemae.datasets.pasted import make_pasted_anomalies
 from skmemae.datasets.published import (
     ADBENCH,
     ODDS,
@@ -35,6 +36,7 @@ __all__ = [
     "load_ped2",
     "load_shanghaitech",
     "make_moving_digits",
+    "make_pasted_anomalies",
     "one_class_split",
     "load_images",
 ]

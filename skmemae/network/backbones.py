@@ -175,7 +175,7 @@ def convolutional(sample_shape, widths, bottleneck: bool) -> Backbone:
     )
 
 
-def frames_as_channels(sample_shape, widths=(32, 64, 128, 128)) -> Backbone:
+def frames_as_channels(sample_shape, widths=(32, 64, 64, 64)) -> Backbone:
     """Backbone for clips of 2-D convolutions with the frames as channels, at a fraction of the cost of 3-D convolutions.
 
     Only the second and third of the four layers have stride 2, so that codes keep the positions of moving objects.
@@ -184,7 +184,7 @@ def frames_as_channels(sample_shape, widths=(32, 64, 128, 128)) -> Backbone:
     ----------
     sample_shape : tuple of int
         (channels, frames, height, width)
-    widths : tuple of four int, default=(32, 64, 128, 128)
+    widths : tuple of four int, default=(32, 64, 64, 64)
         Output channels of the encoder's layers; the last is the width of a query.
 
     Returns

@@ -19,7 +19,6 @@ _LIGHT = 0.2  # deviation of the factor and of the offset of a channel's values
 _WINDOW = 5  # frames whose motion is compared, of clips that have nine
 _ACTIVE = 4  # parts of the places of a window, of which one, where most changes, is compared
 _STILL = 0.15  # deviations of all values: a place that changes less is still
-_ORDER = 4.0  # of the norm over the places
 
 
 class Exemplars(nn.Module):
@@ -41,6 +40,7 @@ class Exemplars(nn.Module):
         Kinds of features, each compared with its own items.
     """
 
+    most_items = 4000  # of each group, that are kept
     mean: Tensor  # added to samples, from which it was subtracted
     centers: Tensor
     whitening: Tensor
@@ -188,6 +188,8 @@ class PaceExemplars(Exemplars):
     torch.Size([2])
     """
 
+    most_items = 2000
+
     def __init__(self, sample_shape, size):
         channels, frames = sample_shape[:2]
         self.length = min(_WINDOW, (frames + 1) // 2)
@@ -224,11 +226,11 @@ class PaceExemplars(Exemplars):
         return self.places(x)[0]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Norm over the places of distance times change: (batch,), positive."""
+        """Norm over the places of squared distance times squared change: (batch,), positive."""
         features, change = self.places(x)
-        weighed = self.nearest(features).sqrt().view_as(change) * change
-        worst = weighed.amax(dim=1, keepdim=True).clamp_min(_SAME)  # in its units no power overflows
-        return worst.squeeze(1) * torch.linalg.vector_norm(weighed / worst, ord=_ORDER, dim=1).clamp_min(_SAME)
+        weighed = self.nearest(features).view_as(change) * change.square()
+        worst = weighed.amax(dim=1, keepdim=True).clamp_min(_SAME)  # in its units no square overflows
+        return worst.squeeze(1) * torch.linalg.vector_norm(weighed / worst, dim=1).clamp_min(_SAME)
 
     def loss(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Cross-entropy of the pace of clips, some of them mirrored, over the places where something moves."""
