@@ -46,7 +46,7 @@ CONSTRAINTS: dict[str, list] = {
 }
 
 # Optimiser steps that "auto" epochs aim at. With time a decoder of images learns to reconstruct outliers as well.
-STEPS = {"fc": 2000, "conv2d": 1000, "conv3d": 2000, "rows": 80}
+STEPS = {"fc": 2000, "conv2d": 800, "conv3d": 2000, "rows": 80}
 _LEAST_PIXELS = 16
 FEWEST_FRAMES = 3  # of a clip whose motion is looked at
 _MANY_ROWS = 10_000

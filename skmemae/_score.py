@@ -12,7 +12,7 @@ from skmemae._data.scaling import Scaling
 from skmemae._data.seen import LARGEST, TINY
 from skmemae.network import MemAE, Output
 
-_POWERS = {"turns": 1.0, "paces": 0.5}  # of the error: what moves is weighed by its change and not by the square
+_ERROR_POWER = 0.5  # beside exemplars
 # The error that counts, and the exemplars whose distance it is multiplied by.
 _BY_EXEMPLARS = {
     ("combined", "conv2d"): ("smooth", "turns"),
@@ -66,7 +66,7 @@ class Score:
     @property
     def error_power(self) -> float:
         """Power of the error that the distance from exemplars is multiplied by."""
-        return 1.0 if self.exemplars is None else _POWERS[self.exemplars]
+        return 1.0 if self.exemplars is None else _ERROR_POWER
 
     @property
     def needs_distances(self) -> bool:

@@ -24,7 +24,7 @@ class _Plan(NamedTuple):
     share: float  # of the steps of the network that reconstructs
 
 
-_PLANS = {"turns": _Plan(32, 3e-3, 0.4), "paces": _Plan(16, 2e-3, 2.25)}
+_PLANS = {"turns": _Plan(32, 3e-3, 0.875), "paces": _Plan(16, 2e-3, 2.25)}
 _ENCODED = 64  # samples that are encoded at a time
 
 
