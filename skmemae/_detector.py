@@ -83,19 +83,19 @@ class MemAEDetector(CallbackSupportMixin, PortableDetector):
         all members are one network: 16 of up to 250 rows, 4 of a thousand, and of more no more than hold 8000 rows together.
     anomaly_score : {"auto", "reconstruction", "absolute", "smooth", "local", "relative", "combined", "motion"}, default="auto"
         All in scaled units, higher = more abnormal. "reconstruction" is the squared l2 error, as in the paper. "absolute" is
-        the l1 error, which is then also what training makes small. "smooth" is the squared error after a blur of
-        little more than a pixel, as an edge beside its place is no anomaly; with ``scaling="contrast"`` it is multiplied by the
-        squared distance of the sample, at unit deviation, from the mean sample. "local" is the l4 norm of the mean squared
-        errors of patches, a seventh of the smaller side wide, for what is small and wrong in one place; of a clip the median
-        over its frames. "relative" divides the error by the norm of the sample. "combined" is for images "smooth" and for clips
-        "relative", times the mean squared distance of the features of the sample and its quarter turns from those of the
-        nearest training samples, in a network that has learned which turn an image was given. For tables of learned items it is
-        the l1 error times ``1 + q / (10 q_0)``, with q the squared distance between query and read-out and q_0 its median over
-        the training samples. Where items are rows it is the sum of the absolute errors to the power 1.5, which training makes
-        small; unless ``contamination`` is below 0.005, to it are added the city-block distances from random draws of about
-        ``1 / contamination`` rows and from the median row, each in units of its median. "motion" is the root of "local" times
-        the distance of what moves from what moved in training, in a network that has learned to tell the pace of clips. "auto"
-        is "combined"; without a memory of images "smooth", of clips "relative".
+        the l1 error, which is then also what training makes small. "smooth" is the squared error after a blur of little more
+        than a pixel, as an edge beside its place is no anomaly; with ``scaling="contrast"`` it is multiplied by the squared
+        distance of the sample, at unit deviation, from the mean sample. "local" is the l4 norm of the mean squared errors of
+        patches, a seventh of the smaller side wide, for what is small and wrong in one place; of a clip the median over its
+        frames. "relative" divides the error by the norm of the sample. "combined" is the root of "smooth" for images, of
+        "relative" for clips, times the mean squared distance of the features of the sample and its quarter turns from those of
+        the nearest training samples, in a network that has learned which turn an image was given. For tables of learned items
+        it is the l1 error times ``1 + q / (10 q_0)``, with q the squared distance between query and read-out and q_0 its median
+        over the training samples. Where items are rows it is the sum of the absolute errors to the power 1.5, which training
+        makes small; unless ``contamination`` is below 0.005, to it are added the city-block distances from random draws of
+        about ``1 / contamination`` rows and from the median row, each in units of its median. "motion" is the root of "local"
+        times the squared distance of what moves from what moved in training, in a network that has learned to tell the pace of
+        clips. "auto" is "combined"; without a memory of images "smooth", of clips "relative".
     scaling : {"auto", "contrast", "log", "standard", "minmax"} or None, default="auto"
         "contrast" subtracts each sample's own mean and divides by its own deviation, then subtracts the mean sample: samples
         are compared by what they show, not by how bright it is. The others are learned in ``fit``, per column of a table and

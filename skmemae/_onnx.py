@@ -117,7 +117,7 @@ class _Graph(nn.Module):
         if model.score.draws is not None:
             score = _with_draws(model.score.draws, score, x)
         if model.exemplars is not None:
-            score = torch.minimum(score**model.score.error_power * model.exemplars(x).double(), _float64(LARGEST))
+            score = torch.minimum(score.sqrt() * model.exemplars(x).double(), _float64(LARGEST))
         if self.look_back is not None:
             score = self.look_back(score, x)
         inlier, outlier = (torch.tensor(code) for code in self.codes)

@@ -12,8 +12,7 @@ from skmemae._data.scaling import Scaling
 from skmemae._data.seen import LARGEST, TINY
 from skmemae.network import MemAE, Output
 
-_ERROR_POWER = 0.5  # beside exemplars
-# The error that counts, and the exemplars whose distance it is multiplied by.
+# The error that counts, and the exemplars whose distance its root is multiplied by.
 _BY_EXEMPLARS = {
     ("combined", "conv2d"): ("smooth", "turns"),
     ("combined", "conv3d"): ("relative", "turns"),
@@ -39,7 +38,7 @@ class Score:
     draws : Draws or None, default=None
         Whose distances are added to the error.
     exemplars : {"turns", "paces"} or None, default=None
-        What the error is multiplied by the distance from.
+        What the root of the error is multiplied by the distance from.
     """
 
     kind: str
@@ -62,11 +61,6 @@ class Score:
     def trained_power(self) -> float:
         """Power of the absolute errors that training makes small."""
         return {"absolute": 1.0, "power": 1.5}.get(self.kind, 2.0)
-
-    @property
-    def error_power(self) -> float:
-        """Power of the error that the distance from exemplars is multiplied by."""
-        return 1.0 if self.exemplars is None else _ERROR_POWER
 
     @property
     def needs_distances(self) -> bool:
@@ -144,7 +138,7 @@ class Score:
         if self.draws is not None:
             errors = self.draws.add(errors, distances)
         elif self.exemplars is not None:
-            errors = errors**self.error_power * distances[:, 0]
+            errors = np.sqrt(errors) * distances[:, 0]
         return np.minimum(errors, LARGEST)
 
     def errors(self, terms: np.ndarray) -> np.ndarray:

@@ -103,16 +103,20 @@ def test_combined_of_rows_is_the_error_to_the_power_of_three_halves_and_what_tra
     assert Score.of("combined", 1).trained_power == 2 and Score.of("absolute", 1, of_rows=True).trained_power == 1
 
 
-@pytest.mark.parametrize("family, error", [("conv2d", "smooth"), ("conv3d", "relative")])
-def test_combined_of_images_is_their_error_times_the_distance_from_exemplars(family, error):
-    score = Score.of("combined", 2, family)
-    assert score == Score(error, (1.0, 1.0), exemplars="turns") and not score.needs_distances
+@pytest.mark.parametrize(
+    "parameter, family, error, exemplars",
+    [
+        ("combined", "conv2d", "smooth", "turns"),
+        ("combined", "conv3d", "relative", "turns"),
+        ("motion", "conv3d", "local", "paces"),
+    ],
+)
+def test_the_root_of_an_error_is_multiplied_by_the_distance_from_exemplars(parameter, family, error, exemplars):
+    score = Score.of(parameter, 2, family)
+    assert score == Score(error, (1.0, 1.0), exemplars=exemplars) and not score.needs_distances
+    assert Score.of(error, 1, family) == Score(error, (1.0,))
     terms = np.array([[[4.0, 0.0, 1.0, 3.0], [9.0, 0.0, 1.0, 3.0]]])
-    np.testing.assert_allclose(score.combine(terms), [6 * 3])
-    motion = Score.of("motion", 2, "conv3d")
-    assert motion == Score("local", (1.0, 1.0), exemplars="paces")
-    np.testing.assert_allclose(motion.combine(terms), [6**0.5 * 3])
-    assert Score.of("smooth", 1, family) == Score("smooth", (1.0,))
+    np.testing.assert_allclose(score.combine(terms), [6**0.5 * 3])
     terms[..., 0] = 1e300
     assert np.isfinite(score.combine(terms)).all()
 
