@@ -151,10 +151,8 @@ class MemAEDetector(CallbackSupportMixin, PortableDetector):
         of; else of samples that ``validation_fraction`` holds out.
     labels_ : ndarray of shape (n_samples,)
         1 for outliers of the training data, 0 for inliers: ``decision_scores_ > threshold_``, under either convention.
-    threshold_ : float
-        Anomaly score above which a sample is an outlier.
-    offset_ : float
-        Minus ``threshold_``.
+    threshold_, offset_ : float
+        Anomaly score above which a sample is an outlier, and minus that.
     model_ : torch.nn.ModuleList
         The trained networks: one for each member, or where items are rows one of all members.
     memory_ : ndarray of shape (ensemble_size * N, C)
@@ -190,9 +188,8 @@ class MemAEDetector(CallbackSupportMixin, PortableDetector):
 
     References
     ----------
-    .. [1] D. Gong, L. Liu, V. Le, B. Saha, M. R. Mansour, S. Venkatesh, A. van den Hengel, "Memorizing Normality to
-       Detect Anomaly: Memory-augmented Deep Autoencoder for Unsupervised Anomaly Detection", ICCV 2019,
-       arXiv:1904.02639.
+    .. [1] D. Gong, L. Liu, V. Le, B. Saha, M. R. Mansour, S. Venkatesh, A. van den Hengel, "Memorizing Normality to Detect
+       Anomaly: Memory-augmented Deep Autoencoder for Unsupervised Anomaly Detection", ICCV 2019, arXiv:1904.02639.
 
     Examples
     --------
@@ -275,7 +272,7 @@ class MemAEDetector(CallbackSupportMixin, PortableDetector):
         self.warm_start = warm_start
         self.verbose = verbose
 
-    def fit(self, X, y=None):
+    def fit(self, X, y=None, *, checkpoint=None):
         """Train on X, which may hold a share of outliers, and set the threshold.
 
         Parameters
@@ -285,6 +282,9 @@ class MemAEDetector(CallbackSupportMixin, PortableDetector):
             by blocks.
         y : Ignored
             Handed to callbacks of scikit-learn, and else not used.
+        checkpoint : str, PathLike or None, default=None
+            File of the state until the fit is complete. If it is killed, the same call goes on from there to the same bits;
+            with a memory of rows, which trains in seconds, from the start.
 
         Returns
         -------
@@ -294,14 +294,14 @@ class MemAEDetector(CallbackSupportMixin, PortableDetector):
         Raises
         ------
         ValueError
-            If a parameter or X is not accepted, or training diverges.
+            If a parameter, X or the checkpoint is not accepted, or training diverges.
         MemoryError
             If the networks or two samples do not fit into memory.
-        RuntimeError
-            If another process of a distributed fit fails, or does not enter it.
+        RuntimeError, OSError
+            If another process of a distributed fit fails, or does not enter it; if the checkpoint cannot be written.
         """
         with unchanged_on_error(self):
-            return isolated(self._fit, X, y)
+            return isolated(self._fit, X, y, checkpoint)
 
     def partial_fit(self, X, y=None):
         """Learn from more samples of a stream; the first call is :meth:`fit`.
@@ -359,13 +359,13 @@ class MemAEDetector(CallbackSupportMixin, PortableDetector):
         return self._check_scoring(X, least=2)
 
     @with_callbacks
-    def _fit(self, X, y):
+    def _fit(self, X, y, checkpoint):
         with processes_of_fit() as processes:
             X, layout = processes.checked(self._check_fit, X)
             device, seed = self._device_and_seed(X, processes)
             before = getattr(self, "_model", None) if self.warm_start else None
             tasks = FitTasks(self, X, y) if processes.rank == 0 and has_callbacks(self) else None
-            fitted = fit_model(X, layout, self.get_params(deep=False), device, seed, processes, before, tasks)
+            fitted = fit_model(X, layout, self.get_params(deep=False), device, seed, processes, before, tasks, checkpoint)
         self._set_fitted(fitted)
         self._set_training_scores(fitted.result.scores, fitted.noise, fitted.calibration_scores)
         self._n_seen, self._capacity = Window.of(len(X))

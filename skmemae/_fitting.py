@@ -15,6 +15,7 @@ from skmemae._model import HEIGHTS, FittedModel, TrainingResult
 from skmemae._resolve import resolve
 from skmemae._runtime import is_out_of_memory, move_to_device, resolve_precision
 from skmemae._score import Score
+from skmemae._train.checkpoint import Checkpoint, identity_of
 from skmemae._train.choice import choose_items, some_rows
 from skmemae._train.exemplars import train_exemplars
 from skmemae._train.loop import History, Settings, train_members
@@ -56,7 +57,15 @@ class Fitted(NamedTuple):
 
 
 def fit_model(
-    X, layout: Layout, given: dict[str, Any], device, seed: int, processes, before: FittedModel | None = None, tasks=None
+    X,
+    layout: Layout,
+    given: dict[str, Any],
+    device,
+    seed: int,
+    processes,
+    before: FittedModel | None = None,
+    tasks=None,
+    checkpoint=None,
 ) -> Fitted:
     """Train on all that X tells.
 
@@ -73,7 +82,13 @@ def fit_model(
         An earlier fit, whose networks are the start where they have the same shapes.
     tasks : FitTasks or None, default=None
         On the first process, what tells callbacks of networks and epochs.
+    checkpoint : str, PathLike or None, default=None
+        File from which the fit goes on, if it is there, and which holds its state until it is complete.
     """
+    kept = processes.compute_on_first(Checkpoint, checkpoint, identity_of(X, given), seed)
+    if processes.rank:
+        kept.path = None  # the first process writes
+    seed = kept.seed
     generator = torch.Generator().manual_seed(seed)
     params = resolve(given, layout, len(X))
     training_mask = processes.compute_on_first(thin_repeats, X) if params["thin_repeats"] else None
@@ -99,20 +114,21 @@ def fit_model(
     usage = processes.compute_on_first(model.usage, loader)[0] if is_warm else None
     if tasks is not None:
         tasks.begin(model, loader, rows, settings.max_epochs)
-    history = train_members(model.networks, loader, settings, generator, rows, processes, stream, choice, usage, tasks)
+    history = train_members(model.networks, loader, settings, generator, rows, processes, stream, choice, usage, tasks, kept)
     if score.exemplars is not None:
-        model = _with_exemplars(model, score, loader, history.trained(rows), settings, generator, processes)
+        model = _with_exemplars(model, score, loader, history.trained(rows), settings, generator, processes, kept)
     result = model.score_training(loader, rows, processes, history.held_out_rows)
     if tasks is not None:
         tasks.end(model)
     noise = processes.compute_on_first(score_noise, model, X, result.scores)
+    kept.remove()
     return Fitted(model, params, history, result, noise, None if choice is None else choice.rows.flatten().numpy())
 
 
-def _with_exemplars(model, score, loader, rows, s: Settings, generator, processes) -> FittedModel:
+def _with_exemplars(model, score, loader, rows, s: Settings, generator, processes, kept) -> FittedModel:
     """The model with a score by exemplars, which the first process trains on some rows."""
     steps = s.max_epochs * -(-len(rows) // s.batch_size)
-    arguments = score.exemplars, loader, rows, steps, s.precision, generator, s.verbose
+    arguments = score.exemplars, loader, rows, steps, s.precision, generator, s.verbose, kept
     exemplars = processes.compute_on_first(train_exemplars, *arguments)
     return replace(model, score=score, exemplars=exemplars.to(loader.device))
 

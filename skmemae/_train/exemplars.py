@@ -1,7 +1,6 @@
 """Training of the network of exemplars, which learns to tell changed samples apart."""
 
 import copy
-from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from skmemae._data.loader import Loader
 from skmemae._runtime import MicroBatches, move_to_device, training_precision
+from skmemae._train.checkpoint import Checkpoint
 from skmemae._train.loop import split_batches
 from skmemae._train.optimiser import Adam, schedule
 from skmemae.network.backbones import initialise
@@ -29,7 +29,14 @@ _ENCODED = 64  # samples that are encoded at a time
 
 
 def train_exemplars(
-    kind: str, loader: Loader, rows: Tensor, steps: int, precision: str, generator: torch.Generator, verbose: int = 0
+    kind: str,
+    loader: Loader,
+    rows: Tensor,
+    steps: int,
+    precision: str,
+    generator: torch.Generator,
+    verbose: int = 0,
+    checkpoint: Checkpoint | None = None,
 ) -> Exemplars:
     """Train on changed samples, and keep features of the samples as memory items.
 
@@ -47,6 +54,8 @@ def train_exemplars(
         On the CPU.
     verbose : int, default=0
         1 shows a bar.
+    checkpoint : Checkpoint or None, default=None
+        From which training goes on.
 
     Returns
     -------
@@ -60,26 +69,32 @@ def train_exemplars(
     optimiser, micro, plan = Adam(exemplars), MicroBatches(least=2), _PLANS[kind]
     exemplars.train()
     steps = max(1, round(plan.share * steps))
-    batches = _batches(loader, rows, plan.batch_size, steps, generator)
-    if verbose == 1:
-        from tqdm.auto import tqdm  # warns where notebooks have no widgets, and starts a thread
-
-        batches = tqdm(batches, total=steps, desc="exemplars", unit="step")
-    for step, x in enumerate(batches):
-        micro.map(partial(_backward, exemplars, precision, len(x), generator), x, optimiser.clear)
-        optimiser.step(plan.learning_rate * schedule((step + 1) / steps))
+    checkpoint = checkpoint or Checkpoint(None)
+    parts, run = {"network": exemplars, "optimiser": optimiser, "generator": generator}, {"step": 0}
+    checkpoint.begin("exemplars", parts, run)
+    bar = _bar(steps, run["step"]) if verbose == 1 else None
+    while run["step"] < steps:
+        batches = split_batches(loader.shuffle(rows, plan.batch_size, generator), plan.batch_size)
+        for x in loader.stream(batches[: steps - run["step"]]):
+            micro.map(partial(_backward, exemplars, precision, len(x), generator), x, optimiser.clear)
+            run["step"] += 1
+            optimiser.step(plan.learning_rate * schedule(run["step"] / steps))
+            if bar is not None:
+                bar.update()
+        checkpoint.keep("exemplars", parts, run)
+    if bar is not None:
+        bar.close()
     exemplars.eval().requires_grad_(False)
     with torch.no_grad():
         exemplars.keep(_features(exemplars, loader, rows, generator))
     return exemplars
 
 
-def _batches(loader: Loader, rows: Tensor, size: int, steps: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """So many batches of scaled samples, in passes over the rows in random order."""
-    while steps > 0:
-        batches = split_batches(loader.shuffle(rows, size, generator), size)[:steps]
-        yield from loader.stream(batches)
-        steps -= len(batches)
+def _bar(steps: int, done: int):
+    """A bar of steps."""
+    from tqdm.auto import tqdm  # warns where notebooks have no widgets, and starts a thread
+
+    return tqdm(total=steps, initial=done, desc="exemplars", unit="step")
 
 
 def _subtracted(loader: Loader, kind: str) -> Tensor:

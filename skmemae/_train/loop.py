@@ -1,12 +1,11 @@
-"""The training loop: objective, early stopping, progress."""
+"""The training loop: objective and early stopping."""
 
 import math
-import sys
 from contextlib import nullcontext
 from functools import partial
 from itertools import zip_longest
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,8 +13,10 @@ from torch import Tensor
 from skmemae._data.loader import Loader
 from skmemae._data.sources import neighbours_together
 from skmemae._runtime import MicroBatches, training_precision
+from skmemae._train.checkpoint import Checkpoint
 from skmemae._train.distributed import SingleProcess
 from skmemae._train.optimiser import Adam, schedule
+from skmemae._train.progress import Progress
 from skmemae._train.upkeep import RowItems, fill_memory, revive_items
 from skmemae.network import MemAE
 
@@ -55,7 +56,17 @@ class History(NamedTuple):
 
 
 def train_members(
-    networks, loader: Loader, settings: Settings, generator, rows, processes, stream=None, choice=None, usage=None, tasks=None
+    networks,
+    loader: Loader,
+    settings: Settings,
+    generator,
+    rows,
+    processes,
+    stream=None,
+    choice=None,
+    usage=None,
+    tasks=None,
+    checkpoint=None,
 ) -> History:
     """Train the networks of an ensemble in place, one after the other, with the same rows held out.
 
@@ -79,6 +90,8 @@ def train_members(
         Of networks that have been trained before, the share of the queries that used each item; None for fresh ones.
     tasks : FitTasks or None, default=None
         On the first process, what tells callbacks of networks and epochs.
+    checkpoint : Checkpoint or None, default=None
+        From which networks with learned items, or none, go on.
 
     Returns
     -------
@@ -94,7 +107,9 @@ def train_members(
             items = None if choice is None else RowItems(network, loader, choice.rows, choice.training)
             with processes.shared_statistics(network):
                 used = None if usage is None else torch.as_tensor(usage[number], device=loader.device)
-                histories.append(train(network, loader, settings, generator, split, processes, stream, progress, items, used))
+                stage = (checkpoint or Checkpoint(None)), f"network {number}"
+                arguments = network, loader, settings, generator, split, processes, stream, progress, items, used
+                histories.append(train(*arguments, *(stage if items is None else ())))
             processes.broadcast(*network.parameters(), *network.buffers())
             progress.end_network(network)
     loss_curves, validation_curves = ([history[i] for history in histories] for i in (0, 1))
@@ -116,13 +131,15 @@ def train(
     progress=None,
     items=None,
     usage=None,
+    checkpoint=None,
+    stage="network",
 ) -> History:
     """Train in place: warm up without the memory, fill it with encodings, then train everything together.
 
     A memory of rows is there from the start. Parameters as those of :func:`train_members`, but the rows to train on and those
     that are held out in ``split``, ``progress`` to go on with, ``items``, the :class:`RowItems` of the network, and the
     ``usage`` that of its items if it has been trained before: it then needs no warm-up, and idle items are revived once, at
-    the start.
+    the start. Each epoch is kept in the ``checkpoint``, under the name of the ``stage``.
 
     Raises
     ------
@@ -141,14 +158,21 @@ def train(
     if items is not None:
         items.fit_temperature()
     optimiser, micro = Adam(network), MicroBatches(least=2, may_split=processes.size == 1)
-    if is_trained and network.memory is not None and items is None:
-        revive_items(network, usage, loader, rows, micro.size(s.batch_size), optimiser, generator, processes)
-    loss_curve, validation_curve = [], []
     stopping = EarlyStopping(network, s)
-    for epoch in range(s.max_epochs):
+    checkpoint = checkpoint or Checkpoint(None)
+    parts = {"network": network, "optimiser": optimiser, "stopping": stopping, "generator": generator}
+    parts |= {} if stream is None else {"stream": stream}
+    run: dict[str, Any] = {"loss_curve": [], "validation_curve": [], "means": None, "stops": False}
+    checkpoint.begin(stage, parts, run)
+    loss_curve, validation_curve, first = run["loss_curve"], run["validation_curve"], len(run["loss_curve"])
+    if is_trained and network.memory is not None and items is None and first == 0:
+        revive_items(network, usage, loader, rows, micro.size(s.batch_size), optimiser, generator, processes)
+    for epoch in range(first, s.max_epochs):
+        if run["stops"]:
+            break
         progress.begin_epoch()
         model = MemAE(network.encoder, network.decoder) if epoch < first_with_memory else network
-        if epoch in (0, first_with_memory):
+        if epoch in (first, first_with_memory):
             step = processes.wrap(model)
         if epoch == first_with_memory and network.memory is not None and items is None and not is_trained:
             fill_memory(network, loader, rows, micro.size(s.batch_size), generator, processes)
@@ -164,10 +188,12 @@ def train(
             total = held_out_error(model, loader, held_out, s, micro.size(s.batch_size), processes, items)
             validation_curve.append(total / len(held_out_rows))
         progress.show(means.loss, validation_curve)
-        if progress.is_watched and processes.compute_on_first(progress.end_epoch, model) and model is network:
-            break
-        if held_out is not None and model is network and not upkeep and stopping.should_stop(validation_curve[-1]):
-            break
+        is_done = progress.is_watched and processes.compute_on_first(progress.end_epoch, model)
+        if held_out is not None and model is network and not upkeep:
+            is_done = stopping.should_stop(validation_curve[-1]) or is_done
+        run |= {"means": list(means), "stops": is_done and model is network}
+        checkpoint.keep(stage, parts, run, is_last=run["stops"] or epoch == s.max_epochs - 1)
+    means = Means(*run["means"])
     kept_error = min(means.error, stopping.best)
     check_divergence(means, kept_error <= _DIVERGED * max(means.energy, 1.0), loader, s)
     stopping.restore_best()
@@ -319,66 +345,15 @@ class EarlyStopping:
             self.waited += 1
         return self.waited >= self.settings.n_iter_no_change
 
+    def state_dict(self) -> dict:
+        """What it knows."""
+        return {"best": self.best, "best_state": self.best_state, "waited": self.waited}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Know what another knew."""
+        self.best, self.best_state, self.waited = state["best"], state["best_state"], state["waited"]
+
     def restore_best(self) -> None:
         """Put the parameters of the best epoch back, if there is one."""
         if self.best_state is not None:
             self.network.load_state_dict(self.best_state)
-
-
-class Progress:
-    """Nothing, a bar (verbose 1) or a line per epoch (verbose 2); callbacks are told in addition."""
-
-    def __init__(self, n_networks: int, n_epochs: int, verbose: int, tasks=None, is_watched: bool = False):
-        self.n_networks = n_networks
-        self.n_epochs = n_epochs
-        self.verbose = verbose
-        self.tasks = tasks
-        self.is_watched = is_watched  # also where another process tells the callbacks
-        self.network = 0
-        self.count = 0
-        self.bar = None
-        if verbose == 1:
-            from tqdm.auto import tqdm  # warns where notebooks have no widgets, and starts a thread
-
-            self.bar = tqdm(total=n_networks * n_epochs, desc="MemAE", unit="epoch")
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        if self.bar is not None:
-            self.bar.close()
-
-    def begin_network(self) -> None:
-        """Count the epochs of the next network."""
-        self.network, self.count = self.network + 1, 0
-        if self.tasks is not None:
-            self.tasks.begin_network()
-
-    def end_network(self, network: MemAE) -> None:
-        """Tell of a network that has been trained."""
-        if self.tasks is not None:
-            self.tasks.end_network(network)
-
-    def begin_epoch(self) -> None:
-        """Tell of an epoch that begins."""
-        if self.tasks is not None:
-            self.tasks.begin_epoch()
-
-    def end_epoch(self, network: MemAE) -> bool:
-        """Tell of an epoch that has ended; whether a callback wants the network to train no further."""
-        return self.tasks is not None and self.tasks.end_epoch(network)
-
-    def show(self, loss: float, validation_curve: list[float]) -> None:
-        """Show one epoch."""
-        self.count += 1
-        shown = {"loss": f"{loss:.4g}"}
-        if validation_curve:
-            shown["validation"] = f"{validation_curve[-1]:.4g}"
-        if self.bar is not None:
-            self.bar.set_postfix(shown, refresh=False)
-            self.bar.update()
-        elif self.verbose > 1:
-            which = f"network {self.network}/{self.n_networks}, " if self.n_networks > 1 else ""
-            numbers = ", ".join(f"{name} {value}" for name, value in shown.items())
-            print(f"{which}epoch {self.count}/{self.n_epochs}: {numbers}", file=sys.stdout)

@@ -51,6 +51,16 @@ class Adam:
         )
         self.clear()
 
+    def state_dict(self) -> dict:
+        """Moments and numbers of steps of the parameters."""
+        return {"means": self.means, "squares": self.squares, "steps": self.steps}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on with the moments of another."""
+        for name, values in self.state_dict().items():
+            for value, other in zip(values, state[name], strict=True):
+                value.copy_(other)
+
     def clear(self) -> None:
         """Drop the gradients."""
         for p in self.parameters:

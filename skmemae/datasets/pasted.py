@@ -99,7 +99,8 @@ def find_tracks(video):
     """
     background = np.median(video, axis=0)
     _, height, width = video.shape
-    open_tracks, closed = [], []
+    open_tracks: list[list] = []
+    closed: list[list] = []
     for frame in video:
         moving = ndimage.binary_closing(np.abs(frame - background) > _CONTRAST, iterations=2)
         labels, _ = ndimage.label(moving)

@@ -37,6 +37,14 @@ class RandomStream:
                 self.states = [generator.get_state() for generator in self.generators]
                 self._set(outside)
 
+    def get_state(self) -> list:
+        """Where the stream is."""
+        return self.states
+
+    def set_state(self, states: list) -> None:
+        """Go on from where a stream was."""
+        self.states = states
+
     def _set(self, states):
         for generator, state in zip(self.generators, states, strict=True):
             generator.set_state(state)

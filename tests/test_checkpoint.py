@@ -1,0 +1,173 @@
+"""A fit that is killed goes on from its checkpoint to the same bits."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from skmemae import MemAEDetector
+from skmemae._train import checkpoint as checkpoint_module
+from skmemae._train.checkpoint import Checkpoint
+from skmemae.datasets import make_moving_digits
+
+CASES = {
+    "images": ({"max_epochs": 8}, lambda: load_digits().images[:120]),
+    "images of bytes, stopped early": (
+        {"max_epochs": 60, "memory_size": 0, "tol": 0.1, "n_iter_no_change": 4},
+        lambda: load_digits().images[:120].astype(np.uint8),
+    ),
+    "clips": (
+        {"max_epochs": 3, "anomaly_score": "motion"},
+        lambda: make_moving_digits(n_clips=30, random_state=0).data,
+    ),
+    "members": (
+        {"max_epochs": 6, "memory_items": "learned", "ensemble_size": 3},
+        lambda: np.random.default_rng(0).normal(size=(100, 4)),
+    ),
+    "rows": ({"max_epochs": 3}, lambda: np.random.default_rng(0).normal(size=(100, 4))),
+}
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.fixture
+def kill(monkeypatch):
+    """Make the fit end after so many writes."""
+    monkeypatch.setattr(checkpoint_module, "_SECONDS", 0.0)
+    keep = Checkpoint.keep
+
+    def after(n_writes):
+        left = [n_writes]
+
+        def keep_or_end(self, *args, **kwargs):
+            keep(self, *args, **kwargs)
+            left[0] -= 1
+            if not left[0]:
+                raise Killed
+
+        monkeypatch.setattr(Checkpoint, "keep", keep_or_end)
+
+    return after
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_fit_goes_on_to_the_same_bits(tmp_path, kill, case):
+    parameters, data = CASES[case]
+    X, path = data(), tmp_path / "fit.ckpt"
+    whole = MemAEDetector(random_state=0, **parameters).fit(X)
+    for n_writes in (1, 4, 7):
+        detector = MemAEDetector(random_state=0, **parameters)
+        kill(n_writes)
+        if case != "rows":
+            with pytest.raises(Killed):
+                detector.fit(X, checkpoint=path)
+            assert path.exists() and not hasattr(detector, "model_")
+        kill(0)
+        detector.fit(X, checkpoint=path)
+        assert not path.exists()
+        np.testing.assert_array_equal(detector.decision_scores_, whole.decision_scores_)
+        np.testing.assert_array_equal(detector.decision_function(X), whole.decision_function(X))
+        assert detector.loss_curve_ == whole.loss_curve_ and detector.validation_curve_ == whole.validation_curve_
+
+
+def test_a_fit_without_a_seed_goes_on_with_the_one_that_it_drew(tmp_path, kill):
+    X, path = load_digits().images[:60], tmp_path / "fit.ckpt"
+    kill(2)
+    with pytest.raises(Killed):
+        MemAEDetector(max_epochs=4).fit(X, checkpoint=path)
+    stored = path.read_bytes()
+    kill(0)
+    first = MemAEDetector(max_epochs=4).fit(X, checkpoint=path)
+    path.write_bytes(stored)
+    again = MemAEDetector(max_epochs=4).fit(X, checkpoint=path)
+    np.testing.assert_array_equal(first.decision_scores_, again.decision_scores_)
+
+
+def test_a_checkpoint_of_another_fit_is_refused_and_stays(tmp_path, kill):
+    X, path = load_digits().images[:60], tmp_path / "fit.ckpt"
+    kill(1)
+    with pytest.raises(Killed):
+        MemAEDetector(max_epochs=4, random_state=0).fit(X, checkpoint=path)
+    kill(0)
+    stored = path.read_bytes()
+    other = X.copy()
+    other[30] += 1
+    for data, parameters in ((other, {}), (X, {"learning_rate": 1e-4}), (X[:50], {})):
+        with pytest.raises(ValueError, match="is the checkpoint of another fit"):
+            MemAEDetector(**{"max_epochs": 4, "random_state": 0, **parameters}).fit(data, checkpoint=path)
+    assert path.read_bytes() == stored
+    for content in (b"", b"no checkpoint", stored[: len(stored) // 2]):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="is no checkpoint of a fit, or is damaged"):
+            MemAEDetector(max_epochs=4, random_state=0).fit(X, checkpoint=path)
+    torch.save([1], path)
+    with pytest.raises(ValueError, match="is no checkpoint of a fit"):
+        MemAEDetector(max_epochs=4, random_state=0).fit(X, checkpoint=path)
+
+
+def test_a_file_that_cannot_be_written_is_an_error_that_loses_nothing(tmp_path, kill, monkeypatch):
+    X, path = load_digits().images[:60], tmp_path / "fit.ckpt"
+    trained = []
+    monkeypatch.setattr("skmemae._fitting.train_members", lambda *args: trained.append(1))
+    with pytest.raises(FileNotFoundError):
+        MemAEDetector(max_epochs=4).fit(X, checkpoint=tmp_path / "nowhere" / "fit.ckpt")
+    assert not trained  # the error came first
+    monkeypatch.undo()
+    monkeypatch.setattr(checkpoint_module, "_SECONDS", 0.0)
+    whole = MemAEDetector(max_epochs=6, random_state=0).fit(X)
+    save, count = torch.save, [0]
+
+    def full(content, file):
+        count[0] += 1
+        if count[0] == 4:
+            file.write(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(content, file)
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        MemAEDetector(max_epochs=6, random_state=0).fit(X, checkpoint=path)
+    assert os.listdir(tmp_path) == ["fit.ckpt"]  # the one before
+    detector = MemAEDetector(max_epochs=6, random_state=0).fit(X, checkpoint=path)
+    np.testing.assert_array_equal(detector.decision_scores_, whole.decision_scores_)
+
+
+_PROGRAM = """
+import sys
+import torch
+from sklearn.datasets import load_digits
+from skmemae import MemAEDetector
+from skmemae._train import checkpoint
+torch.set_num_threads(1)
+checkpoint._SECONDS = 0.0
+print("fits", flush=True)
+MemAEDetector(max_epochs=200, random_state=0).fit(load_digits().images[:300], checkpoint=sys.argv[1])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
+def test_killed_at_ten_random_moments(tmp_path, rng):
+    X, path = load_digits().images[:300], tmp_path / "fit.ckpt"
+    whole = MemAEDetector(max_epochs=200, random_state=0).fit(X)
+    went_on = 0
+    for seconds in rng.uniform(0, 6, size=10):  # each time the fit goes on from where the one before was killed
+        process = subprocess.Popen([sys.executable, "-c", _PROGRAM, path], stdout=subprocess.PIPE)
+        process.stdout.readline()
+        try:
+            process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        went_on += path.exists()
+    assert went_on
+    detector = MemAEDetector(max_epochs=200, random_state=0).fit(X, checkpoint=path)
+    np.testing.assert_array_equal(detector.decision_scores_, whole.decision_scores_)
