@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import frames
+import long_runs
 import speed
 from figures import addressing, device, growth, in_turns, processes, scoring, streaming, training
 from figures.memory import anonymous_memory, held_bytes
@@ -273,3 +274,12 @@ def test_a_video_on_the_disk_is_measured(tmp_path):
 def test_figures_of_processes(args, figure):
     rows = figure(args)
     assert values(rows) and all(row["reference_seconds"] for row in rows)
+
+
+@needs_linux
+@pytest.mark.slow
+def test_long_runs_leave_nothing_behind():
+    rows = long_runs.measure(300, 3000)
+    middle, end = rows[len(rows) // 2], rows[-1]
+    assert end["threads"] == middle["threads"] and end["open_files"] == middle["open_files"]
+    assert end["resident_mib"] - middle["resident_mib"] < 0.1 * middle["resident_mib"]
