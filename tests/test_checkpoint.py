@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from skmemae import MemAEDetector
 from skmemae._train import checkpoint as checkpoint_module
@@ -89,6 +91,16 @@ def test_a_fit_without_a_seed_goes_on_with_the_one_that_it_drew(tmp_path, kill):
     path.write_bytes(stored)
     again = MemAEDetector(max_epochs=4).fit(X, checkpoint=path)
     np.testing.assert_array_equal(first.decision_scores_, again.decision_scores_)
+
+
+def test_a_pipeline_hands_the_path_on(tmp_path, kill):
+    X, path = np.random.default_rng(0).normal(size=(100, 4)), tmp_path / "fit.ckpt"
+    pipeline = make_pipeline(StandardScaler(), MemAEDetector(memory_items="learned", max_epochs=4, random_state=0))
+    kill(2)
+    with pytest.raises(Killed):
+        pipeline.fit(X, memaedetector__checkpoint=path)
+    kill(0)
+    assert path.exists() and pipeline.fit(X, memaedetector__checkpoint=path).predict(X).shape == (100,) and not path.exists()
 
 
 def test_a_checkpoint_of_another_fit_is_refused_and_stays(tmp_path, kill):
