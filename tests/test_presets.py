@@ -106,7 +106,7 @@ def test_the_small_preset_sees_all_frames_at_once_and_keeps_places(channels, rng
     params = presets.small_video() | {"max_epochs": 1, "memory_size": 10}
     detector = MemAEDetector(**params, random_state=0).fit(clips)
     assert detector.reconstruct(clips).shape == clips.shape
-    assert detector.addressing_weights(clips).shape == (12, 6, 8, 10) and detector.memory_.shape == (10, 128)
+    assert detector.addressing_weights(clips).shape == (12, 6, 8, 10) and detector.memory_.shape == (10, 64)
     kinds = {type(module) for module in detector.model_[0].modules() if isinstance(module, nn.modules.conv._ConvNd)}
     assert kinds == {nn.Conv2d, nn.ConvTranspose2d}
 

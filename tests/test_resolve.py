@@ -112,7 +112,7 @@ def test_a_table_an_image_and_a_clip_with_everything_resolved():
     assert [resolved(1000, (6,))[key] for key in keys] == ["fc", (6,), 1000, "sample", 1, 64, 5]
     learned = resolved(1000, (6,), memory_items="learned")
     assert [learned[key] for key in keys] == ["fc", (64, 3), 100, "sample", 1, 64, 128]
-    assert [resolved(3000, (28, 28))[key] for key in keys] == ["conv2d", (16, 32, 64, 32), 300, "sample", 1, 128, 43]
+    assert [resolved(3000, (28, 28))[key] for key in keys] == ["conv2d", (16, 32, 64, 32), 300, "sample", 1, 128, 34]
     clip = resolved(100, (1, 8, 16, 16))
     assert [clip[key] for key in keys] == ["conv3d", (16, 32), 800, "location", 1, 32, 200]
     for params in (clip, resolved(1000, (6,))):
