@@ -93,6 +93,9 @@ class Checkpoint:
             torch.save(self.content, file)
 
 
+NO_CHECKPOINT = Checkpoint(None)
+
+
 def identity_of(X, parameters: dict[str, Any]) -> str:
     """What a fit depends on, as text: versions, parameters, and a digest of the shape and of rows spread over X."""
     rows = np.unique(np.linspace(0, len(X) - 1, _DIGESTED).astype(int))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from skmemae._data.loader import Loader
 from skmemae._runtime import MicroBatches, move_to_device, training_precision
-from skmemae._train.checkpoint import Checkpoint
+from skmemae._train.checkpoint import NO_CHECKPOINT, Checkpoint
 from skmemae._train.loop import split_batches
 from skmemae._train.optimiser import Adam, schedule
 from skmemae.network.backbones import initialise
@@ -36,7 +36,7 @@ def train_exemplars(
     precision: str,
     generator: torch.Generator,
     verbose: int = 0,
-    checkpoint: Checkpoint | None = None,
+    checkpoint: Checkpoint = NO_CHECKPOINT,
 ) -> Exemplars:
     """Train on changed samples, and keep features of the samples as memory items.
 
@@ -54,7 +54,7 @@ def train_exemplars(
         On the CPU.
     verbose : int, default=0
         1 shows a bar.
-    checkpoint : Checkpoint or None, default=None
+    checkpoint : Checkpoint, default=NO_CHECKPOINT
         From which training goes on.
 
     Returns
@@ -69,7 +69,6 @@ def train_exemplars(
     optimiser, micro, plan = Adam(exemplars), MicroBatches(least=2), _PLANS[kind]
     exemplars.train()
     steps = max(1, round(plan.share * steps))
-    checkpoint = checkpoint or Checkpoint(None)
     parts, run = {"network": exemplars, "optimiser": optimiser, "generator": generator}, {"step": 0}
     checkpoint.begin("exemplars", parts, run)
     bar = _bar(steps, run["step"]) if verbose == 1 else None

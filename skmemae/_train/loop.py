@@ -13,7 +13,7 @@ from torch import Tensor
 from skmemae._data.loader import Loader
 from skmemae._data.sources import neighbours_together
 from skmemae._runtime import MicroBatches, training_precision
-from skmemae._train.checkpoint import Checkpoint
+from skmemae._train.checkpoint import NO_CHECKPOINT
 from skmemae._train.distributed import SingleProcess
 from skmemae._train.optimiser import Adam, schedule
 from skmemae._train.progress import Progress
@@ -66,7 +66,7 @@ def train_members(
     choice=None,
     usage=None,
     tasks=None,
-    checkpoint=None,
+    checkpoint=NO_CHECKPOINT,
 ) -> History:
     """Train the networks of an ensemble in place, one after the other, with the same rows held out.
 
@@ -90,7 +90,7 @@ def train_members(
         Of networks that have been trained before, the share of the queries that used each item; None for fresh ones.
     tasks : FitTasks or None, default=None
         On the first process, what tells callbacks of networks and epochs.
-    checkpoint : Checkpoint or None, default=None
+    checkpoint : Checkpoint, default=NO_CHECKPOINT
         From which networks with learned items, or none, go on.
 
     Returns
@@ -107,9 +107,9 @@ def train_members(
             items = None if choice is None else RowItems(network, loader, choice.rows, choice.training)
             with processes.shared_statistics(network):
                 used = None if usage is None else torch.as_tensor(usage[number], device=loader.device)
-                stage = (checkpoint or Checkpoint(None)), f"network {number}"
+                stage = (checkpoint if items is None else NO_CHECKPOINT), f"network {number}"
                 arguments = network, loader, settings, generator, split, processes, stream, progress, items, used
-                histories.append(train(*arguments, *(stage if items is None else ())))
+                histories.append(train(*arguments, *stage))
             processes.broadcast(*network.parameters(), *network.buffers())
             progress.end_network(network)
     loss_curves, validation_curves = ([history[i] for history in histories] for i in (0, 1))
@@ -131,7 +131,7 @@ def train(
     progress=None,
     items=None,
     usage=None,
-    checkpoint=None,
+    checkpoint=NO_CHECKPOINT,
     stage="network",
 ) -> History:
     """Train in place: warm up without the memory, fill it with encodings, then train everything together.
@@ -159,7 +159,6 @@ def train(
         items.fit_temperature()
     optimiser, micro = Adam(network), MicroBatches(least=2, may_split=processes.size == 1)
     stopping = EarlyStopping(network, s)
-    checkpoint = checkpoint or Checkpoint(None)
     parts = {"network": network, "optimiser": optimiser, "stopping": stopping, "generator": generator}
     parts |= {} if stream is None else {"stream": stream}
     run: dict[str, Any] = {"loss_curve": [], "validation_curve": [], "means": None, "stops": False}
