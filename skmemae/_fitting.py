@@ -85,7 +85,8 @@ def fit_model(
     checkpoint : str, PathLike or None, default=None
         File from which the fit goes on, if it is there, and which holds its state until it is complete.
     """
-    kept = processes.compute_on_first(Checkpoint, checkpoint, identity_of(X, given), seed)
+    identity = "" if checkpoint is None else identity_of(X, given)  # reads rows all over X
+    kept = processes.compute_on_first(Checkpoint, checkpoint, identity, seed)
     if processes.rank:
         kept.path = None  # the first process writes
     seed = kept.seed
