@@ -115,6 +115,34 @@ def test_files_that_are_not_the_published_ones_are_refused(tmp_path):
             load(tmp_path)
 
 
+@pytest.mark.parametrize("load", [datasets.load_odds, datasets.load_adbench])
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "glass/../../secret", "..\\secret", "", None])
+def test_no_name_leads_out_of_the_folder(load, name, tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "secret.mat").write_bytes(b"secret")
+    with pytest.raises(ValueError, match="'name' parameter of load_.* must be one of"):
+        load(name, tmp_path / "home")
+
+
+class Hostile:
+    """What a pickle turns into a new file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+@pytest.mark.parametrize("load, file", [(datasets.load_mnist, "mnist.npz"), (datasets.load_cifar10, "cifar10_30k.npz")])
+def test_no_array_is_unpickled(load, file, tmp_path):
+    objects = np.array([Hostile(str(tmp_path / "it ran"))], dtype=object)
+    np.savez(tmp_path / file, **dict.fromkeys(("x_train", "x_test", "y_train", "y_test", "x", "y"), objects))
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        load(tmp_path)
+    assert not (tmp_path / "it ran").exists()
+
+
 def test_what_is_absent_is_downloaded_or_said_to_be_missing(tmp_path, monkeypatch):
     def openml(name, version, data_home, as_frame, return_X_y):
         return np.full((3, 3 * 32 * 32 if name == "CIFAR_10" else 784), 7.0), np.array(["0", "1", "2"])
