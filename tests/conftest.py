@@ -23,3 +23,15 @@ def table(rng):
     X = rng.normal(size=(300, 6))
     X[:30] = rng.uniform(4, 8, size=(30, 6)) * rng.choice([-1, 1], size=(30, 6))
     return X, np.repeat([1, 0], [30, 270])
+
+
+def pytest_addoption(parser):
+    parser.addoption("--data-home", help="folder of published data sets, for the slow tests that repeat the README's results")
+
+
+@pytest.fixture(scope="session")
+def data_home(request):
+    folder = request.config.getoption("--data-home")
+    if folder is None:
+        pytest.skip("published data: pytest -m slow --data-home DIR")
+    return folder

@@ -1,9 +1,12 @@
 """What stands in more than one place is the same everywhere."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 import skmemae
 
@@ -17,6 +20,17 @@ def test_versions_agree():
     (ruff,) = re.findall(r"^ruff==(.*)$", (ROOT / "constraints.txt").read_text(), flags=re.MULTILINE)
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
     assert hooks[0]["rev"] == f"v{ruff}"
+
+
+def test_the_oldest_versions_that_are_declared_are_those_that_are_tested():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pins = dict(re.findall(r"^([\w-]+)==(.*)$", (ROOT / "tests" / "oldest.txt").read_text().lower(), flags=re.MULTILINE))
+    of_tests = {Requirement(text).name for text in project["optional-dependencies"]["test"]}
+    for text in [text for extra in ("plot", "onnx", "video", "test") for text in project["optional-dependencies"][extra]]:
+        assert Requirement(text).name in of_tests, text
+    for text in [*project["dependencies"], *project["optional-dependencies"]["test"]]:
+        (bound,) = Requirement(text).specifier
+        assert (bound.operator, Version(bound.version)) == (">=", Version(pins[Requirement(text).name])), text
 
 
 def test_files_stay_short():
