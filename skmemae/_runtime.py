@@ -28,8 +28,7 @@ def resolve_device(device: str, local_rank: int = 0) -> torch.device:
         If the device is unknown to torch or not present.
     """
     if device == "auto":
-        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        device = "cpu" if accelerator is None else accelerator.type
+        device = _fastest()
     try:
         resolved = torch.device(device)
         if resolved.type == "cuda" and resolved.index is None and local_rank:
@@ -43,6 +42,12 @@ def resolve_device(device: str, local_rank: int = 0) -> torch.device:
     if resolved.type == "meta":
         raise ValueError("The 'device' parameter is 'meta', which holds no numbers; accepted are 'auto', 'cpu', 'cuda', ...")
     return resolved
+
+
+def _fastest():
+    """Type of the accelerator, or "cpu" where there is none, for which torch 2.6 raises RuntimeError."""
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return "cpu" if accelerator is None else accelerator.type
 
 
 def move_to_device(networks: nn.ModuleList, device: torch.device) -> nn.ModuleList:
@@ -110,8 +115,7 @@ class _ThreadSettings:
     """Gradients and autocast as the calling thread has them set."""
 
     def __init__(self):
-        accelerator = torch.accelerator.current_accelerator()
-        devices = {"cpu", "cpu" if accelerator is None else accelerator.type}
+        devices = {"cpu", _fastest()}
         self.autocast = {device: (torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)) for device in devices}
         self.cache = torch.is_autocast_cache_enabled()
         self.grad = torch.is_grad_enabled()

@@ -97,11 +97,15 @@ def test_neighbouring_scores_are_told_apart():
 
 
 def test_labels_that_do_not_follow_the_scores_keep_their_number_with_a_warning():
-    with pytest.warns(
-        UserWarning, match="labels of Fixed do not follow the order of the scores.*the 2 with the largest"
-    ) as warned:
+    with pytest.warns(UserWarning, match="labels of Fixed do not follow the order of the scores.*the 2 with the largest"):
         det = Given(Fixed([1, 0, 0, 1])).fit(column(1, 2, 3, 4))
-    assert det.labels_.tolist() == [0, 0, 1, 1] and warned[0].filename == __file__
+    assert det.labels_.tolist() == [0, 0, 1, 1]
+
+
+def test_warnings_point_at_the_line_that_called():
+    with pytest.warns(UserWarning, match="do not follow the order") as warned:
+        Given(Fixed([1, 0, 0, 1])).fit(column(1, 2, 3, 4))
+    assert warned[0].filename == __file__
 
 
 def test_equal_scores_with_different_labels_warn_too():

@@ -80,7 +80,9 @@ def test_kddcup99_is_fully_connected_with_tanh():
 def test_the_printed_numbers(name):
     params = presets.paper(name)
     assert params["entropy_weight"] == 0.0002 and params["learning_rate"] == 0.0001  # sections 3.4 and 4
-    assert params["similarity"] == "cosine" and params["temperature"] == 1.0  # equations 4 and 5
+    of_images = name in ("mnist", "cifar10")
+    assert params["similarity"] == ("dot" if of_images else "cosine")  # equation 5, and the authors' code
+    assert params["temperature"] == 1.0  # equation 4
     assert 1 <= params["shrink_threshold"] <= 3  # section 3.3.3: lambda in [1/N, 3/N]
     assert params["anomaly_score"] == "reconstruction"
     params["memory_size"] = -1
