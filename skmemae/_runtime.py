@@ -168,6 +168,14 @@ class MicroBatches:
         self.may_split = may_split
         self.count = 1
 
+    def state_dict(self) -> dict:
+        """Parts that batches have been cut into, for a checkpoint."""
+        return {"count": self.count}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from a state."""
+        self.count = state["count"]
+
     def size(self, batch_size: int) -> int:
         """Samples of a part of a batch, for which there is room."""
         return max(1, batch_size // self.count)

@@ -15,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skmemae import MemAEDetector
 from skmemae._train import checkpoint as checkpoint_module
+from skmemae._train import loop
 from skmemae._train.checkpoint import Checkpoint
 from skmemae.datasets import make_moving_digits
 
@@ -78,6 +79,31 @@ def test_a_fit_goes_on_to_the_same_bits(tmp_path, kill, case):
         np.testing.assert_array_equal(detector.decision_scores_, whole.decision_scores_)
         np.testing.assert_array_equal(detector.decision_function(X), whole.decision_function(X))
         assert detector.loss_curve_ == whole.loss_curve_ and detector.validation_curve_ == whole.validation_curve_
+
+
+def test_a_fit_whose_batches_were_halved_goes_on_with_halves(tmp_path, kill, monkeypatch):
+    X, path, room, backward = load_digits().images[:64], tmp_path / "fit.ckpt", [1000], loop._backward
+
+    def backward_in_little_room(*args):
+        if len(args[-1]) > room[0]:
+            raise torch.OutOfMemoryError("out of memory")
+        return backward(*args)
+
+    def fit(**kwargs):
+        return MemAEDetector(max_epochs=6, batch_size=32, anomaly_score="smooth", random_state=0).fit(X, **kwargs)
+
+    monkeypatch.setattr(loop, "_backward", backward_in_little_room)
+    in_batches, room[0] = fit(), 16
+    with pytest.warns(UserWarning, match="halves|parts|memory"):
+        in_halves = fit()
+    kill(3)
+    with pytest.warns(UserWarning), pytest.raises(Killed):
+        fit(checkpoint=path)
+    kill(0)
+    room[0] = 1000  # of the next process, which has to cut all the same
+    again = fit(checkpoint=path)
+    assert not np.array_equal(in_halves.decision_scores_, in_batches.decision_scores_)
+    np.testing.assert_array_equal(again.decision_scores_, in_halves.decision_scores_)
 
 
 def test_a_fit_without_a_seed_goes_on_with_the_one_that_it_drew(tmp_path, kill):

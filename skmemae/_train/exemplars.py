@@ -69,7 +69,7 @@ def train_exemplars(
     optimiser, micro, plan = Adam(exemplars), MicroBatches(least=2), _PLANS[kind]
     exemplars.train()
     steps = max(1, round(plan.share * steps))
-    parts, run = {"network": exemplars, "optimiser": optimiser, "generator": generator}, {"step": 0}
+    parts, run = {"network": exemplars, "optimiser": optimiser, "micro": micro, "generator": generator}, {"step": 0}
     checkpoint.begin("exemplars", parts, run)
     bar = _bar(steps, run["step"]) if verbose == 1 else None
     while run["step"] < steps:

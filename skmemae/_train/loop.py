@@ -159,7 +159,7 @@ def train(
         items.fit_temperature()
     optimiser, micro = Adam(network), MicroBatches(least=2, may_split=processes.size == 1)
     stopping = EarlyStopping(network, s)
-    parts = {"network": network, "optimiser": optimiser, "stopping": stopping, "generator": generator}
+    parts = {"network": network, "optimiser": optimiser, "micro": micro, "stopping": stopping, "generator": generator}
     parts |= {} if stream is None else {"stream": stream}
     run: dict[str, Any] = {"loss_curve": [], "validation_curve": [], "means": None, "stops": False}
     checkpoint.begin(stage, parts, run)
