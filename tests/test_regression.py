@@ -11,7 +11,7 @@ import pytest
 
 from skmemae.benchmark import cells
 from skmemae.benchmark.__main__ import main
-from test_readme_numbers import OVERVIEW, RESULTS, STORED
+from tests.test_readme_numbers import OVERVIEW, RESULTS, STORED
 
 # The command's arguments, and how far one split of rows with one stored seed may be away.
 COMMANDS = {
