@@ -26,7 +26,7 @@ def thin_repeats(X) -> np.ndarray | None:
     """
     seen = np.empty(X.shape[0], dtype=np.int64)  # at once, as many small results would tear holes into the heap
     for start, block in row_blocks(X):
-        seen[start : start + len(block)] = signatures(torch.from_numpy(np.array(block, dtype=np.float64)))
+        seen[start : start + len(block)] = signatures(torch.from_numpy(np.array(block, dtype=np.float64))).numpy()
     order = np.argsort(seen, kind="stable")
     ascending = seen[order]
     first = np.r_[True, ascending[1:] != ascending[:-1]]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.metrics import auc, roc_curve
 from tqdm.auto import tqdm
 
 from skmemae.benchmark import report
@@ -70,8 +71,6 @@ def make_detectors(seed):
 def draw(scored, example, out):
     """Draw ROC curves by data set, and the most abnormal digits with their reconstructions; returns the figure's path."""
     plt = report.pyplot()
-    from sklearn.metrics import RocCurveDisplay
-
     from skmemae.display import ReconstructionDisplay
 
     sets = list(dict.fromkeys(data for data, _ in scored))
@@ -83,7 +82,8 @@ def draw(scored, example, out):
             y = np.concatenate([y for y, _ in scored[data, name]])
             ranks = np.concatenate([scores.argsort().argsort() / len(scores) for _, scores in scored[data, name]])
             style = {"linewidth": 2.5, "color": "black"} if name == OURS else {"linewidth": 1}
-            RocCurveDisplay.from_predictions(y, ranks, name=name, ax=axes, curve_kwargs=style)
+            false_alarms, found, _ = roc_curve(y, ranks)
+            axes.plot(false_alarms, found, label=f"{name} ({auc(false_alarms, found):.3f})", **style)
         axes.set(title=data, xlabel="false alarms", ylabel="outliers found" if data == sets[0] else "")
         axes.legend(fontsize=7, loc="lower right")
     detector, split, scores = example
