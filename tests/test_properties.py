@@ -89,25 +89,20 @@ cases = given(
 health = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 
-@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=health)
-@cases
-def test_any_finite_array_gets_finite_scores_or_is_refused(X, factor, scaling, anomaly_score, convention):
-    check(X, factor, scaling, anomaly_score, convention)
+def run_property(**options):
+    """Check arrays, of which most are scored: the property would hold for a detector that refuses everything."""
+    outcomes.clear()
+    settings(deadline=None, suppress_health_check=health, **options)(cases(check))()
+    assert outcomes["scored"] > 0.7 * outcomes.total()
+
+
+def test_any_finite_array_gets_finite_scores_or_is_refused():
+    run_property(max_examples=300, derandomize=True)
 
 
 @pytest.mark.slow
-@settings(max_examples=10_000, deadline=None, suppress_health_check=health)
-@cases
-def test_ten_thousand_finite_arrays_get_finite_scores_or_are_refused(X, factor, scaling, anomaly_score, convention):
-    check(X, factor, scaling, anomaly_score, convention)
-
-
-def test_most_arrays_are_scored_and_not_refused():
-    """The property above would hold for a detector that refuses everything."""
-    if not outcomes:
-        pytest.skip("runs after the properties")
-    print(dict(outcomes))
-    assert outcomes["scored"] > 0.7 * outcomes.total()
+def test_ten_thousand_finite_arrays_get_finite_scores_or_are_refused():
+    run_property(max_examples=10_000)
 
 
 @settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=health)
