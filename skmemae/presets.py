@@ -28,7 +28,7 @@ _PAPER = {
         **_IMAGES,
         "backbone": _networks.mnist,
         "memory_size": 100,
-        "max_epochs": 30,
+        "max_epochs": 60,
     },
     "cifar10": {
         **_IMAGES,
