@@ -19,6 +19,7 @@ from skmemae._train.exemplars import with_more
 from skmemae._train.loop import train_members
 from skmemae._train.survey import survey
 from skmemae.network import Memory, RandomStream
+from skmemae.network.randomness import draw_seed
 
 _LEAST_WINDOW = 1000  # samples that a window holds at least
 _EPOCHS = 2  # an update has so many times fewer epochs than a fit
@@ -82,7 +83,7 @@ def _update_learned(model, window, usage, X, given, device, generator, processes
     start_from(model, networks)
     new = FittedModel(model.layout, model.scaling, model.score, spec, networks, None, model.seen, model.exemplars)
     loader, rows = Loader(X, model.layout, model.scaling, device), torch.arange(len(X))
-    stream = RandomStream(int(torch.randint(2**31, (), generator=generator)), device) if callable(given["backbone"]) else None
+    stream = RandomStream(draw_seed(generator), device) if callable(given["backbone"]) else None
     asked, _ = processes.compute_on_first(new.usage, loader)
     # An item that a small piece has no use for may have one among the samples of the whole window.
     weight = len(X) / min(window.n_seen + len(X), window.capacity)
@@ -107,7 +108,7 @@ def _update_rows(model, window, item_rows, X, given, device, generator, processe
     known, layout = len(kept), choose_layout(model.layout.sample_shape)
     scaled = Loader(X, model.layout, model.scaling, torch.device("cpu"), resident=True).samples(torch.arange(len(X)))
     loader = Loader(np.concatenate([kept, scaled.numpy()]), layout, _identity(kept.shape[1]), device)
-    draw = torch.Generator().manual_seed(int(torch.randint(2**31, (), generator=generator)))
+    draw = torch.Generator().manual_seed(draw_seed(generator))
     found = processes.compute_on_first(survey, loader, torch.arange(len(loader)), share_of_outliers(given), draw, known)
     rows = some_rows(found.trusted, generator)
     numbers = np.concatenate([numbers, window.n_seen + np.arange(len(X))])

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from skmemae.network import RandomStream
+from skmemae.network.randomness import draw_seed
 
 
 def draw(stream):
@@ -45,3 +46,8 @@ def test_threads_take_turns():
     expected = [slow(seed) for seed in range(4)]
     with ThreadPoolExecutor(4) as pool:
         assert all(map(torch.equal, pool.map(slow, range(4)), expected))
+
+
+def test_seeds_are_those_of_every_version_of_torch():
+    generator = torch.Generator().manual_seed(0)
+    assert [draw_seed(generator) for _ in range(3)] == [398764591, 1478610112, 1537364731]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from skmemae.network.backbones import Backbone, convolutional, fully_connected, initialise, side_by_side
 from skmemae.network.memory import Memory
-from skmemae.network.randomness import RandomStream
+from skmemae.network.randomness import RandomStream, draw_seed
 
 
 class Output(NamedTuple):
@@ -147,7 +147,7 @@ def build_network(
     if generator is None:
         generator = torch.Generator().manual_seed(0)
     if callable(backbone):
-        stream = RandomStream(int(torch.randint(2**31, (), generator=generator)))
+        stream = RandomStream(draw_seed(generator))
         encoder, decoder = _call_backbone(backbone, sample_shape, stream)
         with stream.active():
             shape = _encoding_shape(encoder, decoder, sample_shape)

@@ -8,6 +8,11 @@ import torch
 _lock = threading.RLock()  # the global generators belong to one stream at a time
 
 
+def draw_seed(generator: torch.Generator) -> int:
+    """A seed of 31 bits, the same from every version of torch: they disagree about how to draw up to 2**31, not 2**62."""
+    return int(torch.randint(2**62, (), generator=generator)) % 2**31
+
+
 class RandomStream:
     """A reproducible stream of what torch's global generators give, apart from what anybody else draws from them.
 
