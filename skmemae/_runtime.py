@@ -45,7 +45,7 @@ def resolve_device(device: str, local_rank: int = 0) -> torch.device:
 
 
 def _fastest():
-    """Type of the accelerator, or "cpu" where there is none, for which torch 2.6 raises RuntimeError."""
+    """Type of the accelerator, or "cpu" where there is none."""
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return "cpu" if accelerator is None else accelerator.type
 
