@@ -213,10 +213,36 @@ def test_confidence_among_equal_scores_is_pyods():
     np.testing.assert_allclose(det.predict_confidence(X), BaseDetector.predict_confidence(det, X))
 
 
+def test_confidence_takes_the_share_that_the_threshold_was_moved_to():
+    X = np.random.default_rng(0).normal(size=(40, 1))
+    moved = Given(0.1).fit(X).set_threshold(0.32)  # of which 40 rows have no such share
+    moved.labels_[:] = 0
+    np.testing.assert_array_equal(moved.predict_confidence(X), Given(0.32).fit(X).predict_confidence(X))
+
+
+def test_labels_are_integers_and_nothing_else():
+    for convention in ("pyod", "sklearn"):
+        det = Given(0.3, convention).fit(column(*range(10)))
+        assert det.labels_.dtype.kind == det.predict(column(1, 2)).dtype.kind == "i"
+
+
 def test_probabilities_of_equal_training_scores_are_numbers():
     det = Given().fit(np.ones((5, 1)))
     for method in ("linear", "unify"):
         assert np.isfinite(det.predict_proba(column(0, 1, 2), method)).all()
+    np.testing.assert_allclose(det.predict_proba(column(0, 1, 2), "unify")[:, 1], [0, 0, 0.6826895], atol=1e-6)
+
+
+def test_p_values_take_scores_within_their_noise_for_equal():
+    det = Given().fit(column(1, 2, 3, 4))
+    det._noise = 1e-3
+    np.testing.assert_allclose(det.p_values(column(4.01, 4.1), X_calibration=column(1, 2, 3, 4)), [0.4, 0.2])
+
+
+def test_labels_of_a_half_given_validation_set_are_asked_for():
+    det = Given().fit(column(1, 2, 3, 4))
+    with pytest.raises(ValueError, match=r"^set_threshold needs X_valid and y_valid together. Got one of them alone.$"):
+        det.set_threshold(X_valid=column(1, 2))
 
 
 @pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])

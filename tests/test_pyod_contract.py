@@ -79,8 +79,10 @@ def test_rejection(fitted, data):
     labels = fitted.predict_with_rejection(data[1])
     assert set(np.unique(labels)) <= {-2, 0, 1}
     assert_array_equal(labels, BaseDetector.predict_with_rejection(fitted, data[1]))
-    _, stats = fitted.predict_with_rejection(data[1], return_stats=True)
-    assert len(stats) == 3 and 0 <= stats[0] <= 1
+    for costs in ({}, {"delta": 0.4}, {"c_fp": 3}, {"c_fn": 5}, {"c_r": 0.2}):
+        _, stats = fitted.predict_with_rejection(data[1], return_stats=True, **costs)
+        assert 0 <= stats[0] <= 1
+        assert_allclose(stats, BaseDetector.predict_with_rejection(fitted, data[1], return_stats=True, **costs)[1])
     for T in (1, 4, 64):
         assert_array_equal(
             fitted.predict_with_rejection(data[1], T=T), BaseDetector.predict_with_rejection(fitted, data[1], T=T)
