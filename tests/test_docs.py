@@ -6,6 +6,7 @@ What stands behind prompts is run as doctests, and the README's has a module of 
 import ast
 import pickle
 import re
+import shlex
 import textwrap
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import RobustScaler
 
 from skmemae import MemAEDetector, metrics, presets
+from skmemae.benchmark import __main__ as benchmark
 from skmemae.video import ClipWindows, frame_maps, frame_scores
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -37,10 +39,28 @@ TESTED = {
     "guide/video.rst": 2,
     "guide/large_data.md": 4,
 }
+ROOT = DOCS.parent
+TEXTS = ("*.md", "docs/*.md", "docs/*.rst", "docs/guide/*.*", "skmemae/**/*.py", "benchmarks/**/*.py")
+COMMAND = r"python (-m skmemae\.benchmark|benchmarks/\w+\.py)((?: +[-\w.]+)*)"
+COMMANDS = sorted(
+    {found for pattern in TEXTS for text in ROOT.glob(pattern) for found in re.findall(COMMAND, text.read_text())}
+)
 
 
 def test_every_block_has_a_test():
     assert {page: len(blocks) for page, blocks in BLOCKS.items() if blocks} == TESTED
+
+
+@pytest.mark.parametrize(("program", "options"), COMMANDS)
+def test_commands_are_accepted(program, options, monkeypatch):
+    accepted = []
+    for protocol in benchmark.PROTOCOLS.values():
+        monkeypatch.setattr(protocol, "run", accepted.append)
+    if program == "-m skmemae.benchmark":
+        benchmark.main(shlex.split(options.replace("PROTOCOL", "odds")))
+        assert accepted
+    else:
+        assert (ROOT / program).is_file()
 
 
 def run(block, **names):
