@@ -11,6 +11,7 @@ from skmemae._data.loader import Loader
 from skmemae._data.statistics import learn_scaling
 from skmemae._train import loop
 from skmemae._train.loop import EarlyStopping, History, held_out_error, objective, split_batches, train_members
+from skmemae._train.upkeep import Items
 from skmemae.network import build_network
 from tests.problems import ALONE, SETTINGS, problem
 
@@ -68,7 +69,9 @@ def test_the_best_parameters_are_those_with_the_smallest_held_out_error():
     held_out = torch.randperm(20, generator=generator.set_state(state))[:6]
     best = min(history.validation_curve)
     assert best < 0.95 * history.validation_curve[-1]
-    assert held_out_error(network, loader, loader.hold_out(held_out), SETTINGS, 5, ALONE) / 6 == pytest.approx(best, rel=1e-5)
+    assert held_out_error(network, loader, loader.hold_out(held_out), SETTINGS, 5, ALONE, Items()) / 6 == pytest.approx(
+        best, rel=1e-5
+    )
 
 
 def test_patience_counts_the_epochs_without_a_smaller_error():

@@ -10,6 +10,7 @@ import torch
 from skmemae import MemAEDetector
 from skmemae._runtime import MicroBatches, is_out_of_memory, isolated, resolve_device, resolve_precision, training_precision
 from skmemae._train.loop import _backward
+from skmemae._train.upkeep import Items
 from skmemae.network import MemAE, Memory, build_network
 from tests.problems import SETTINGS
 
@@ -104,7 +105,7 @@ def test_gradients_of_parts_are_those_of_the_whole_batch():
     for count in (1, 4):
         micro = MicroBatches(least=2)
         micro.count = count
-        micro.map(partial(_backward, network, SETTINGS, 1 / len(x), None, None), x)
+        micro.map(partial(_backward, network, SETTINGS, 1 / len(x), None, Items()), x)
         gradients.append([p.grad.clone() for p in network.parameters()])
         network.zero_grad()
     torch.testing.assert_close(*gradients)

@@ -17,11 +17,9 @@ from skmemae._train.checkpoint import NO_CHECKPOINT
 from skmemae._train.distributed import SingleProcess
 from skmemae._train.optimiser import Adam, schedule
 from skmemae._train.progress import Progress
-from skmemae._train.upkeep import RowItems, fill_memory, revive_items
+from skmemae._train.upkeep import Items, LearnedItems, RowItems, random_queries
 from skmemae.network import MemAE
 
-_WARM_UP = 0.1  # share of the epochs before the memory comes in
-_UPKEEP = 0.6  # share of the epochs after which the items are left alone
 _DIVERGED = 100.0  # times the error of a blank reconstruction
 _USUAL_RATE = 0.01  # a learning rate that is seldom to blame
 _OFF_SCALE = 1000.0  # scaled values of this size are to blame, and not the learning rate
@@ -104,11 +102,10 @@ def train_members(
     with Progress(len(networks), settings.max_epochs, verbose, tasks, is_watched) as progress:
         for number, network in enumerate(networks):
             progress.begin_network()
-            items = None if choice is None else RowItems(network, loader, choice.rows, choice.training)
+            used = None if usage is None else torch.as_tensor(usage[number], device=loader.device)
+            stage = (checkpoint if choice is None else NO_CHECKPOINT), f"network {number}"
             with processes.shared_statistics(network):
-                used = None if usage is None else torch.as_tensor(usage[number], device=loader.device)
-                stage = (checkpoint if items is None else NO_CHECKPOINT), f"network {number}"
-                arguments = network, loader, settings, generator, split, processes, stream, progress, items, used
+                arguments = network, loader, settings, generator, split, processes, stream, progress, choice, used
                 histories.append(train(*arguments, *stage))
             processes.broadcast(*network.parameters(), *network.buffers())
             progress.end_network(network)
@@ -129,7 +126,7 @@ def train(
     processes=None,
     stream=None,
     progress=None,
-    items=None,
+    choice=None,
     usage=None,
     checkpoint=NO_CHECKPOINT,
     stage="network",
@@ -137,9 +134,8 @@ def train(
     """Train in place: warm up without the memory, fill it with encodings, then train everything together.
 
     A memory of rows is there from the start. Parameters as those of :func:`train_members`, but the rows to train on and those
-    that are held out in ``split``, ``progress`` to go on with, ``items``, the :class:`RowItems` of the network, and the
-    ``usage`` that of its items if it has been trained before: it then needs no warm-up, and idle items are revived once, at
-    the start. Each epoch is kept in the ``checkpoint``, under the name of the ``stage``.
+    that are held out in ``split``, ``progress`` to go on with, and the ``usage`` of the items of this network. Each epoch is
+    kept in the ``checkpoint``, under the name of the ``stage``.
 
     Raises
     ------
@@ -148,49 +144,42 @@ def train(
     MemoryError
         If the device has no room for two samples.
     """
-    s = settings
+    s, (rows, held_out_rows) = settings, split
     processes = processes or SingleProcess()
     progress = progress or Progress(1, s.max_epochs, s.verbose)
-    rows, held_out_rows = split
     held_out = loader.hold_out(processes.shard(held_out_rows)) if len(held_out_rows) else None
-    is_trained = usage is not None
-    first_with_memory, last_upkeep = (0, 0) if is_trained else _phases(network, s, items)
-    if items is not None:
-        items.fit_temperature()
     optimiser, micro = Adam(network), MicroBatches(least=2, may_split=processes.size == 1)
+
+    def draw(count):
+        return random_queries(count, network, loader, rows, micro.size(s.batch_size), generator, processes)
+
+    items = _items_of(network, loader, optimiser, draw, s.max_epochs, choice, usage)
     stopping = EarlyStopping(network, s)
     parts = {"network": network, "optimiser": optimiser, "micro": micro, "stopping": stopping, "generator": generator}
     parts |= {} if stream is None else {"stream": stream}
     run: dict[str, Any] = {"loss_curve": [], "validation_curve": [], "means": None, "stops": False}
     checkpoint.begin(stage, parts, run)
     loss_curve, validation_curve, first = run["loss_curve"], run["validation_curve"], len(run["loss_curve"])
-    if is_trained and network.memory is not None and items is None and first == 0:
-        revive_items(network, usage, loader, rows, micro.size(s.batch_size), optimiser, generator, processes)
     for epoch in range(first, s.max_epochs):
         if run["stops"]:
             break
         progress.begin_epoch()
-        model = MemAE(network.encoder, network.decoder) if epoch < first_with_memory else network
-        if epoch in (first, first_with_memory):
+        model = MemAE(network.encoder, network.decoder) if epoch < items.first_epoch else network
+        items.begin_epoch(epoch)
+        if epoch in (first, items.first_epoch):
             step = processes.wrap(model)
-        if epoch == first_with_memory and network.memory is not None and items is None and not is_trained:
-            fill_memory(network, loader, rows, micro.size(s.batch_size), generator, processes)
         means, mass = _train_epoch(step, loader, rows, s, optimiser, epoch, generator, processes, micro, stream, items)
         check_divergence(means, math.isfinite(means.loss), loader, s)
         loss_curve.append(means.loss)
-        upkeep = model.memory is not None and epoch < last_upkeep
-        if upkeep:
-            revive_items(network, mass, loader, rows, micro.size(s.batch_size), optimiser, generator, processes)
-        if items is not None:
-            items.settle()
+        items.end_epoch(epoch, mass)
         if held_out is not None:
             total = held_out_error(model, loader, held_out, s, micro.size(s.batch_size), processes, items)
             validation_curve.append(total / len(held_out_rows))
         progress.show(means.loss, validation_curve)
-        is_done = progress.is_watched and processes.compute_on_first(progress.end_epoch, model)
-        if held_out is not None and model is network and not upkeep:
-            is_done = stopping.should_stop(validation_curve[-1]) or is_done
-        run |= {"means": list(means), "stops": is_done and model is network}
+        stops = progress.is_watched and processes.compute_on_first(progress.end_epoch, model)
+        if held_out is not None and epoch >= items.settled_epoch:
+            stops = stopping.should_stop(validation_curve[-1]) or stops
+        run |= {"means": list(means), "stops": stops and model is network}
         checkpoint.keep(stage, parts, run, is_last=run["stops"] or epoch == s.max_epochs - 1)
     means = Means(*run["means"])
     kept_error = min(means.error, stopping.best)
@@ -198,6 +187,15 @@ def train(
     stopping.restore_best()
     network.eval()
     return History(loss_curve, validation_curve, held_out_rows)
+
+
+def _items_of(network: MemAE, loader: Loader, optimiser, draw, max_epochs: int, choice, usage) -> Items:
+    """What becomes of the network's items."""
+    if network.memory is None:
+        return Items()
+    if choice is None:
+        return LearnedItems(network, optimiser, draw, max_epochs, usage)
+    return RowItems(network, loader, choice.rows, choice.training)
 
 
 def _split_rows(loader, rows, s: Settings, generator, n_processes) -> tuple[Tensor, Tensor]:
@@ -211,13 +209,6 @@ def _split_rows(loader, rows, s: Settings, generator, n_processes) -> tuple[Tens
         return rows, rows[:0]
     rows = torch.from_numpy(neighbours_together(loader.X, rows.numpy()))
     return rows[count:], rows[:count]
-
-
-def _phases(network: MemAE, s: Settings, items) -> tuple[int, int]:
-    """The first epoch with the memory, and the epoch from which its items are no longer revived."""
-    if network.memory is None or items is not None:
-        return 0, 0
-    return int(_WARM_UP * s.max_epochs), max(1, int(_UPKEEP * s.max_epochs))
 
 
 class Means(NamedTuple):
@@ -249,7 +240,7 @@ def _train_epoch(model, loader, rows, s, optimiser, epoch, generator, processes,
 def _backward(model, s, scale, stream, items, x):
     """Leave gradients of the summed objective times ``scale``; sums of objective, error and energy, and the items' mass."""
     with training_precision(s.precision, x.device), nullcontext() if stream is None else stream.active():
-        output = model(x) if items is None else items.forward(model, x)
+        output = items.forward(model, x)
     loss, error = objective(output, x, s.entropy_weight, s.latent_l1, s.power)
     (loss * (scale * len(x))).backward()
     energy = summed_error(x.new_zeros(1).expand_as(x), x, s.power)
@@ -309,13 +300,12 @@ def split_batches(order: Tensor, batch_size: int, least: int = 2) -> list[Tensor
 
 
 @torch.no_grad()
-def held_out_error(model: MemAE, loader: Loader, held_out: Tensor, settings, batch_size: int, processes, items=None) -> float:
+def held_out_error(model: MemAE, loader: Loader, held_out: Tensor, settings, batch_size: int, processes, items) -> float:
     """Error summed over the samples that the processes hold out."""
     model.eval()
     total = torch.zeros((), device=loader.device)
     for x in loader.minibatches(held_out, batch_size):
-        hidden = None if items is None else items.own.find(x)
-        total += summed_error(model(x, hidden=hidden).reconstruction, x, settings.power)
+        total += summed_error(model(x, hidden=items.find_own(x)).reconstruction, x, settings.power)
     return float(processes.all_reduce(total))
 
 
