@@ -14,7 +14,6 @@ from skmemae._data.loader import Loader
 from skmemae._data.sources import neighbours_together
 from skmemae._runtime import MicroBatches, training_precision
 from skmemae._train.checkpoint import NO_CHECKPOINT
-from skmemae._train.distributed import SingleProcess
 from skmemae._train.optimiser import Adam, schedule
 from skmemae._train.progress import Progress
 from skmemae._train.upkeep import Items, LearnedItems, RowItems, random_queries
@@ -105,8 +104,8 @@ def train_members(
             used = None if usage is None else torch.as_tensor(usage[number], device=loader.device)
             stage = (checkpoint if choice is None else NO_CHECKPOINT), f"network {number}"
             with processes.shared_statistics(network):
-                arguments = network, loader, settings, generator, split, processes, stream, progress, choice, used
-                histories.append(train(*arguments, *stage))
+                tools = processes, stream, progress, choice, used, *stage
+                histories.append(train(network, loader, settings, generator, split, *tools))
             processes.broadcast(*network.parameters(), *network.buffers())
             progress.end_network(network)
     loss_curves, validation_curves = ([history[i] for history in histories] for i in (0, 1))
@@ -123,13 +122,13 @@ def train(
     settings: Settings,
     generator,
     split,
-    processes=None,
-    stream=None,
-    progress=None,
-    choice=None,
-    usage=None,
-    checkpoint=NO_CHECKPOINT,
-    stage="network",
+    processes,
+    stream,
+    progress,
+    choice,
+    usage,
+    checkpoint,
+    stage: str,
 ) -> History:
     """Train in place: warm up without the memory, fill it with encodings, then train everything together.
 
@@ -145,8 +144,6 @@ def train(
         If the device has no room for two samples.
     """
     s, (rows, held_out_rows) = settings, split
-    processes = processes or SingleProcess()
-    progress = progress or Progress(1, s.max_epochs, s.verbose)
     held_out = loader.hold_out(processes.shard(held_out_rows)) if len(held_out_rows) else None
     optimiser, micro = Adam(network), MicroBatches(least=2, may_split=processes.size == 1)
 
