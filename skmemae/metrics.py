@@ -50,7 +50,7 @@ def roc_auc(detector, X, y):
     Returns
     -------
     area : float
-        In [0, 1]; NaN, with a warning, if all samples are of one class.
+        In [0, 1]; NaN, with a warning, if there are no outliers or nothing else.
 
     Raises
     ------
@@ -176,6 +176,8 @@ def pixel_roc_auc(maps, masks):
     ValueError
         If a mask has another shape than its map, or the numbers of maps and masks differ.
     """
+    if len(maps) != len(masks):
+        raise ValueError(f"There must be as many maps and masks. Got {len(maps)} and {len(masks)} instead.")
     for i, (pixels, mask) in enumerate(zip(maps, masks, strict=True)):
         if np.shape(pixels) != np.shape(mask):
             raise ValueError(f"Video {i} has a map of shape {np.shape(pixels)} and a mask of shape {np.shape(mask)}.")

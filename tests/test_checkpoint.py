@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from skmemae import MemAEDetector
 from skmemae._train import checkpoint as checkpoint_module
 from skmemae._train import loop
-from skmemae._train.checkpoint import Checkpoint
+from skmemae._train.checkpoint import Checkpoint, identity_of
 from skmemae.datasets import make_moving_digits
 
 CASES = {
@@ -149,6 +149,45 @@ def test_a_checkpoint_of_another_fit_is_refused_and_stays(tmp_path, kill):
     torch.save([1], path)
     with pytest.raises(ValueError, match="is no checkpoint of a fit"):
         MemAEDetector(max_epochs=4, random_state=0).fit(X, checkpoint=path)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"widths": [8, 4]}, {"widths": [8, 3]}),
+        ({"max_epochs": np.int64(5)}, {"max_epochs": np.int64(6)}),
+        ({"learning_rate": np.float32(0.1)}, {"learning_rate": np.float32(0.2)}),
+        ({"backbone": max}, {"backbone": min}),
+        ({"contamination": np.random.RandomState(0)}, {"contamination": None}),
+    ],
+)
+def test_every_parameter_tells_fits_apart(one, other):
+    X = np.zeros((5, 2))
+    assert identity_of(X, one) == identity_of(X.copy(), dict(one)) != identity_of(X, other)
+    assert identity_of(X, {"widths": (8, np.int64(4))}) == identity_of(X, {"widths": [8, 4]})
+
+
+def test_another_version_is_another_fit_and_states_are_two_seconds_apart(monkeypatch):
+    X = np.zeros((5, 2))
+    before = identity_of(X, {})
+    monkeypatch.setattr(checkpoint_module, "__version__", "9.0")
+    assert identity_of(X, {}) != before and checkpoint_module._SECONDS == 2.0
+
+
+class Hostile:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def test_no_code_in_a_file_is_run(tmp_path):
+    path = tmp_path / "fit.ckpt"
+    torch.save({"identity": Hostile(str(tmp_path / "ran"))}, path)
+    with pytest.raises(ValueError, match="is no checkpoint of a fit"):
+        MemAEDetector(max_epochs=4).fit(load_digits().images[:60], checkpoint=path)
+    assert os.listdir(tmp_path) == ["fit.ckpt"]
 
 
 def test_a_file_that_cannot_be_written_is_an_error_that_loses_nothing(tmp_path, kill, monkeypatch):

@@ -1,6 +1,7 @@
 """Loaders, splits and moving digits."""
 
 import gzip
+import hashlib
 from urllib.error import URLError
 
 import numpy as np
@@ -115,6 +116,21 @@ def test_files_that_are_not_the_published_ones_are_refused(tmp_path):
             load(tmp_path)
 
 
+def test_a_table_of_adbench_in_its_folder(tmp_path, monkeypatch):
+    (tmp_path / "tables").mkdir()
+    path = tmp_path / "tables" / "wine.npz"
+    np.savez(path, X=np.arange(6).reshape(3, 2), y=np.array([[0], [1], [0]]))
+    monkeypatch.setitem(published.ADBENCH, "wine", hashlib.sha256(path.read_bytes()).hexdigest())
+    for home in (tmp_path, tmp_path / "tables"):
+        found = datasets.load_adbench("wine", home)
+        assert found.data.dtype == np.float64 and found.data.shape == (3, 2) and found.target.tolist() == [0, 1, 0]
+    np.savez(path, X=np.zeros((3, 2)), y=np.zeros(3))
+    with pytest.raises(ValueError, match="is not the published data: sha256"):
+        datasets.load_adbench("wine", tmp_path)
+    with pytest.raises(FileNotFoundError, match="wine.npz is not in data_home=.* or its folder 'tables'"):
+        datasets.load_adbench("wine", tmp_path / "elsewhere")
+
+
 @pytest.mark.parametrize("load", [datasets.load_odds, datasets.load_adbench])
 @pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "glass/../../secret", "..\\secret", "", None])
 def test_no_name_leads_out_of_the_folder(load, name, tmp_path):
@@ -134,7 +150,10 @@ class Hostile:
         return open, (self.path, "w")
 
 
-@pytest.mark.parametrize("load, file", [(datasets.load_mnist, "mnist.npz"), (datasets.load_cifar10, "cifar10_30k.npz")])
+@pytest.mark.parametrize(
+    "load, file",
+    [(datasets.load_mnist, "mnist.npz"), (datasets.load_cifar10, "cifar10_30k.npz"), (datasets.load_ped2, "ped2_half.npz")],
+)
 def test_no_array_is_unpickled(load, file, tmp_path):
     objects = np.array([Hostile(str(tmp_path / "it ran"))], dtype=object)
     np.savez(tmp_path / file, **dict.fromkeys(("x_train", "x_test", "y_train", "y_test", "x", "y"), objects))
@@ -260,6 +279,14 @@ def test_shanghaitech_in_its_published_folder(tmp_path, rng):
     np.testing.assert_array_equal(found.masks[0][1].any(axis=1), np.repeat([False, True, False], [4, 4, 8]))
     with pytest.raises(FileNotFoundError, match="shanghaitech is not in data_home"):
         datasets.load_shanghaitech(tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize("load", [datasets.load_avenue, datasets.load_shanghaitech])
+@pytest.mark.parametrize("size", [256, None, (8,), (0, 8), (8, 8, 8), "ab"])
+def test_a_bad_size_of_frames_is_named_before_anything_is_written(load, size, tmp_path):
+    with pytest.raises(ValueError, match=f"'size' parameter of {load.__name__} must be two positive int"):
+        load(tmp_path, size=size)
+    assert not list(tmp_path.iterdir())
 
 
 def test_images_of_a_folder_in_order_with_their_folders_for_labels(tmp_path, rng):

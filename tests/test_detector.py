@@ -16,6 +16,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from torch import nn
 
 from skmemae import MemAEDetector, MemoryCollapseWarning, metrics
+from skmemae._threshold import contamination_threshold
 from tests.problems import detector
 
 
@@ -206,3 +207,40 @@ def test_an_interrupted_first_fit_leaves_it_unfitted(table, monkeypatch):
     assert not hasattr(det, "n_features_in_")
     with pytest.raises(NotFittedError):
         det.predict(X)
+
+
+def test_columns_are_counted_along_the_second_axis(rng):
+    assert detector(max_epochs=1).fit(rng.random((20, 8, 9))).n_features_in_ == 8
+
+
+def test_with_an_automatic_contamination_a_tenth_is_left_out_and_the_fence_is_of_samples_not_trained_on(rng):
+    X = rng.normal(size=(400, 4))
+    rows = detector(contamination="auto").fit(X)
+    assert rows.resolved_params_["memory_size"] == 360
+    learned = detector(contamination="auto", memory_items="learned").fit(X)
+    fence = [
+        contamination_threshold("auto", s, learned._noise) for s in (learned.calibration_scores_, learned.decision_scores_)
+    ]
+    assert learned.threshold_ == fence[0] != fence[1]
+
+
+def test_a_false_alarm_rate_is_cautious_where_training_holds_outliers(rng):
+    X = rng.normal(size=(400, 4))
+    X[:40] += 6
+    det = MemAEDetector(random_state=0).fit(X).set_threshold(false_alarm_rate=0.15)
+    assert det.predict(rng.normal(size=(2000, 4))).mean() < 0.15
+
+
+@pytest.mark.parametrize(("scaling", "is_seen"), [("standard", True), ("contrast", False)])
+def test_whether_a_dark_image_is_abnormal_is_for_the_scaling_to_say(scaling, is_seen):
+    digits = load_digits()
+    threes = digits.images[digits.target == 3]
+    det = MemAEDetector(scaling=scaling, max_epochs=20, random_state=0).fit(threes[:120])
+    assert (det.predict(threes[120:] * 0.4).mean() > 0.5) == is_seen
+
+
+def test_a_category_that_training_has_not_seen_adds_to_the_score(rng):
+    X = np.column_stack([rng.normal(size=(300, 2)), np.eye(2)[rng.integers(0, 2, size=300)]])
+    det = MemAEDetector(random_state=0).fit(X)
+    unseen = X * [1, 1, 0, 0]
+    assert (det.decision_function(unseen) > det.decision_function(X)).mean() > 0.9

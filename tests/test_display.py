@@ -224,6 +224,8 @@ def test_bad_items_are_named(rng):
         MemoryDisplay(X[:2], [1.0, 1.0], [1, 2, 3])
     with pytest.raises(ValueError, match="needs a memory"):
         MemoryDisplay.from_estimator(detector(memory_size=0, max_epochs=1).fit(X))
+    with pytest.raises(ValueError, match="needs a memory"):
+        AddressingDisplay.from_estimator(detector(memory_size=0, max_epochs=1).fit(X), X)
 
 
 # Addressing

@@ -110,6 +110,18 @@ def test_an_update_keeps_its_images_as_well():
     assert np.median(detector.decision_function(sideways[40:])) < 0.5 * np.median(before[40:])
 
 
+def test_the_oldest_images_go_first_and_the_network_stays(monkeypatch):
+    monkeypatch.setattr(TurnExemplars, "most_items", 60)
+    detector = MemAEDetector(max_epochs=2, random_state=0).fit(arrows(60, np.random.default_rng(0)))
+    old = detector._model.exemplars
+    detector.partial_fit(arrows(40, np.random.default_rng(1)))
+    new = detector._model.exemplars
+    assert old.items.shape[1] == 54 and new.items.shape[1] == 60
+    assert torch.equal(new.items[:, : 60 - 36], old.items[:, -(60 - 36) :])  # 4 of the 40 are held out
+    for before, after in zip(old.encoder.state_dict().values(), new.encoder.state_dict().values(), strict=True):
+        assert torch.equal(before, after)
+
+
 def sliding(n, pace, rng, frames=9):
     """Clips of a square that slides so many pixels a frame."""
     clips = rng.normal(scale=0.05, size=(n, 1, frames, 16, 32))

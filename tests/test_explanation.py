@@ -59,6 +59,18 @@ def test_tables_of_all_kinds_of_memory(rng, parameters):
     assert (explanation.rows is None) == (det.memory_rows_ is None)
 
 
+@pytest.mark.parametrize("shape", [(40, 4), (30, 8, 9), (16, 1, 4, 8, 8)], ids=str)
+def test_learned_items_are_named_with_their_weights_and_the_reconstruction_is_what_was_expected(rng, shape):
+    det = detector(max_epochs=3, memory_items="learned").fit(rng.random(shape))
+    new = rng.random((4, *shape[1:]))
+    explanation, weights = det.explain(new, n_items=3), det.addressing_weights(new)
+    weights = weights.reshape(4, -1, weights.shape[-1]).mean(axis=1) if weights.ndim > 2 else weights
+    np.testing.assert_allclose(explanation.weights, np.take_along_axis(weights, explanation.items, axis=1), rtol=1e-4)
+    np.testing.assert_allclose(explanation.weights, np.sort(weights)[:, ::-1][:, :3], rtol=1e-4)
+    if len(shape) > 2:  # of a table it is what the other columns let expect
+        np.testing.assert_allclose(explanation.expected, det.reconstruct(new), rtol=1e-4, atol=1e-6)
+
+
 def test_the_training_rows_that_answered_are_named(moved):
     det, X, normal, _, _ = moved
     explanation = det.explain(normal, n_items=4)

@@ -33,6 +33,12 @@ def test_the_files_come_from_the_stored_rows(tmp_path):
         main(["knowledge", "--rows", str(tmp_path)])
 
 
+def test_older_files_are_replaced(tmp_path):
+    (tmp_path / "papers.json").write_text("older")
+    write_knowledge(tmp_path)
+    assert json.loads((tmp_path / "papers.json").read_text())
+
+
 def test_what_pyod_knows_is_still_known(engine):
     theirs = ADEngine().kb
     assert theirs.algorithms.items() <= engine.kb.algorithms.items()

@@ -61,3 +61,18 @@ def test_separation_is_for_tables(rng):
     X = rng.random((20, 8, 8))
     with pytest.raises(ValueError, match=r"needs a table .* Got X of shape \(20, 8, 8\)"):
         metrics.separation(MemAEDetector(max_epochs=1, random_state=0).fit(X), X)
+
+
+def test_with_one_class_there_is_no_area(table):
+    X, _ = table
+    det, zeros = MemAEDetector(max_epochs=1, random_state=0).fit(X), np.zeros(len(X))
+    with pytest.warns(UserWarning, match="one class|No positive"):
+        assert np.isnan(metrics.roc_auc(det, X, zeros))
+    with pytest.warns(UserWarning, match="No positive"):
+        assert metrics.average_precision(det, X, zeros) == 0
+    assert np.isnan(metrics.precision_at_n(det, X, zeros))
+    masks = [np.zeros((2, 3, 3))]
+    with pytest.warns(UserWarning, match="one class|No positive"):
+        assert np.isnan(metrics.pixel_roc_auc(masks, masks))
+    with pytest.raises(ValueError, match="maps and masks"):
+        metrics.pixel_roc_auc(masks * 2, masks)

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skmemae.benchmark import cells, report
+from skmemae.benchmark import cells, report, selection
+from skmemae.benchmark.__main__ import main
 from skmemae.benchmark.document import PAPER
 
 ROOT = Path(__file__).parents[1]
@@ -103,3 +104,75 @@ def test_seconds_are_the_stored_ones(line):
     for printed, expected in zip(TIMES[1][line], seconds, strict=True):
         decimals = len(printed.partition(".")[2])
         assert printed == format(float(expected), f".{decimals}f")
+
+
+def test_the_page_of_results_is_what_the_rows_give(tmp_path):
+    main(["document", "--rows", str(RESULTS), "--page", str(tmp_path / "page.md")])
+    assert (tmp_path / "page.md").read_text() == (ROOT / "docs" / "benchmarks.md").read_text()
+
+
+def guide(page):
+    return " ".join((ROOT / "docs" / "guide" / page).read_text().split())
+
+
+def figures(name):
+    with open(RESULTS / f"{name}.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_guide_says_how_long_a_call_takes():
+    row, rows, image = ((float(r["onnxruntime"]), float(r["decision_function"])) for r in figures("latency"))
+    assert (
+        f"takes {row[0]:.1f} ms for a row of 30 columns, where ``decision_function`` takes {row[1]:.1f} ms, {rows[0]:.1f} ms "
+        f"instead of {rows[1]:.1f} ms for 100 rows, and {image[0]:.2f} ms instead of {image[1]:.1f} ms for a 28 × 28 image"
+    ) in guide("onnx.rst")
+
+
+def test_the_guide_says_how_fast_frames_are():
+    means = {
+        name: {key: np.mean([float(row[key]) for row in rows]) for key in ("frames_per_second", "live", "memory_seconds")}
+        for name, rows in report.grouped(figures("frames"), "what").items()
+    }
+    small, paper = means.values()
+    assert (
+        f"on one core {small['frames_per_second']:.0f} by the small preset from frames of 120 x 180 pixels, "
+        f"{small['live']:.0f} of them live, and {paper['frames_per_second']:.1f} by the paper's from 256 x 256; addressing "
+        f"takes {1e3 * small['memory_seconds']:.0f} and {1e3 * paper['memory_seconds']:.0f} milliseconds of that"
+    ) in guide("video.rst")
+    (video,) = figures("streaming")
+    text = f"a video of {float(video['video_gib']):.0f} GiB with {float(video['peak_gib']):.2f} GiB of memory at most"
+    assert text.replace(" 0.", " .") in guide("video.rst")
+
+
+def test_the_guide_says_how_far_it_goes():
+    text, held = guide("large_data.md"), [float(row["resident_mib"]) for row in figures("long-runs")]
+    assert f"held {held[2]:.0f} MiB after 300 fits and {held[-1]:.0f} at the end, in one thread with six open files" in text
+    assert {(row["threads"], row["open_files"]) for row in figures("long-runs")} == {("1", "6")}
+    epochs, fit = (
+        float(row["value"]) for row in figures("speed") if row["figure"] == "ranks" and "two processes" in row["what"]
+    )
+    assert (
+        f"run an epoch {epochs:.2f} times as fast as one, and a fit of three epochs with its statistics {fit:.2f} times" in text
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("the default", "default"),
+        ("largest :func:`~skmemae.metrics.separation`", "separation"),
+        ("largest excess mass", "excess mass"),
+        ("smallest error of held-out rows", "held-out error"),
+        ("any (the mean of all settings)", "any"),
+        ("best (needs labels)", "best"),
+    ],
+)
+def test_the_guide_says_what_choosing_without_labels_brings(line, name):
+    found = []
+    for kind in ("contaminated", "clean"):
+        rows = selection.digest(cells.read(RESULTS / f"selection-{kind}.jsonl"))
+        of_seeds = report.grouped([row for row in rows if row["detector"] == name], "seed").values()
+        found.append(np.mean([np.mean([row["roc_auc"] for row in group]) for group in of_seeds]))
+    page = (ROOT / "docs" / "guide" / "choosing.rst").read_text()
+    (printed,) = (text.removeprefix(line).split() for text in page.splitlines() if text.startswith(line))
+    assert printed == [format(value, ".3f") for value in found]

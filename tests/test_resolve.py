@@ -169,3 +169,15 @@ def test_numbers_are_no_bools_and_fit_into_a_float(value):
 @pytest.mark.parametrize("name", ["thin_repeats", "verbose", "random_state"])
 def test_what_may_be_a_bool(name):
     check_numbers({name: True})
+
+
+def test_repeats_are_thinned_where_the_data_is_clean_or_has_no_rows_in_memory():
+    shares = (0.001, 0.019, 0.02, 0.1, "auto")
+    assert [resolved(1000, (6,), contamination=c)["thin_repeats"] for c in shares] == [True, True, False, False, False]
+    assert resolved(1000, (6,), memory_items="learned")["thin_repeats"]
+    assert not resolved(100, (8, 8))["thin_repeats"]
+
+
+def test_a_memory_of_wide_rows_is_not_larger_than_a_million_numbers():
+    assert resolved(10_000, (1000,))["memory_size"] == 2**20 // 1000
+    assert resolved(10_000, (20_000,))["memory_size"] == 100

@@ -7,6 +7,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from skmemae import MemAEDetector
+from skmemae._threshold import contamination_threshold
 from tests.problems import detector
 
 
@@ -73,6 +74,25 @@ def test_the_memory_takes_the_new_rows_and_drops_the_oldest(rng):
     assert (own >= 280).all() and not (own == np.arange(980, 1030)[:, None]).any()
     assert len(det.decision_scores_) == len(det.labels_) == len(det.calibration_scores_) == 1000
     np.testing.assert_allclose(det.decision_scores_[-300:], det.decision_function(new), rtol=1e-4)
+
+
+def test_new_rows_without_the_share_of_outliers_come_into_the_memory(rng):
+    det = detector(max_epochs=2).fit(rng.normal(size=(300, 4)))
+    new = rng.normal(size=(100, 4))
+    new[:10] += 30
+    det.partial_fit(new)
+    taken = np.isin(np.arange(300, 400), det.memory_rows_)
+    assert not taken[:10].any() and taken[10:].mean() > 0.9
+
+
+@pytest.mark.parametrize("parameters", [{}, LEARNED])
+def test_the_scaling_stays_and_a_threshold_that_was_set_does_not(table, parameters):
+    X, _ = table
+    det = detector(max_epochs=10, **parameters).fit(X)
+    scaling = det._model.scaling
+    det.set_threshold(threshold=1e9).partial_fit(X + 1)
+    assert det._model.scaling is scaling and det.n_iter_ == 10 + 5
+    assert det.threshold_ == contamination_threshold(0.1, det.decision_scores_, det._noise) < 1e9
 
 
 def test_learned_items_that_nothing_uses_move():
@@ -144,6 +164,15 @@ def test_a_warm_start_goes_on_from_the_networks(table, parameters):
     assert det.fit(X).loss_curve_[0] < first
     cold = detector(max_epochs=20, **parameters).fit(X)
     assert cold.fit(X).loss_curve_[0] == first
+
+
+@pytest.mark.parametrize("parameters", [{"memory_items": "learned"}, {}])
+def test_a_warm_start_learns_the_rest_from_the_new_samples_alone(rng, parameters):
+    old, new = rng.normal(size=(200, 4)), 5 + 2 * rng.normal(size=(100, 4))
+    warm = detector(warm_start=True, **parameters).fit(old).fit(new)
+    cold = detector(**parameters).fit(new)
+    np.testing.assert_array_equal(warm._model.scaling.center, cold._model.scaling.center)
+    assert len(warm.decision_scores_) == 100 and (warm.memory_rows_ is None or warm.memory_rows_.max() < 100)
 
 
 def test_a_warm_start_of_other_shapes_starts_afresh(table, rng):

@@ -1,5 +1,6 @@
 """From frames to clips and from scores of clips to scores of frames."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from sklearn.pipeline import Pipeline
 
 from figures.memory import anonymous_memory
 from skmemae import MemAEDetector
+from skmemae.datasets import load_images
 from skmemae.metrics import pixel_roc_auc
 from skmemae.video import ClipWindows, OnlineNormality, frame_maps, frame_scores, normality_score, read_video
 
@@ -156,6 +158,35 @@ def test_colours_are_not_taken_for_frames(rng, length):
     np.testing.assert_array_equal(np.argsort(live), np.argsort(-det.decision_function(clips)))
 
 
+def test_maps_add_up_the_channels(rng):
+    det = MemAEDetector(max_epochs=1, random_state=0).fit(
+        clips := ClipWindows(3).fit_transform([rng.uniform(size=(12, 8, 8, 3))])
+    )
+    expected = det.anomaly_map(clips[4:5])[0].sum(axis=0)[1]  # its middle frame is the sixth of the video
+    np.testing.assert_allclose(frame_maps(det, clips)[0][5], expected, rtol=1e-4)
+
+
+def test_frames_smaller_than_a_cell_are_named():
+    with pytest.raises(ValueError, match="smaller than a cell of 9"):
+        ClipWindows(3, cell=9).fit([np.zeros((8, 8, 8))])
+
+
+def test_files_are_read_once(monkeypatch):
+    read = []
+    monkeypatch.setattr("skmemae.video.clips.read_video", lambda path: read.append(path) or np.zeros((9, 8, 8)))
+    ClipWindows(4).fit_transform(["a", "b"])
+    assert read == ["a", "b"]
+
+
+@pytest.mark.parametrize("read", [read_video, load_images])
+def test_without_imageio_the_extra_is_named(read, tmp_path, monkeypatch):
+    (tmp_path / "0.png").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "imageio", None)
+    monkeypatch.setitem(sys.modules, "imageio.v3", None)
+    with pytest.raises(ImportError, match=r"skmemae\[video\]"):
+        read(tmp_path)
+
+
 def test_a_transform_does_not_change_what_fit_learned(videos):
     windows = ClipWindows(length=6).fit(videos)
     before = dict(vars(windows))
@@ -212,7 +243,7 @@ def test_frames_are_changed_and_written_on_the_way(tmp_path, rng):
     for i, frame in enumerate(video):
         imageio.imwrite(tmp_path / "frames" / f"{i}.png", frame)
     written = read_video(tmp_path / "frames", out=tmp_path / "video.npy")
-    assert isinstance(written, np.memmap)
+    assert isinstance(written, np.memmap) and not written.flags.writeable
     np.testing.assert_array_equal(written, video)
     small = read_video(tmp_path / "frames", size=(4, 6), grey=True, out=tmp_path / "small.npy")
     brightness = (video @ [0.299, 0.587, 0.114]).reshape(11, 4, 2, 6, 2).mean(axis=(2, 4))

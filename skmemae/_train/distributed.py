@@ -225,9 +225,19 @@ def fingerprint(X) -> str:
 
 
 def plain_parameters(params: dict[str, Any]) -> str:
-    """Parameters that can be compared between processes, as text."""
-    plain = (str, int, float, tuple, type(None))
-    return str({name: value for name, value in params.items() if isinstance(value, plain)})
+    """Parameters as text that is the same in another process; of an object, its class, and of a function, its name."""
+    return str({name: _plain(value) for name, value in params.items()})
+
+
+def _plain(value):
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, str | int | float | None):
+        return value
+    if isinstance(value, list | tuple):
+        return tuple(map(_plain, value))
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from sklearn.utils import Bunch
 
 from skmemae.datasets.published import absent, check_digest
 from skmemae.video import read_video
-from skmemae.video.reading import write_frames
+from skmemae.video.reading import check_size, write_frames
 
 # sha256 of the bytes of training frames, test frames and labels in this order, and of the packed masks.
 _PED2 = "daae75fda3dc3c1ee7c55c18acbb327b85f55269c10272f0aadaa464d2ec96bc"
@@ -106,6 +106,7 @@ def load_avenue(data_home, size=(256, 256)):
     ImportError
         If imageio is not installed and videos have to be read.
     """
+    check_size(size, "load_avenue", "two positive int (H, W)")
     names, address = "'Avenue Dataset' and 'ground_truth_demo'", "http://www.cse.cuhk.edu.hk/leojia/projects/detectabnormal"
     if data_home is None:
         raise _missing(names, data_home, address)
@@ -147,6 +148,7 @@ def load_shanghaitech(data_home, size=(256, 256)):
     ImportError
         If imageio is not installed and videos have to be read.
     """
+    check_size(size, "load_shanghaitech", "two positive int (H, W)")
     address = "https://svip-lab.github.io/dataset/campus_dataset.html"
     if data_home is None:
         raise _missing("shanghaitech", data_home, address)

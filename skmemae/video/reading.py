@@ -95,10 +95,12 @@ def is_image(file):
     return file.suffix.lower() in _SUFFIXES
 
 
-def check_size(size, function):
-    """Raise ValueError if ``size`` is neither None nor (H, W)."""
-    if size is not None and not (isinstance(size, tuple | list) and len(size) == 2 and are_positive_ints(size)):
-        raise ValueError(f"The 'size' parameter of {function} must be None or two positive int (H, W). Got {size!r} instead.")
+def check_size(size, function, accepted="None or two positive int (H, W)"):
+    """Raise ValueError if ``size`` is neither (H, W) nor, where it is accepted, None."""
+    if size is None and accepted.startswith("None"):
+        return
+    if not (isinstance(size, tuple | list) and len(size) == 2 and are_positive_ints(size)):
+        raise ValueError(f"The 'size' parameter of {function} must be {accepted}. Got {size!r} instead.")
 
 
 def convert(file, frame, size, grey):
