@@ -29,9 +29,10 @@ class MemAEDetector(CallbackSupportMixin, PortableDetector):
     contamination : float in (0, 0.5], "auto" or PyThresh-like object, default=0.1
         Share of outliers in the training data; sets the threshold on the anomaly score. Where memory items are rows, it also
         is the share of rows that the memory leaves out, those that random draws of rows find most abnormal: say how clean the
-        training data is, and the memory trusts as much of it. With "auto" the threshold is the upper fence of a box plot of the
-        logarithms of ``calibration_scores_``, the third quartile and 1.5 interquartile ranges. An object is fitted on the
-        training scores, and the threshold is between those that it labels 0 and 1. With both the memory leaves out a tenth.
+        training data is, and the memory trusts as much of it. With "auto" the threshold is the upper fence of a box plot of
+        the logarithms of ``calibration_scores_``, or if there are none of all scores: the third quartile and 1.5 interquartile
+        ranges. An object is fitted on the training scores, and the threshold parts what it labels 0 and 1. With both the
+        memory leaves out a tenth.
     convention : {"pyod", "sklearn"}, default="pyod"
         Meaning of ``decision_function``, ``predict`` and ``fit_predict``: PyOD's (higher = more abnormal; 0 and 1) or
         scikit-learn's (negative = outlier; +1 and -1). It only changes how results are reported: ``set_params`` switches a
@@ -69,8 +70,8 @@ class MemAEDetector(CallbackSupportMixin, PortableDetector):
         "distance" where items are rows, else "cosine".
     temperature : "auto" or float, default="auto"
         Divides the similarities before the softmax. The paper has 1, at which cosines can hardly tell items apart. "auto" is
-        0.01 for images and 0.05 for vectors and clips. Where items are rows the unit of the queries is fitted to it, by
-        leaving each row out, and it has little effect.
+        0.01 for images, 0.05 for vectors and clips, 0.1 where items are rows: there the unit of the queries is fitted to it,
+        by leaving each row out, and it has little effect.
     shrink_threshold : float, default=1.0
         Lambda of equations 6 and 7 as a multiple of 1/N; 0 = no shrinkage. The best item of a query is always kept.
     entropy_weight : float, default=2e-4
@@ -99,17 +100,17 @@ class MemAEDetector(CallbackSupportMixin, PortableDetector):
     scaling : {"auto", "contrast", "log", "standard", "minmax"} or None, default="auto"
         "contrast" subtracts each sample's own mean and divides by its own deviation, then subtracts the mean sample: samples
         are compared by what they show, not by how bright it is. The others are learned in ``fit``, per column of a table and
-        per channel of images and clips. "standard" gives zero mean and unit deviation; in tables values count as far as
-        three interquartile ranges beyond the quartiles, those beyond ten deviations grow logarithmically, and any other value
-        of a constant column is far out. "log" is that after ``log(1 + x / u)`` of columns or channels that are never negative
-        and have a heavy tail (excess kurtosis above 50), with u small among their values: amounts are compared by their
-        ratios. "minmax" maps minimum and maximum to 0 and 1. None = off. "auto" is "log" for vectors, "contrast" for images of
-        16 pixels and more, else "standard". Under all of them scaled values beyond 10^9 grow logarithmically, so that every
-        finite sample has a finite score.
+        per channel of images and clips. "standard" gives zero mean and unit deviation; in tables values count as far as three
+        interquartile ranges beyond the quartiles, those beyond ten deviations grow logarithmically, and any other value of a
+        constant column is far out. "log" is that after ``log(1 + x / u)`` of columns or channels that are never negative and
+        have a heavy tail (excess kurtosis above 50, or above 10 over two decades), with u small among their values: amounts
+        are compared by their ratios. "minmax" maps minimum and maximum to 0 and 1. None = off. "auto" is "log" for vectors,
+        "contrast" for images of 16 pixels and more, else "standard". Under all of them scaled values beyond 10^9 grow
+        logarithmically, so that every finite sample has a finite score.
     thin_repeats : "auto" or bool, default="auto"
-        Train tables on ceil(sqrt(k)) of k identical rows, so that frequent rows do not dominate training. False trains on all
-        rows. All rows are scored either way. "auto" is True; where memory items are rows only for a ``contamination`` below
-        0.02, as that a row is frequent is what speaks for it where rare ones may be outliers.
+        Train tables on ceil(sqrt(k)) of k identical rows, where 100 or more remain, so that frequent rows do not dominate
+        training. All rows are scored either way. "auto" is True; where memory items are rows only for a ``contamination``
+        below 0.02, as that a row is frequent is what speaks for it where rare ones may be outliers.
     learning_rate : "auto" or float, default="auto"
         Peak learning rate of Adam; it rises over the first tenth of training and then falls to zero along a cosine. "auto" is
         5e-3 where items are rows, else 2e-3.
@@ -117,14 +118,14 @@ class MemAEDetector(CallbackSupportMixin, PortableDetector):
         At least 2. "auto" is about a twentieth of the samples, between 32 and 1024, or 128 for images and clips; fewer, but at
         least 8, where a batch would hold more than a million numbers. Where items are rows it is an 80th, between 64 and 256.
     max_epochs : "auto" or int, default="auto"
-        "auto" is enough epochs for about 2,000 optimiser steps (1,000 for images), at least 20, at most 200. Where items are
+        "auto" is enough epochs for about 2,000 optimiser steps (800 for images), at least 20, at most 200. Where items are
         rows it is enough for about 80 steps.
     validation_fraction : "auto" or float in [0, 1), default="auto"
         Share of X held out to stop early, 256 MiB at most; the parameters with the smallest held-out error are kept. 0 = no
         early stopping. "auto" is 0 where items are rows, else 0.1.
     n_iter_no_change : int, default=20
-        Epochs without an improvement of the held-out error after which training stops. Only epochs after the first 60 % of
-        ``max_epochs`` count, in which memory items are no longer revived: with 50 epochs or fewer the default never stops.
+        Epochs without an improvement of the held-out error after which training stops. With learned items only epochs after
+        the first 60 % of ``max_epochs`` count, in which none is revived any more: of 50 and fewer the default stops none.
     tol : float, default=1e-4
         Relative decrease of the held-out error that counts as an improvement.
     device : str, default="auto"
@@ -148,7 +149,7 @@ class MemAEDetector(CallbackSupportMixin, PortableDetector):
     calibration_scores_ : ndarray of shape (n_calibration,)
         Anomaly scores of the training samples that what scores them was not trained on, from which :meth:`p_values` and a
         ``false_alarm_rate`` follow. Where memory items are rows all training scores, as no item answers the row that it is made
-        of; else of samples that ``validation_fraction`` holds out.
+        of; else of samples that ``validation_fraction`` holds out, by default none of a table without a memory.
     labels_ : ndarray of shape (n_samples,)
         1 for outliers of the training data, 0 for inliers: ``decision_scores_ > threshold_``, under either convention.
     threshold_, offset_ : float

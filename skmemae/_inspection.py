@@ -91,9 +91,10 @@ class InspectableDetector(DualContractDetector):
         Returns
         -------
         map : ndarray of X's shape, or DataFrame, float32
-            In scaled units, not negative, higher = more abnormal, the mean over the networks. The sum over a sample is its
-            squared error, which is the anomaly score of ``anomaly_score="reconstruction"`` with one network. For a DataFrame
-            one with the same columns and index.
+            In scaled units, not negative, higher = more abnormal, the mean over the members. The sum over a sample is its
+            squared error, which is the anomaly score of ``anomaly_score="reconstruction"`` with one member, but for the
+            samples trained on whose scores are raised (``decision_scores_``). For a DataFrame one with the same columns and
+            index.
         """
         return like(X, self._fitted_model().residuals(self._check_scoring(X)))
 

@@ -50,12 +50,12 @@ def roc_auc(detector, X, y):
     Returns
     -------
     area : float
-        In [0, 1]; NaN, with a warning, if there are no outliers or nothing else.
+        In [0, 1]; NaN, with a warning, if all samples are of one class.
 
     Raises
     ------
     ValueError
-        If y has other values.
+        If y has other values, or holds ones alone, which are outliers in one coding and inliers in the other.
 
     Examples
     --------
