@@ -27,12 +27,12 @@ class MemAEDetector(CallbackSupportMixin, PortableDetector):
     Parameters
     ----------
     contamination : float in (0, 0.5], "auto" or PyThresh-like object, default=0.1
-        Share of outliers in the training data; sets the threshold on the anomaly score. Where memory items are rows, it also
-        is the share of rows that the memory leaves out, those that random draws of rows find most abnormal: say how clean the
-        training data is, and the memory trusts as much of it. With "auto" the threshold is the upper fence of a box plot of
-        the logarithms of ``calibration_scores_``, or if there are none of all scores: the third quartile and 1.5 interquartile
-        ranges. An object is fitted on the training scores, and the threshold parts what it labels 0 and 1. With both the
-        memory leaves out a tenth.
+        Share of outliers in the training data; sets the threshold. Where memory items are rows, it is also the share of rows
+        that the memory leaves out, those that random draws of rows find most abnormal: say how clean the training data is, and
+        the memory trusts as much of it. With "auto" the threshold is the upper fence of a box plot of the logarithms of
+        ``calibration_scores_``, or if there are none of all scores: the third quartile and 1.5 interquartile ranges. An object
+        is fitted on the training scores, and the threshold parts what it labels 0 and 1. With both the memory leaves out a
+        tenth.
     convention : {"pyod", "sklearn"}, default="pyod"
         Meaning of ``decision_function``, ``predict`` and ``fit_predict``: PyOD's (higher = more abnormal; 0 and 1) or
         scikit-learn's (negative = outlier; +1 and -1). It only changes how results are reported: ``set_params`` switches a
