@@ -28,8 +28,8 @@ class MemAEDetector(CallbackSupportMixin, PortableDetector):
     ----------
     contamination : float in (0, 0.5], "auto" or PyThresh-like object, default=0.1
         Share of outliers in the training data; sets the threshold. Where memory items are rows, it is also the share of rows
-        that the memory leaves out, those that random draws of rows find most abnormal: say how clean the training data is, and
-        the memory trusts as much of it. With "auto" the threshold is the upper fence of a box plot of the logarithms of
+        that the memory leaves out, those that random draws of rows find most abnormal: say how clean the data is, and the
+        memory trusts as much of it. With "auto" the threshold is the upper fence of a box plot of the logarithms of
         ``calibration_scores_``, or if there are none of all scores: the third quartile and 1.5 interquartile ranges. An object
         is fitted on the training scores, and the threshold parts what it labels 0 and 1. With both the memory leaves out a
         tenth.
@@ -69,9 +69,9 @@ class MemAEDetector(CallbackSupportMixin, PortableDetector):
         Equation 5 of the paper, the dot product of its released code, or minus the mean squared difference. "auto" is
         "distance" where items are rows, else "cosine".
     temperature : "auto" or float, default="auto"
-        Divides the similarities before the softmax. The paper has 1, at which cosines can hardly tell items apart. "auto" is
-        0.01 for images, 0.05 for vectors and clips, 0.1 where items are rows: there the unit of the queries is fitted to it,
-        by leaving each row out, and it has little effect.
+        Divides the similarities before the softmax. The paper has 1, which hardly tells cosines apart. "auto" is 0.01 for
+        images, 0.05 for vectors and clips, 0.1 where items are rows: there the unit of the queries is fitted to it, by leaving
+        each row out, and it has little effect.
     shrink_threshold : float, default=1.0
         Lambda of equations 6 and 7 as a multiple of 1/N; 0 = no shrinkage. The best item of a query is always kept.
     entropy_weight : float, default=2e-4
