@@ -31,8 +31,7 @@ class MemAEDetector(CallbackSupportMixin, PortableDetector):
         that the memory leaves out, those that random draws of rows find most abnormal: say how clean the data is, and the
         memory trusts as much of it. With "auto" the threshold is the upper fence of a box plot of the logarithms of
         ``calibration_scores_``, or if there are none of all scores: the third quartile and 1.5 interquartile ranges. An object
-        is fitted on the training scores, and the threshold parts what it labels 0 and 1. With both the memory leaves out a
-        tenth.
+        is fitted on the training scores; the threshold parts its labels. With both the memory leaves out a tenth.
     convention : {"pyod", "sklearn"}, default="pyod"
         Meaning of ``decision_function``, ``predict`` and ``fit_predict``: PyOD's (higher = more abnormal; 0 and 1) or
         scikit-learn's (negative = outlier; +1 and -1). It only changes how results are reported: ``set_params`` switches a
