@@ -316,7 +316,8 @@ class DualContractDetector(DocumentedDetector, BaseDetector):
         labels[2 * np.abs(self._confidence(scores) - 0.5) <= 1 - 2 * np.exp(-T)] = -2
         if not return_stats:
             return labels
-        return labels, list(self.compute_rejection_stats(T=T, delta=delta, c_fp=c_fp, c_fn=c_fn, c_r=c_r))
+        asked = _Flagged(self.decision_scores_, self.threshold_, self.labels_, self._outlier_share)
+        return labels, list(BaseDetector.compute_rejection_stats(asked, T=T, delta=delta, c_fp=c_fp, c_fn=c_fn, c_r=c_r))
 
     def _predict_rank(self, X, normalized=False):
         """Rank of each sample's anomaly score among the training scores, as PyOD's combination methods ask for it."""
@@ -324,13 +325,20 @@ class DualContractDetector(DocumentedDetector, BaseDetector):
         ranks = np.searchsorted(np.sort(self.decision_scores_), scores)
         return ranks / max(ranks.max(), 1) if normalized else ranks
 
+    @property
+    def _is_sklearn(self):
+        """Whether results are in scikit-learn's convention, which may have been set after the fit."""
+        if self.convention not in ("pyod", "sklearn"):
+            raise ValueError(f"The 'convention' parameter must be 'pyod' or 'sklearn'. Got {self.convention!r} instead.")
+        return self.convention == "sklearn"
+
     def _decide(self, normality):
         """``decision_function`` of what ``score_samples`` returns."""
-        return normality - self.offset_ if self.convention == "sklearn" else -normality
+        return normality - self.offset_ if self._is_sklearn else -normality
 
     def _label(self, decision):
         """Labels of what ``decision_function`` returns, in the coding of ``convention``."""
-        if self.convention == "sklearn":
+        if self._is_sklearn:
             return np.where(decision < 0, -1, 1)
         return (decision > self.threshold_).astype(int)
 
@@ -352,3 +360,13 @@ def _checked(name, value, accepts, meaning) -> float:
     if not isinstance(value, Real) or isinstance(value, bool) or not is_finite(value) or not accepts(float(value)):
         raise ValueError(f"The {name!r} parameter of set_threshold must be {meaning}. Got {value!r} instead.")
     return float(value)
+
+
+class _Flagged(BaseEstimator):
+    """What PyOD's statistics of rejection ask a detector for, with the share of outliers that the threshold came from."""
+
+    fit = None  # by which scikit-learn knows what can be fitted
+
+    def __init__(self, decision_scores, threshold, labels, share):
+        self.decision_scores_, self.threshold_, self.labels_ = decision_scores, threshold, labels
+        self.contamination = min(max(share, (1 + 1e-9) / len(decision_scores)), 0.5)

@@ -144,7 +144,7 @@ class MemAEDetector(CallbackSupportMixin, PortableDetector):
     ----------
     decision_scores_ : ndarray of shape (n_samples,)
         Anomaly scores of the training data, higher = more abnormal. Where items are learned, those of samples trained on are
-        raised to the quantiles of those held out, here and whenever the very same sample is scored.
+        raised to the quantiles of those held out, here and, until an update, whenever the very same sample is scored.
     calibration_scores_ : ndarray of shape (n_calibration,)
         Anomaly scores of the training samples that what scores them was not trained on, from which :meth:`p_values` and a
         ``false_alarm_rate`` follow. Where memory items are rows all training scores, as no item answers the row that it is made
@@ -343,7 +343,7 @@ class MemAEDetector(CallbackSupportMixin, PortableDetector):
             X = processes.checked(self._check_update, X)
             device, seed = self._device_and_seed(X, processes)
             window = Window(self._n_seen, self._capacity)
-            held = self._model, window, self.memory_rows_, self.memory_usage_
+            held = self._model, window, self.memory_rows_, self.memory_usage_, self.resolved_params_
             fitted = update_model(*held, X, self.get_params(deep=False), device, seed, processes)
         self._set_fitted(fitted, self.loss_curve_, self.validation_curve_)
         scores = window.latest(self.decision_scores_, fitted.result.scores)
@@ -369,6 +369,7 @@ class MemAEDetector(CallbackSupportMixin, PortableDetector):
         self._set_fitted(fitted)
         self._set_training_scores(fitted.result.scores, fitted.noise, fitted.calibration_scores)
         self._n_seen, self._capacity = Window.of(len(X))
+        fitted.checkpoint.remove()
         return self
 
     def _check_fit(self, X):
@@ -384,9 +385,8 @@ class MemAEDetector(CallbackSupportMixin, PortableDetector):
         """Set what is known of the networks and of their training, of which the curves are the beginning."""
         model, result, self.resolved_params_ = fitted.model, fitted.result, fitted.params
         self._model, self.backbone_ = model, fitted.params["backbone"]
-        self.sample_shape_ = model.layout.sample_shape
+        self.sample_shape_, self.memory_rows_ = model.layout.sample_shape, fitted.item_rows
         self.memory_usage_, self.zero_row_fraction_ = result.usage.ravel(), result.zero_row_fraction
-        self.memory_rows_ = fitted.item_rows
         self.loss_curve_ = [*loss_curve, *fitted.history.loss_curve]
         self.validation_curve_ = [*validation_curve, *fitted.history.validation_curve]
         self.n_iter_ = len(self.loss_curve_)

@@ -114,7 +114,7 @@ def explain(model: FittedModel, X, n_items: int, item_rows: np.ndarray | None) -
     return {
         "scores": scores,
         "shares": model.layout.from_network(torch.from_numpy(shares)).numpy(),
-        "values": np.asarray(X),
+        "values": np.array(X),
         "expected": model.unscaled(X, isolated(model.collect, X, lambda x, outputs: _expected(model, x, outputs))),
         "items": items,
         "weights": weights,

@@ -15,7 +15,7 @@ from skmemae._model import HEIGHTS, FittedModel, TrainingResult
 from skmemae._resolve import resolve
 from skmemae._runtime import is_out_of_memory, move_to_device, resolve_precision
 from skmemae._score import Score
-from skmemae._train.checkpoint import Checkpoint, identity_of
+from skmemae._train.checkpoint import NO_CHECKPOINT, Checkpoint, identity_of
 from skmemae._train.choice import choose_items, some_rows
 from skmemae._train.exemplars import train_exemplars
 from skmemae._train.loop import History, Settings, train_members
@@ -45,6 +45,7 @@ class Fitted(NamedTuple):
     result: TrainingResult
     noise: float  # of the scores, relative
     item_rows: np.ndarray | None  # (ensemble_size * N,), the row that each item is made of; None where items are learned
+    checkpoint: Checkpoint = NO_CHECKPOINT  # to be removed once all is done
 
     @property
     def calibration_scores(self) -> np.ndarray:
@@ -122,8 +123,7 @@ def fit_model(
     if tasks is not None:
         tasks.end(model)
     noise = processes.compute_on_first(score_noise, model, X, result.scores)
-    kept.remove()
-    return Fitted(model, params, history, result, noise, None if choice is None else choice.rows.flatten().numpy())
+    return Fitted(model, params, history, result, noise, None if choice is None else choice.rows.flatten().numpy(), kept)
 
 
 def _with_exemplars(model, score, loader, rows, s: Settings, generator, processes, kept) -> FittedModel:

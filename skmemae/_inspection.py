@@ -237,6 +237,8 @@ class InspectableDetector(DualContractDetector):
         try:
             with np.errstate(over="ignore", invalid="ignore"):  # the check sums X, which may overflow
                 checked = validate_data(self, X, dtype="numeric", allow_nd=True, ensure_min_samples=least, reset=reset)
+                if checked.dtype.kind in "mM":
+                    raise ValueError(f"X holds times, of dtype {checked.dtype}.")
                 # Of polars, and of categories of pandas, it returns objects.
                 return check_array(checked.astype(np.float64), allow_nd=True) if checked.dtype.kind == "O" else checked
         except (TypeError, ValueError) as error:

@@ -114,7 +114,7 @@ class FittedModel:
 
     def unscaled(self, X, scaled: np.ndarray) -> np.ndarray:
         """Scaled reconstructions of the samples of X, in the units and the shape of X; float32, for float64 X float64."""
-        exact = X.dtype == np.float64
+        exact = X.dtype.newbyteorder("=") == np.float64
         reconstructions = np.empty((len(scaled), *self.layout.array_shape), dtype=np.float64 if exact else np.float32)
         largest = np.finfo(reconstructions.dtype).max
         for rows, samples in self._loader(X).unscaled_blocks():

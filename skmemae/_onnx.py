@@ -4,6 +4,7 @@ import contextlib
 import copy
 import importlib
 import logging
+import math
 import warnings
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from skmemae._data.draws import Draws
-from skmemae._data.seen import SeenSamples, prints
+from skmemae._data.seen import SeenSamples, directions, prints
 from skmemae._data.signatures import OwnItems
 from skmemae._model import FittedModel
 from skmemae._runtime import isolated
@@ -59,7 +60,8 @@ def onnx_file(model: FittedModel, threshold: float, codes: tuple[int, int], meta
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise RuntimeError(
                 "export_onnx cannot export this detector. The modules of a callable backbone must not depend on the values or "
-                f"the number of samples, and use operations that ONNX has. torch says: {reason}"
+                "the number of samples, and use operations that ONNX has; no other thread may use networks meanwhile. torch "
+                f"says: {reason}"
             ) from error
     for node in program.model.graph.all_nodes():
         node.metadata_props.clear()  # lines and paths of the code that made it
@@ -106,7 +108,7 @@ class _Graph(nn.Module):
         self.threshold = threshold
         self.codes = codes
         self.find = None if model.own_items is None else _FindOwnItems(model.own_items, model.memories[0])
-        self.look_back = None if model.seen is None else _AsUnseen(model.seen)
+        self.look_back = None if model.seen is None else _AsUnseen(model.seen, math.prod(model.layout.sample_shape))
 
     def forward(self, X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         model = self.model
@@ -169,9 +171,9 @@ class _FindOwnItems(nn.Module):
 class _AsUnseen(nn.Module):
     """What ``SeenSamples.as_unseen`` does. Of all samples the one with the nearest first projection may be the same."""
 
-    def __init__(self, seen: SeenSamples):
+    def __init__(self, seen: SeenSamples, size: int):
         super().__init__()
-        self.prints = torch.tensor(seen.prints)
+        self.prints, self.along = torch.tensor(seen.prints), directions(size)
         self.begins = _begins(self.prints[:, 0].unsqueeze(0))
         lower, upper = torch.tensor(seen.seen_scores).log(), torch.tensor(seen.unseen_scores).log()
         self.knots, self.raised = lower, upper - lower
@@ -179,7 +181,7 @@ class _AsUnseen(nn.Module):
 
     def forward(self, scores: Tensor, x: Tensor) -> Tensor:
         """Scores of samples, (batch,), with those of samples that were trained on raised."""
-        found = prints(x)
+        found = prints(x, self.along)
         nearest = self.prints[_nearest(self.begins, found[:, 0].unsqueeze(0)).squeeze(0)]
         logarithms = torch.maximum(scores, _float64(TINY)).log()
         raised = logarithms + self.raised[0]

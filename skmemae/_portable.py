@@ -63,7 +63,7 @@ class PortableDetector(InspectableDetector):
         """
         model, parameters = state_of(self._fitted_model()), self.get_params(deep=False)
         checked_detector(type(self), parameters)  # set_params may have set what load would refuse
-        elsewhere = {*parameters, "_model", "_skl_callbacks"}
+        elsewhere = {*parameters, "_model", "_skl_callbacks", "_metadata_request"}
         attributes = {name: value for name, value in vars(self).items() if name not in elsewhere}
         _saving.write(path, _saving.Saved(parameters, attributes, model))
 
@@ -116,7 +116,7 @@ class PortableDetector(InspectableDetector):
 
         Scores differ from those of the detector by rounding, by about a millionth. All samples of a call are scored together,
         so give large data in batches of about a thousand, or a few images or clips. The graph does not check X for missing
-        values and infinity.
+        values and infinity. While this runs, no other thread may fit or score: torch changes all modules to trace some.
 
         Parameters
         ----------
@@ -159,6 +159,6 @@ class PortableDetector(InspectableDetector):
             "convention": self.convention,
             "feature_names": json.dumps(None if names is None else list(names)),
         }
-        codes = (1, -1) if self.convention == "sklearn" else (0, 1)
+        codes = (1, -1) if self._is_sklearn else (0, 1)
         with replacing(path) as file:
             file.write(onnx_file(model, self.threshold_, codes, metadata))

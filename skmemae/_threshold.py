@@ -94,7 +94,8 @@ def best_f1_threshold(scores: np.ndarray, outlier: np.ndarray) -> float:
     f1 = 2 * precision[:-1] * recall[:-1] / np.maximum(precision[:-1] + recall[:-1], np.finfo(float).tiny)
     best = thresholds[len(f1) - 1 - np.argmax(f1[::-1])]  # of equal ones the largest, which raises the fewest alarms
     below = scores[scores < best]
-    return float(below.max() + (best - below.max()) / 2) if len(below) else float(np.nextafter(best, -np.inf))
+    highest = float(np.nextafter(best, -np.inf))
+    return min(float(below.max() + (best - below.max()) / 2), highest) if len(below) else highest
 
 
 def conformal_p_values(scores: np.ndarray, calibration_scores: np.ndarray, noise: float = 0.0) -> np.ndarray:

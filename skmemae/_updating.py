@@ -13,7 +13,6 @@ from skmemae._fitting import Fitted, build_networks, settings_of, share_of_outli
 from skmemae._model import FittedModel
 from skmemae._resolve import resolve
 from skmemae._runtime import resolve_precision
-from skmemae._score import Score
 from skmemae._train.choice import choose_items, some_rows
 from skmemae._train.exemplars import with_more
 from skmemae._train.loop import train_members
@@ -22,6 +21,7 @@ from skmemae.network import Memory, RandomStream
 from skmemae.network.randomness import draw_seed
 
 _LEAST_WINDOW = 1000  # samples that a window holds at least
+_STAYING = ("backbone", "widths", "memory_items", "memory_unit", "memory_heads", "similarity", "anomaly_score", "ensemble_size")
 _EPOCHS = 2  # an update has so many times fewer epochs than a fit
 
 
@@ -46,7 +46,7 @@ class Window(NamedTuple):
 
 
 def update_model(
-    model: FittedModel, window: Window, item_rows, usage: np.ndarray, X, given: dict[str, Any], device, seed: int, processes
+    model: FittedModel, window: Window, item_rows, usage, resolved, X, given: dict[str, Any], device, seed: int, processes
 ) -> Fitted:
     """Go on training with more samples; the model itself is left as it is.
 
@@ -58,6 +58,8 @@ def update_model(
         Numbers of the samples that the memory items are made of.
     usage : ndarray of shape (ensemble_size * N,)
         Share of the queries that used each item.
+    resolved : dict
+        What the parameters of the fit came to. Those of the networks, of their items and of the score stay.
     X : ndarray or RowSource of shape (n_samples, \\*array_shape)
     given : dict
         Parameters of ``MemAEDetector``, as the user gave them.
@@ -70,6 +72,9 @@ def update_model(
     fitted : Fitted
         With the scores of the new samples.
     """
+    given = {**given, **{name: resolved[name] for name in _STAYING}}
+    if model.own_items is not None:
+        given["memory_size"] = given["memory_size"] or "auto"  # grows with the window
     generator = torch.Generator().manual_seed((seed + window.n_seen) % 2**31)
     if item_rows is None:
         return _update_learned(model, window, usage, X, given, device, generator, processes)
@@ -109,12 +114,14 @@ def _update_rows(model, window, item_rows, X, given, device, generator, processe
     scaled = Loader(X, model.layout, model.scaling, torch.device("cpu"), resident=True).samples(torch.arange(len(X)))
     loader = Loader(np.concatenate([kept, scaled.numpy()]), layout, _identity(kept.shape[1]), device)
     draw = torch.Generator().manual_seed(draw_seed(generator))
-    found = processes.compute_on_first(survey, loader, torch.arange(len(loader)), share_of_outliers(given), draw, known)
+    has_draws = model.score.draws is not None  # scores of the whole window are in one unit
+    asked = loader, torch.arange(len(loader)), share_of_outliers(given), draw, known, has_draws
+    found = processes.compute_on_first(survey, *asked)
     rows = some_rows(found.trusted, generator)
     numbers = np.concatenate([numbers, window.n_seen + np.arange(len(X))])
     params = _resolved(given, model, len(rows), device)
     choice = choose_items(found.signatures, rows, params["ensemble_size"], params["memory_size"], generator)
-    score = Score.of(params["anomaly_score"], params["ensemble_size"], "fc", True, found.draws)
+    score = replace(model.score, draws=found.draws)
     spec, networks = build_networks(params, model.layout, device, generator)
     start_from(model, networks)
     on_scaled = FittedModel(layout, loader.scaling, score, spec, networks, choice.scoring)
@@ -132,7 +139,7 @@ def _rows_in(memory: Memory, items: np.ndarray) -> np.ndarray:
 
 
 def _identity(width: int) -> Scaling:
-    return Scaling(np.zeros(width), np.ones(width))
+    return Scaling(np.zeros(width), np.ones(width), limit=np.inf)
 
 
 def _resolved(given, model: FittedModel, n_samples: int, device) -> dict[str, Any]:

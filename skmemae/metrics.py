@@ -6,6 +6,7 @@ here use ``score_samples``, whose sign does not depend on the convention, and ta
 """
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from skmemae._frames import shuffled_columns
@@ -143,8 +144,9 @@ def separation(detector, X, y=None):
     >>> search.fit(X).best_params_
     {'memory_size': 'auto'}
     """
-    if np.ndim(X) != 2:
-        raise ValueError(f"separation needs a table of shape (n_samples, d). Got X of shape {np.shape(X)} instead.")
+    if np.ndim(X) != 2 or issparse(X):
+        got = "a sparse matrix" if issparse(X) else f"X of shape {np.shape(X)}"
+        raise ValueError(f"separation needs a table of shape (n_samples, d). Got {got} instead.")
     as_they_are = _log_scores(detector, X)
     lower, middle, upper = np.quantile(as_they_are, [0.25, 0.5, 0.75])
     shuffled = _log_scores(detector, shuffled_columns(X, np.random.default_rng(0)))

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from torch import nn
 
 from skmemae import MemAEDetector
 from skmemae._train import checkpoint as checkpoint_module
@@ -158,7 +160,8 @@ def test_a_checkpoint_of_another_fit_is_refused_and_stays(tmp_path, kill):
         ({"max_epochs": np.int64(5)}, {"max_epochs": np.int64(6)}),
         ({"learning_rate": np.float32(0.1)}, {"learning_rate": np.float32(0.2)}),
         ({"backbone": max}, {"backbone": min}),
-        ({"contamination": np.random.RandomState(0)}, {"contamination": None}),
+        ({"random_state": np.random.RandomState(0)}, {"random_state": None}),
+        ({"backbone": partial(max, 1)}, {"backbone": partial(max, 2)}),
     ],
 )
 def test_every_parameter_tells_fits_apart(one, other):
@@ -172,6 +175,39 @@ def test_another_version_is_another_fit_and_states_are_two_seconds_apart(monkeyp
     before = identity_of(X, {})
     monkeypatch.setattr(checkpoint_module, "__version__", "9.0")
     assert identity_of(X, {}) != before and checkpoint_module._SECONDS == 2.0
+
+
+class Narrow(nn.Linear):
+    pass
+
+
+def test_networks_of_other_functions_of_one_name_are_others(tmp_path, kill):
+    def layers(kind):
+        return lambda shape: (nn.Sequential(nn.Flatten(), kind(64, 4)), nn.Sequential(nn.Linear(4, 64), nn.Unflatten(1, shape)))
+
+    X, path = load_digits().images[:60], tmp_path / "fit.ckpt"
+    parameters = {"max_epochs": 4, "anomaly_score": "smooth", "random_state": 0}
+    kill(1)
+    with pytest.raises(Killed):
+        MemAEDetector(backbone=layers(nn.Linear), **parameters).fit(X, checkpoint=path)
+    kill(0)
+    with pytest.raises(ValueError, match="is the checkpoint of another fit: its networks are others"):
+        MemAEDetector(backbone=layers(Narrow), **parameters).fit(X, checkpoint=path)
+    MemAEDetector(backbone=layers(nn.Linear), **parameters).fit(X, checkpoint=path)
+    assert not path.exists()
+
+
+def test_training_is_not_lost_where_the_threshold_fails(tmp_path):
+    class Fails:
+        def fit(self, scores):
+            raise RuntimeError("no threshold")
+
+    X, path = load_digits().images[:60], tmp_path / "fit.ckpt"
+    with pytest.raises(RuntimeError, match="no threshold"):
+        MemAEDetector(contamination=Fails(), max_epochs=4, random_state=0).fit(X, checkpoint=path)
+    assert path.exists()
+    rest = MemAEDetector(max_epochs=4, random_state=0).fit(X, checkpoint=path)
+    np.testing.assert_array_equal(rest.decision_scores_, MemAEDetector(max_epochs=4, random_state=0).fit(X).decision_scores_)
 
 
 class Hostile:

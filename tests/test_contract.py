@@ -245,6 +245,24 @@ def test_labels_of_a_half_given_validation_set_are_asked_for():
         det.set_threshold(X_valid=column(1, 2))
 
 
+def test_statistics_of_rejection_are_those_of_the_share_that_the_threshold_came_from():
+    X = np.random.default_rng(0).exponential(size=(100, 1))
+    moved = Given(0.1).fit(X).set_threshold(0.3)
+    expected = Given(0.3).fit(X)
+    stats = expected.compute_rejection_stats()
+    np.testing.assert_allclose(moved.predict_with_rejection(X, return_stats=True)[1], stats)
+    for contamination in ("auto", Threshold(), Threshold(1e9), Threshold(-1.0)):
+        labels, stats = Given(contamination).fit(X).predict_with_rejection(X, return_stats=True)
+        assert labels.shape == (100,) and np.isfinite(stats).all()
+
+
+def test_a_misspelt_convention_is_named_where_results_are_asked_for():
+    det = Given().fit(column(1, 2, 3)).set_params(convention="Sklearn")
+    for method in (det.predict, det.decision_function):
+        with pytest.raises(ValueError, match="'convention' parameter must be 'pyod' or 'sklearn'. Got 'Sklearn'"):
+            method(column(1, 2))
+
+
 @pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
 def test_what_fails_leaves_attributes_as_they_were(failure):
     det = Given()

@@ -135,3 +135,10 @@ def test_what_cannot_be_a_frame_says_why(moved, rng):
         images.explain(rng.random((2, 8, 8))).to_frame()
     with pytest.raises(ValueError, match="5 features"):
         moved[0].explain(moved[1][:2, :5])
+
+
+def test_values_are_those_that_were_explained(moved):
+    X = moved[1][:3].copy()
+    explanation = moved[0].explain(X)
+    X[:] = 0
+    np.testing.assert_array_equal(explanation.values, moved[1][:3])

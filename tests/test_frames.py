@@ -5,6 +5,7 @@ import pandas as pd
 import polars as pl
 import pytest
 
+from skmemae import MemAEDetector
 from skmemae._frames import like, shuffled_columns
 from tests.problems import detector
 
@@ -91,3 +92,14 @@ def test_shuffled_columns_keep_names_types_and_values(rng):
     for i in range(3):
         assert shuffled.iloc[:, i].tolist() != X.iloc[:, i].tolist()
         assert sorted(shuffled.iloc[:, i]) == sorted(X.iloc[:, i])
+
+
+@pytest.mark.parametrize("unit", ["M8[D]", "m8[s]"])
+def test_times_alone_are_no_numbers(rng, unit):
+    times = rng.integers(0, 1000, size=(60, 2)).astype(unit)
+    with pytest.raises(ValueError, match="Column 0 of X holds .* could not be converted to a number"):
+        MemAEDetector(max_epochs=1).fit(times)
+    with pytest.raises(ValueError, match="Column 'a' of X holds"):
+        MemAEDetector(max_epochs=1).fit(pd.DataFrame(times, columns=["a", "b"]))
+    with pytest.raises(ValueError, match="X holds times, of dtype"):
+        MemAEDetector(max_epochs=1).fit(times.reshape(15, 4, 2))

@@ -38,7 +38,7 @@ KNOWS = {
     "_portable": {"_inspection", "_onnx", "_saving", "_state", "_untrusted", "_version", "_writing"},
     "_fitting": {"_data", "_model", "_resolve", "_runtime", "_score", "_train", "network"},
     "_callbacks": {"_train"},
-    "_updating": {"_data", "_fitting", "_model", "_resolve", "_runtime", "_score", "_train", "network"},
+    "_updating": {"_data", "_fitting", "_model", "_resolve", "_runtime", "_train", "network"},
     "_detector": {
         "_callbacks",
         "_contract",

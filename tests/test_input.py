@@ -10,6 +10,7 @@ from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 
+from skmemae import MemAEDetector
 from tests.problems import detector
 
 SHAPES = [
@@ -155,3 +156,11 @@ def test_few_rows_and_awkward_batches_train(rng, n):
         for params in ({"batch_size": 32}, {"batch_size": 2}, {"validation_fraction": 0.9}):
             det = detector(**params).fit(rng.normal(size=(n, *shape)))
             assert np.isfinite(det.decision_scores_).all()
+
+
+def test_numbers_of_another_byte_order_are_the_same_numbers(rng):
+    X = rng.normal(size=(60, 3))
+    det = MemAEDetector(max_epochs=2, random_state=0).fit(X)
+    swapped = X.astype(">f8")
+    np.testing.assert_array_equal(det.decision_function(swapped), det.decision_function(X))
+    assert det.reconstruct(swapped).dtype == np.float64

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 from sklearn.ensemble import IsolationForest
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -76,3 +77,10 @@ def test_with_one_class_there_is_no_area(table):
         assert np.isnan(metrics.pixel_roc_auc(masks, masks))
     with pytest.raises(ValueError, match="maps and masks"):
         metrics.pixel_roc_auc(masks * 2, masks)
+
+
+def test_separation_of_a_sparse_matrix_says_what_it_needs(table):
+    X, _ = table
+    det = MemAEDetector(max_epochs=1, random_state=0).fit(X)
+    with pytest.raises(ValueError, match="separation needs a table .* Got a sparse matrix"):
+        metrics.separation(det, csr_matrix(X))

@@ -11,6 +11,7 @@ import torch
 from sklearn.exceptions import NotFittedError
 
 from skmemae import presets
+from skmemae._data.seen import directions
 from skmemae._data.signatures import OwnItems, signatures
 from skmemae._onnx import _FindOwnItems
 from skmemae.network import Memory
@@ -34,6 +35,7 @@ KINDS = {**data(), "table": amounts(), "colours": np.random.default_rng(0).integ
 
 
 def session_of(fitted, path):
+    directions.cache_clear()  # as in a process that has not scored yet: what is traced must not be kept for scoring
     fitted.export_onnx(path)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn import config_context
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -118,6 +119,13 @@ def test_numbers_texts_and_arrays_come_back_as_they_are(table_detector, tmp_path
     again = through_file(det, tmp_path)
     values["window_"]["every"] = values["window_"]["every"].astype(np.int32)
     assert all(equal(value, getattr(again, name)) for name, value in values.items())
+
+
+def test_a_request_for_metadata_is_no_part_of_a_detector(tmp_path):
+    with config_context(enable_metadata_routing=True):
+        requesting = detector().set_fit_request(checkpoint=True).fit(np.random.default_rng(0).normal(size=(60, 3)))
+        requesting.save(tmp_path / "detector.safetensors")
+    assert MemAEDetector.load(tmp_path / "detector.safetensors").threshold_ == requesting.threshold_
 
 
 def test_an_unfitted_detector_is_not_saved(tmp_path):

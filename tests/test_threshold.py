@@ -34,6 +34,12 @@ def test_the_best_f1_is_that_of_all_thresholds(rng):
     assert best_f1_threshold(np.array([1.0, 1.0]), np.array([False, True])) < 1
 
 
+def test_the_best_f1_of_neighbouring_scores_tells_them_apart():
+    low = np.nextafter(1.0, 2)
+    scores = np.array([low, np.nextafter(low, 2)])
+    assert (scores > best_f1_threshold(scores, np.array([False, True]))).tolist() == [False, True]
+
+
 def test_a_p_value_is_the_share_of_scores_that_are_as_large():
     np.testing.assert_allclose(
         conformal_p_values(np.array([0.0, 2.0, 3.0, 9.0]), np.array([3.0, 1.0, 2.0])), [1, 0.75, 0.5, 0.25]

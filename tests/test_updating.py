@@ -179,3 +179,45 @@ def test_a_warm_start_of_other_shapes_starts_afresh(table, rng):
     X, _ = table
     warm = detector(warm_start=True).fit(rng.normal(size=(50, 3))).fit(X)
     np.testing.assert_array_equal(warm.decision_scores_, detector().fit(X).decision_scores_)
+
+
+@pytest.mark.parametrize(
+    "parameters, n_rows, later",
+    [
+        ({"contamination": 0.01}, (80, 80), {}),  # too few for a share, and then enough
+        ({"contamination": 0.01, "memory_size": 50, "ensemble_size": 1}, (500, 20), {}),
+        ({"contamination": 0.05}, (15, 60), {}),
+        ({}, (200, 100), {"contamination": 0.001}),
+        ({"contamination": 0.001}, (200, 100), {"contamination": 0.1}),
+    ],
+)
+def test_scores_of_a_window_are_in_one_unit(rng, parameters, n_rows, later):
+    det = MemAEDetector(random_state=0, **parameters).fit(rng.normal(size=(n_rows[0], 20)))
+    before = np.median(det.decision_scores_)
+    had_draws = det._model.score.draws is not None
+    det.set_params(**later).partial_fit(rng.normal(size=(n_rows[1], 20)))
+    assert (det._model.score.draws is not None) == had_draws
+    assert 0.5 < np.median(det.decision_scores_[-n_rows[1] :]) / before < 2
+    assert (det.p_values(rng.normal(size=(400, 20))) < 0.05).mean() < 0.35
+    assert det.predict(4 * rng.normal(size=(100, 20))).mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    "later", [{"memory_size": 0}, {"memory_items": "learned"}, {"memory_heads": 4}, {"anomaly_score": "absolute"}]
+)
+@pytest.mark.parametrize("parameters", [{}, LEARNED])
+def test_what_is_set_for_the_next_fit_does_not_change_an_update(table, parameters, later):
+    X, _ = table
+    updated, expected = (detector(**parameters).fit(X[:150]) for _ in range(2))
+    updated.set_params(**later).partial_fit(X[150:])
+    expected.partial_fit(X[150:])
+    np.testing.assert_array_equal(updated.decision_function(X), expected.decision_function(X))
+    stay = ("memory_items", "memory_size", "memory_heads", "anomaly_score")
+    assert {name: updated.resolved_params_[name] for name in stay} == {name: expected.resolved_params_[name] for name in stay}
+
+
+def test_values_beyond_the_limit_are_compressed_once(rng):
+    det = detector(scaling=None, max_epochs=2).fit(1e100 * rng.normal(size=(60, 3)))
+    new = 1e50 * rng.normal(size=(30, 3))
+    det.partial_fit(new)
+    np.testing.assert_allclose(det.decision_scores_[-30:], det.decision_function(new), rtol=1e-5)

@@ -166,6 +166,22 @@ def test_maps_add_up_the_channels(rng):
     np.testing.assert_allclose(frame_maps(det, clips)[0][5], expected, rtol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [np.int32, np.float64])
+def test_small_changes_of_large_numbers_are_seen(rng, dtype):
+    changes = rng.integers(0, 5, size=(6, 6))
+    clips = ClipWindows(1, changes=True).fit_transform([np.stack([10**8 + 0 * changes, 10**8 + changes]).astype(dtype)])
+    assert clips.dtype == np.float32
+    np.testing.assert_array_equal(clips[0][0, 0], changes)
+
+
+def test_numbers_beyond_float32_are_named_where_it_is_needed():
+    video = np.full((9, 8, 8), 1e300)
+    assert ClipWindows(4).fit_transform([video]).dtype == np.float64
+    for parameters in ({"changes": True}, {"cell": 2}):
+        with pytest.raises(ValueError, match=r"Video 0 holds numbers beyond 1e\+30"):
+            ClipWindows(4, **parameters).fit_transform([video])
+
+
 def test_frames_smaller_than_a_cell_are_named():
     with pytest.raises(ValueError, match="smaller than a cell of 9"):
         ClipWindows(3, cell=9).fit([np.zeros((8, 8, 8))])
@@ -226,6 +242,10 @@ def test_a_folder_of_frames_is_a_video(tmp_path, rng):
     imageio.imwrite(tmp_path / "frame12.png", video[0, :5])
     with pytest.raises(ValueError, match="frame12.png has shape"):
         read_video(tmp_path)
+    imageio.imwrite(tmp_path / "frame12.png", video[0].astype(np.uint16))
+    for out in (None, tmp_path / "video.npy"):
+        with pytest.raises(ValueError, match="frame12.png has dtype uint16, but .*frame0.png has uint8"):
+            read_video(tmp_path, out=out)
     (tmp_path / "frame12.png").write_bytes(b"no picture")
     with pytest.raises(OSError, match="frame12.png cannot be read"):
         read_video(tmp_path)

@@ -23,12 +23,14 @@ def directions(size: int) -> Tensor:
     return torch.rand(size, PRINT_SIZE - 1, generator=generator, dtype=torch.float64) + 0.5
 
 
-def prints(x: Tensor) -> Tensor:
+def prints(x: Tensor, along: Tensor | None = None) -> Tensor:
     """Two projections and the mean size of each sample, the same for the same sample but for rounding.
 
     Parameters
     ----------
     x : Tensor of shape (batch, \\*sample_shape)
+    along : Tensor of shape (size, 2) or None, default=None
+        What :func:`directions` gives; for a graph that is traced, in which nothing may be computed once and kept.
 
     Returns
     -------
@@ -36,7 +38,8 @@ def prints(x: Tensor) -> Tensor:
         Projections per number, and the mean absolute value.
     """
     flat = (x.cpu() if x.device.type == "mps" else x).flatten(1).double()  # which has no float64
-    projections = flat @ (directions(flat.shape[1]) / flat.shape[1]).to(flat.device)
+    along = directions(flat.shape[1]) if along is None else along
+    projections = flat @ (along / flat.shape[1]).to(flat.device)
     return torch.cat([projections, flat.abs().mean(dim=1, keepdim=True)], dim=1)
 
 

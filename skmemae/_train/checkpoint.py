@@ -15,6 +15,8 @@ from skmemae._version import __version__
 from skmemae._writing import replacing
 
 _SECONDS = 2.0  # between two writes, at least
+_WAY_OUT = "Remove it, or give another path."
+_FREE = ("verbose", "convention", "contamination")  # parameters on which what a file keeps does not depend
 _DIGESTED = 1000  # rows by which data is known again
 
 
@@ -68,6 +70,8 @@ class Checkpoint:
         stored = self.content["stages"].get(stage)
         if stored is None:
             return
+        if stored["modules"] != _modules(parts):  # of a function as backbone the name alone is in the identity
+            raise ValueError(f"{self.path} is the checkpoint of another fit: its networks are others. {_WAY_OUT}")
         for name, part in parts.items():
             load = part.load_state_dict if hasattr(part, "load_state_dict") else part.set_state
             load(stored[name])
@@ -78,7 +82,7 @@ class Checkpoint:
         if self.path is None or not (is_last or time.monotonic() - self.written >= _SECONDS):
             return
         states = {n: p.state_dict() if hasattr(p, "state_dict") else p.get_state() for n, p in parts.items()}
-        self.content["stages"][stage] = {**states, "run": run}
+        self.content["stages"][stage] = {**states, "run": run, "modules": _modules(parts)}
         self._write()
         self.written = time.monotonic()
 
@@ -102,8 +106,12 @@ def identity_of(X, parameters: dict[str, Any]) -> str:
     digest = hashlib.sha256()
     for row in rows:
         digest.update(np.ascontiguousarray(X[int(row) : int(row) + 1]).tobytes())
-    kept = plain_parameters({name: value for name, value in parameters.items() if name != "verbose"})
+    kept = plain_parameters({name: value for name, value in parameters.items() if name not in _FREE})
     return f"skmemae {__version__}, torch {torch.__version__}, X {X.shape} {X.dtype} {digest.hexdigest()[:16]}, {kept}"
+
+
+def _modules(parts: dict[str, Any]) -> str:
+    return str([part for part in parts.values() if isinstance(part, torch.nn.Module)])
 
 
 def _read(path: str, identity: str) -> dict[str, Any]:
@@ -112,10 +120,7 @@ def _read(path: str, identity: str) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
         theirs = content["identity"]
     except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, IndexError) as error:
-        raise ValueError(f"{path} is no checkpoint of a fit, or is damaged. Remove it, or give another path.") from error
+        raise ValueError(f"{path} is no checkpoint of a fit, or is damaged. {_WAY_OUT}") from error
     if theirs != identity:
-        raise ValueError(
-            f"{path} is the checkpoint of another fit: of {theirs}, where this one is of {identity}. Remove it, or give "
-            "another path."
-        )
+        raise ValueError(f"{path} is the checkpoint of another fit: of {theirs}, where this one is of {identity}. {_WAY_OUT}")
     return content

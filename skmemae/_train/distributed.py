@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import timedelta
+from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -236,6 +237,8 @@ def _plain(value):
         return value
     if isinstance(value, list | tuple):
         return tuple(map(_plain, value))
+    if isinstance(value, partial):
+        return _plain([value.func, *value.args, *value.keywords.items()])
     named = value if hasattr(value, "__qualname__") else type(value)
     return f"{named.__module__}.{named.__qualname__}"
 

@@ -27,7 +27,9 @@ class Survey(NamedTuple):
 
 
 @torch.no_grad()
-def survey(loader: Loader, rows: Tensor, share: float, generator: torch.Generator, n_trusted: int = 0) -> Survey:
+def survey(
+    loader: Loader, rows: Tensor, share: float, generator: torch.Generator, n_trusted: int = 0, keeps_draws: bool | None = None
+) -> Survey:
     """Choose the rows to learn from: all but a share, of those that random draws find most abnormal.
 
     A draw is a few random rows, and finds a row abnormal that is far from all of them. A cluster of outliers that vanishes in
@@ -43,6 +45,8 @@ def survey(loader: Loader, rows: Tensor, share: float, generator: torch.Generato
     generator : torch.Generator
     n_trusted : int, default=0
         The first so many rows are trusted already.
+    keeps_draws : bool or None, default=None
+        Whether the anomaly score adds the distances from draws; None where the share of outliers decides.
 
     Returns
     -------
@@ -57,7 +61,9 @@ def survey(loader: Loader, rows: Tensor, share: float, generator: torch.Generato
     for x, count in loader.chunks(_HEIGHT, 0, len(loader)):
         seen[done : done + count] = signatures(x)[:count].numpy(force=True)
         done += count
-    if share * len(loader) < 1:
+    leaves_out = share * len(loader) >= 1
+    keeps_draws = (leaves_out and share >= _FEW) if keeps_draws is None else keeps_draws
+    if not (leaves_out or keeps_draws):
         return Survey(seen, rows, None)
     drawn = _draw(loader, share, len(rows), generator)
     trusted, rows = rows[rows < n_trusted], rows[rows >= n_trusted]
@@ -69,7 +75,7 @@ def survey(loader: Loader, rows: Tensor, share: float, generator: torch.Generato
     copies = _copies(seen, rows.numpy())[order.numpy()]
     left_out = np.count_nonzero(np.cumsum(copies) <= share * (len(loader) - n_trusted))
     trusted = torch.cat([trusted, rows[order[left_out:].sort().values]])
-    return Survey(seen, trusted, Draws.of(drawn) if share >= _FEW else None)
+    return Survey(seen, trusted, Draws.of(drawn) if keeps_draws else None)
 
 
 def _copies(seen, rows) -> np.ndarray:

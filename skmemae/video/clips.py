@@ -14,6 +14,8 @@ from skmemae._data.sources import RowSource
 from skmemae._resolve import check_numbers
 from skmemae.video.reading import read_video
 
+_LARGEST = 1e30  # of which float32 holds the sum over a cell
+
 
 class ClipWindows(BaseEstimator):
     """Cut videos into overlapping clips without copying frames.
@@ -138,7 +140,7 @@ class ClipWindows(BaseEstimator):
     def _clips(self, videos, frame_shape=None):
         self._validate_params()
         check_numbers(self.get_params(), accepts_bool=("changes",))
-        videos = _as_videos(videos, self.length + self.changes, self.cell, frame_shape)
+        videos = _as_videos(videos, self.length + self.changes, self.cell, frame_shape, self.changes or self.cell > 1)
         return Clips(videos, self.length, self.stride, self.changes, self.cell)
 
 
@@ -195,7 +197,8 @@ class Clips(RowSource):
         """Frames at the indices, with differences and cells applied, (n_frames, H, W, C)."""
         frames = video[indices]
         if self.changes:
-            frames = np.abs(np.subtract(frames, video[indices - 1], dtype=np.float32))
+            exact = np.result_type(frames.dtype, np.float32)  # of large numbers the difference may be small
+            frames = np.abs(np.subtract(frames, video[indices - 1], dtype=exact)).astype(np.float32, copy=False)
         if frames.ndim == 3:
             frames = frames[..., None]
         return frames if self.cell == 1 else _cell_means(frames, self.cell)
@@ -210,7 +213,7 @@ def _cell_means(frames, cell):
     return total / cell**2
 
 
-def _as_videos(videos, min_frames, cell, frame_shape):
+def _as_videos(videos, min_frames, cell, frame_shape, makes_float32):
     """Videos as arrays of one frame shape and at least ``min_frames`` frames; errors name the video."""
     if isinstance(videos, (str, Path)) or getattr(videos, "ndim", 0) in (3, 4):
         raise ValueError("ClipWindows needs a list of videos; got one video. Use [video].")
@@ -234,13 +237,15 @@ def _as_videos(videos, min_frames, cell, frame_shape):
         if min(frame_shape[:2]) < cell:
             raise ValueError(f"{name} has frames of shape {frame_shape}, which are smaller than a cell of {cell} pixels.")
         if video.dtype.kind == "f":
-            _check_finite(video, name)
+            _check_finite(video, name, makes_float32)
         arrays.append(video)
     if not arrays:
         raise ValueError("ClipWindows needs at least one video; got an empty list.")
     return arrays
 
 
-def _check_finite(video, name):
+def _check_finite(video, name, makes_float32):
     for frame in video:
         check_array(frame.reshape(len(frame), -1), input_name=name)
+        if makes_float32 and np.abs(frame).max() > _LARGEST:
+            raise ValueError(f"{name} holds numbers beyond {_LARGEST:.0e}, for which float32 ('changes', 'cell') has no room.")

@@ -120,14 +120,16 @@ def convert(file, frame, size, grey):
 
 
 def check_shapes(frames):
-    """Yield the frames of (file, frame) pairs; raise ValueError if their shapes differ."""
-    first, shape = None, None
+    """Yield the frames of (file, frame) pairs; raise ValueError if their shapes or dtypes differ."""
+    first, shape, dtype = None, None, None
     for file, frame in frames:
-        first, shape = first or file, shape or frame.shape
+        first, shape, dtype = first or file, shape or frame.shape, dtype or frame.dtype
         if frame.shape != shape:
             raise ValueError(
                 f"{file} has shape {frame.shape}, but {first} has {shape}. 'size' scales all alike, and 'grey' drops colours."
             )
+        if frame.dtype != dtype:
+            raise ValueError(f"{file} has dtype {frame.dtype}, but {first} has {dtype}: their numbers mean different things.")
         yield frame
 
 
