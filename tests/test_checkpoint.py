@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from skmemae import MemAEDetector
+from skmemae._model import FittedModel
 from skmemae._train import checkpoint as checkpoint_module
 from skmemae._train import loop
 from skmemae._train.checkpoint import Checkpoint, identity_of
@@ -119,6 +120,21 @@ def test_a_fit_without_a_seed_goes_on_with_the_one_that_it_drew(tmp_path, kill):
     path.write_bytes(stored)
     again = MemAEDetector(max_epochs=4).fit(X, checkpoint=path)
     np.testing.assert_array_equal(first.decision_scores_, again.decision_scores_)
+
+
+@pytest.mark.parametrize(
+    "parameters", [{"max_epochs": 4}, {"max_epochs": 60, "memory_size": 0, "tol": 0.5, "n_iter_no_change": 2}]
+)
+def test_a_network_that_is_done_is_kept_however_short_the_time(tmp_path, monkeypatch, parameters):
+    X, path = load_digits().images[:60], tmp_path / "fit.ckpt"
+    detector = MemAEDetector(anomaly_score="smooth", random_state=0, **parameters)
+    monkeypatch.setattr(FittedModel, "score_training", lambda *args: (_ for _ in ()).throw(Killed))
+    with pytest.raises(Killed):
+        detector.fit(X, checkpoint=path)
+    monkeypatch.undo()
+    monkeypatch.setattr(loop, "_train_epoch", lambda *args: (_ for _ in ()).throw(AssertionError("trained again")))
+    detector.fit(X, checkpoint=path)
+    assert detector.n_iter_ < parameters["max_epochs"] or "tol" not in parameters
 
 
 def test_a_pipeline_hands_the_path_on(tmp_path, kill):

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 from pyod.models.base import BaseDetector
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator, clone, is_outlier_detector
 from sklearn.exceptions import NotFittedError
 
 from skmemae import MemAEDetector
@@ -139,9 +139,12 @@ def test_the_threshold_moves_without_a_refit(table):
 @pytest.mark.parametrize(
     "wrong, message",
     [
-        ({}, "needs one of contamination, threshold, false_alarm_rate, or X_valid"),
+        ({}, "needs one of contamination, threshold, false_alarm_rate, or X_valid and y_valid. Got none instead"),
         ({"contamination": 0.1, "threshold": 1.0}, "needs one of contamination, threshold, false_alarm_rate, or X_valid"),
-        ({"contamination": 0.9}, "'contamination' parameter of set_threshold"),
+        (
+            {"contamination": 0.9},
+            r"'contamination' parameter of set_threshold must be a float in the range \(0.0, 0.5\]",
+        ),
         ({"contamination": 0}, "'contamination' parameter of set_threshold"),
         ({"contamination": True}, "'contamination' parameter of set_threshold"),
         ({"contamination": "automatic"}, "'contamination' parameter of set_threshold"),
@@ -220,6 +223,10 @@ def test_confidence_takes_the_share_that_the_threshold_was_moved_to():
     np.testing.assert_array_equal(moved.predict_confidence(X), Given(0.32).fit(X).predict_confidence(X))
 
 
+def test_scikit_learn_knows_what_kind_of_estimator_it_is():
+    assert is_outlier_detector(Given())
+
+
 def test_labels_are_integers_and_nothing_else():
     for convention in ("pyod", "sklearn"):
         det = Given(0.3, convention).fit(column(*range(10)))
@@ -251,7 +258,9 @@ def test_statistics_of_rejection_are_those_of_the_share_that_the_threshold_came_
     expected = Given(0.3).fit(X)
     stats = expected.compute_rejection_stats()
     np.testing.assert_allclose(moved.predict_with_rejection(X, return_stats=True)[1], stats)
-    for contamination in ("auto", Threshold(), Threshold(1e9), Threshold(-1.0)):
+    none = Given(Threshold(1e9)).fit(X).predict_with_rejection(X, return_stats=True)[1]  # a hundredth at least
+    np.testing.assert_allclose(none, Given((1 + 1e-9) / 100).fit(X).compute_rejection_stats())
+    for contamination in ("auto", Threshold(), Threshold(-1.0)):
         labels, stats = Given(contamination).fit(X).predict_with_rejection(X, return_stats=True)
         assert labels.shape == (100,) and np.isfinite(stats).all()
 

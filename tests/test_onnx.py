@@ -86,7 +86,9 @@ def test_memories_and_members(kind, params, tmp_path):
     fitted = detector(**params).fit(X)
     session = session_of(fitted, tmp_path / "detector.onnx")
     assert_agree(fitted, session, X)
-    assert_agree(fitted, session, np.concatenate([1.01 * X[:3], 1e30 * X[-3:]]))
+    # Beyond the limit of scaled values all places of a clip change alike, and which of equal ones count is left open.
+    far = 1e6 if params.get("anomaly_score") == "motion" else 1e30
+    assert_agree(fitted, session, np.concatenate([1.01 * X[:3], far * X[-3:]]))
 
 
 @pytest.mark.slow

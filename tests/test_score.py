@@ -165,3 +165,6 @@ def test_a_perfect_reconstruction_has_the_score_zero_and_a_worse_one_more(kind, 
     assert errors(kind, x, x) == pytest.approx(0, abs=1e-6)
     near, far = errors(kind, x, x + 0.1), errors(kind, x, x + 1000)
     assert (near > 0).all() and (near < far).all()
+    output, score = Output(x, torch.zeros(len(x), 1)), Score(kind, (1.0,))
+    terms = torch.cat([score.terms(x, [output], [SINGLE], PLAIN), torch.ones(len(x), 1, 1)], dim=2)  # the network counts
+    np.testing.assert_allclose(score.shares(x, [output], [SINGLE], terms), np.zeros(shape), atol=1e-6)

@@ -105,6 +105,15 @@ def test_learned_items_that_nothing_uses_move():
     assert len(det.decision_scores_) == 1000
 
 
+def test_learned_items_that_are_used_stay_where_they_are(rng):
+    X = rng.normal(size=(200, 4))
+    det = detector(memory_items="learned", ensemble_size=1, memory_size=6, max_epochs=20).fit(X)
+    before = det.memory_.copy()
+    assert (det.memory_usage_ > 0.05 / 6).all()
+    det.set_params(learning_rate=1e-9).partial_fit(X)
+    np.testing.assert_allclose(det.memory_, before, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["images", "clips", "memory_size=0", "windows"])
 def test_all_shapes_can_be_updated(rng, kind):
     shape = {"images": (24, 8, 8, 3), "clips": (8, 1, 4, 8, 8), "memory_size=0": (60, 4), "windows": (60, 6, 2)}[kind]
