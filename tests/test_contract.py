@@ -237,6 +237,7 @@ def test_probabilities_of_equal_training_scores_are_numbers():
     det = Given().fit(np.ones((5, 1)))
     for method in ("linear", "unify"):
         assert np.isfinite(det.predict_proba(column(0, 1, 2), method)).all()
+    np.testing.assert_array_equal(det.predict_proba(column(0, 1, 1.5, 3), "linear")[:, 1], [0, 0, 0.5, 1])
     np.testing.assert_allclose(det.predict_proba(column(0, 1, 2), "unify")[:, 1], [0, 0, 0.6826895], atol=1e-6)
 
 

@@ -282,3 +282,9 @@ def test_without_the_guards_the_published_formula_dies_at_three_over_n(size, wid
 def test_one_item_answers_everything():
     weights = filled(size=1).weights(torch.randn(4, 16))
     assert (weights == 1).all()
+
+
+def test_a_memory_says_what_it_is():
+    settings = "similarity='cosine', temperature=0.5, shrink_threshold=1.0, heads=1"
+    assert repr(Memory(5, 4, temperature=0.5)) == f"Memory(size=5, width=4, {settings})"
+    assert repr(Memory(5, 4, members=2, key_width=3)).startswith("Memory(members=2, size=5, width=4, ")

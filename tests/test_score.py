@@ -168,3 +168,13 @@ def test_a_perfect_reconstruction_has_the_score_zero_and_a_worse_one_more(kind, 
     output, score = Output(x, torch.zeros(len(x), 1)), Score(kind, (1.0,))
     terms = torch.cat([score.terms(x, [output], [SINGLE], PLAIN), torch.ones(len(x), 1, 1)], dim=2)  # the network counts
     np.testing.assert_allclose(score.shares(x, [output], [SINGLE], terms), np.zeros(shape), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["reconstruction", "absolute", "power", "smooth", "local", "relative"])
+def test_a_sample_scores_alone_what_it_scores_beside_others(rng, kind):
+    x = rng.uniform(size=(3, 1, 12, 12))
+    reconstruction = x + 0.01 * rng.normal(size=x.shape)
+    reconstruction[2] += 1e18
+    together = errors(kind, x, reconstruction)
+    alone = [errors(kind, x[i : i + 1], reconstruction[i : i + 1])[0] for i in range(3)]
+    np.testing.assert_allclose(together, alone, rtol=1e-6)
