@@ -22,6 +22,11 @@ from skmemae._train import loop
 from skmemae._train.checkpoint import Checkpoint, identity_of
 from skmemae.datasets import make_moving_digits
 
+
+def forgetful(sample_shape):
+    return nn.Sequential(nn.Dropout(0.2), nn.Linear(*sample_shape, 3)), nn.Linear(3, *sample_shape)
+
+
 CASES = {
     "images": ({"max_epochs": 8}, lambda: load_digits().images[:120]),
     "images of bytes, stopped early": (
@@ -34,6 +39,10 @@ CASES = {
     ),
     "members": (
         {"max_epochs": 6, "memory_items": "learned", "ensemble_size": 3},
+        lambda: np.random.default_rng(0).normal(size=(100, 4)),
+    ),
+    "a backbone that draws": (
+        {"max_epochs": 6, "backbone": forgetful, "memory_size": 5},
         lambda: np.random.default_rng(0).normal(size=(100, 4)),
     ),
     "rows": ({"max_epochs": 3}, lambda: np.random.default_rng(0).normal(size=(100, 4))),
@@ -82,6 +91,13 @@ def test_a_fit_goes_on_to_the_same_bits(tmp_path, kill, case):
         np.testing.assert_array_equal(detector.decision_scores_, whole.decision_scores_)
         np.testing.assert_array_equal(detector.decision_function(X), whole.decision_function(X))
         assert detector.loss_curve_ == whole.loss_curve_ and detector.validation_curve_ == whole.validation_curve_
+
+
+def test_of_a_memory_of_rows_nothing_is_kept(tmp_path, monkeypatch):
+    paths = []
+    monkeypatch.setattr(Checkpoint, "keep", lambda self, *args, **kwargs: paths.append(self.path))
+    MemAEDetector(max_epochs=3).fit(np.random.default_rng(0).normal(size=(100, 4)), checkpoint=tmp_path / "fit.ckpt")
+    assert set(paths) == {None}
 
 
 def test_a_fit_whose_batches_were_halved_goes_on_with_halves(tmp_path, kill, monkeypatch):

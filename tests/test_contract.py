@@ -140,7 +140,7 @@ def test_the_threshold_moves_without_a_refit(table):
     "wrong, message",
     [
         ({}, "needs one of contamination, threshold, false_alarm_rate, or X_valid and y_valid. Got none instead"),
-        ({"contamination": 0.1, "threshold": 1.0}, "needs one of contamination, threshold, false_alarm_rate, or X_valid"),
+        ({"contamination": 0.1, "threshold": 1.0}, "Got contamination and threshold instead"),
         (
             {"contamination": 0.9},
             r"'contamination' parameter of set_threshold must be a float in the range \(0.0, 0.5\]",

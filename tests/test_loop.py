@@ -169,3 +169,14 @@ def test_rows_that_are_not_to_be_trained_on_are_left_alone():
     loader._resident[100:] = torch.nan  # one step on these and nothing is finite any more
     history = train_members([network], loader, SETTINGS._replace(max_epochs=5), generator, torch.arange(100), ALONE)
     assert all(map(math.isfinite, history.loss_curve))
+
+
+@pytest.mark.parametrize(
+    ("rate", "causes"), [(0.5, r"\(now 0.5\)\."), (0.01, r"\(now 0.01\), entropy_weight .* or raise temperature")]
+)
+def test_what_may_be_at_fault_follows_the_learning_rate(rate, causes):
+    _, loader, _ = problem()
+    settings = SETTINGS._replace(learning_rate=rate)
+    with pytest.raises(ValueError, match=rf"Training diverged: .* Lower learning_rate {causes}"):
+        loop.check_divergence(loop.Means(math.inf, math.inf, 8.0), False, loader, settings)
+    loop.check_divergence(loop.Means(math.inf, math.inf, 8.0), True, loader, settings)

@@ -149,7 +149,8 @@ def test_networks_are_combined_by_the_geometric_mean():
 def test_scores_are_finite_whatever_the_terms(bad, members):
     terms = np.ones((2, members, 2))
     terms[1] = bad
-    scores = Score("combined", (0.1,) * members).combine(terms)
+    with np.errstate(all="raise", under="ignore"):
+        scores = Score("combined", (0.1,) * members).combine(terms)
     assert np.isfinite(scores).all() and scores[1] > scores[0]
     draws = Draws(np.zeros((1, 1, 1)), np.zeros(1), 1e-12, (1e-12, 1e-12))
     far = np.ones((2, members, 3))

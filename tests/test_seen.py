@@ -19,12 +19,14 @@ def seen_of(samples, scores, held_out):
     return SeenSamples.of(found, scores, trained, held_out), found
 
 
-def test_samples_are_found_again_in_any_order_and_precision(samples):
+@pytest.mark.parametrize("unit", [1.0, 1e-6, 1e6])
+def test_samples_are_found_again_in_any_order_and_precision(samples, unit):
+    samples = unit * samples
     seen, found = seen_of(samples, np.arange(1.0, 201), np.arange(20))
     assert not seen.find(found[:20]).any() and seen.find(found[20:]).all()
     assert seen.find(prints(samples[20:].flip(0).float()).numpy()).all()
     nearly = samples[20:].clone()
-    nearly[:, 0, 3, 3] += 1e-3
+    nearly[:, 0, 3, 3] += 1e-3 * unit
     assert not seen.find(prints(nearly).numpy()).any()
 
 
