@@ -253,6 +253,11 @@ def test_labels_of_a_half_given_validation_set_are_asked_for():
         det.set_threshold(X_valid=column(1, 2))
 
 
+def test_with_rejection_a_score_at_the_threshold_is_an_inlier_too():
+    det = Given(0.2).fit(column(1, 2, 3, 4, 5)).set_threshold(threshold=4.0)
+    assert det.predict_with_rejection(column(1, 4, 5), T=1e-3).tolist() == [0, 0, 1]
+
+
 def test_statistics_of_rejection_are_those_of_the_share_that_the_threshold_came_from():
     X = np.random.default_rng(0).exponential(size=(100, 1))
     moved = Given(0.1).fit(X).set_threshold(0.3)

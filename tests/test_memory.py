@@ -287,4 +287,5 @@ def test_one_item_answers_everything():
 def test_a_memory_says_what_it_is():
     settings = "similarity='cosine', temperature=0.5, shrink_threshold=1.0, heads=1"
     assert repr(Memory(5, 4, temperature=0.5)) == f"Memory(size=5, width=4, {settings})"
+    assert "temperature=1.0, shrink_threshold=1.0" in repr(Memory(5, 4)) + repr(build_network((4,), "fc", (3,), memory_size=5))
     assert repr(Memory(5, 4, members=2, key_width=3)).startswith("Memory(members=2, size=5, width=4, ")

@@ -35,6 +35,12 @@ def test_reconstruction_is_the_squared_error(images):
     np.testing.assert_allclose(errors("reconstruction", x, reconstruction), expected, rtol=1e-5)
 
 
+def test_absolute_is_the_l1_error(images):
+    x, reconstruction = images
+    expected = np.abs(x - reconstruction).sum(axis=(1, 2, 3))
+    np.testing.assert_allclose(errors("absolute", x, reconstruction), expected, rtol=1e-5)
+
+
 def test_relative_is_the_squared_error_over_the_norm_also_of_blanks(images):
     x, reconstruction = images
     x[3] = 0
@@ -60,10 +66,11 @@ def test_smooth_is_weighed_by_the_distance_from_the_mean_sample(images):
     np.testing.assert_allclose(errors("smooth", x, reconstruction, contrast), expected, rtol=1e-5)
 
 
-def test_local_is_a_norm_of_the_errors_of_patches(rng):
-    x, reconstruction = rng.uniform(size=(2, 12, 2, 21, 28))
+@pytest.mark.parametrize("size, side", [((21, 28), 3), ((40, 41), 6), ((3, 5), 1)])
+def test_local_is_a_norm_of_the_errors_of_patches(rng, size, side):
+    x, reconstruction = rng.uniform(size=(2, 12, 2, *size))
     residual = ((x - reconstruction) ** 2).mean(axis=1)
-    patches = sliding_window_view(residual, (3, 3), axis=(1, 2)).mean(axis=(3, 4))
+    patches = sliding_window_view(residual, (side, side), axis=(1, 2)).mean(axis=(3, 4))
     expected = np.linalg.norm(patches.reshape(12, -1), ord=4, axis=1)
     np.testing.assert_allclose(errors("local", x, reconstruction), expected, rtol=1e-4)
 
