@@ -180,3 +180,16 @@ def test_what_may_be_at_fault_follows_the_learning_rate(rate, causes):
     with pytest.raises(ValueError, match=rf"Training diverged: .* Lower learning_rate {causes}"):
         loop.check_divergence(loop.Means(math.inf, math.inf, 8.0), False, loader, settings)
     loop.check_divergence(loop.Means(math.inf, math.inf, 8.0), True, loader, settings)
+
+
+def test_two_samples_are_left_to_train_on():
+    network, loader, generator = problem(n=10)
+    settings = SETTINGS._replace(max_epochs=2, validation_fraction=0.99)
+    history = train_members([network], loader, settings, generator, torch.arange(10), ALONE)
+    assert len(history.held_out_rows) == 8
+
+
+def test_a_sample_that_is_left_over_joins_the_batch_before():
+    assert [len(batch) for batch in split_batches(torch.arange(33), 32)] == [33]
+    assert [len(batch) for batch in split_batches(torch.arange(34), 32)] == [32, 2]
+    assert [len(batch) for batch in split_batches(torch.arange(65), 32)] == [32, 33]
