@@ -316,8 +316,13 @@ class DualContractDetector(DocumentedDetector, BaseDetector):
         labels[2 * np.abs(self._confidence(scores) - 0.5) <= 1 - 2 * np.exp(-T)] = -2
         if not return_stats:
             return labels
-        asked = _Flagged(self.decision_scores_, self.threshold_, self.labels_, self._outlier_share)
-        return labels, list(BaseDetector.compute_rejection_stats(asked, T=T, delta=delta, c_fp=c_fp, c_fn=c_fn, c_r=c_r))
+        return labels, list(self.compute_rejection_stats(T=T, delta=delta, c_fp=c_fp, c_fn=c_fn, c_r=c_r))
+
+    def compute_rejection_stats(self, *args, **kwargs):
+        """As PyOD's, of the share of outliers that the threshold came from, whatever ``contamination`` is."""
+        check_is_fitted(self, "decision_scores_")
+        flagged = _Flagged(self.decision_scores_, self.threshold_, self.labels_, self._outlier_share)
+        return BaseDetector.compute_rejection_stats(flagged, *args, **kwargs)
 
     def _predict_rank(self, X, normalized=False):
         """Rank of each sample's anomaly score among the training scores, as PyOD's combination methods ask for it."""

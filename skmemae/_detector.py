@@ -343,7 +343,7 @@ class MemAEDetector(CallbackSupportMixin, PortableDetector):
             X = processes.checked(self._check_update, X)
             device, seed = self._device_and_seed(X, processes)
             window = Window(self._n_seen, self._capacity)
-            held = self._model, window, self.memory_rows_, self.memory_usage_, self.resolved_params_
+            held = self._model, window, self.memory_rows_, self.memory_usage_, self.resolved_params_["anomaly_score"]
             fitted = update_model(*held, X, self.get_params(deep=False), device, seed, processes)
         self._set_fitted(fitted, self.loss_curve_, self.validation_curve_)
         scores = window.latest(self.decision_scores_, fitted.result.scores)

@@ -21,7 +21,6 @@ from skmemae.network import Memory, RandomStream
 from skmemae.network.randomness import draw_seed
 
 _LEAST_WINDOW = 1000  # samples that a window holds at least
-_STAYING = ("backbone", "widths", "memory_items", "memory_unit", "memory_heads", "similarity", "anomaly_score", "ensemble_size")
 _EPOCHS = 2  # an update has so many times fewer epochs than a fit
 
 
@@ -46,7 +45,7 @@ class Window(NamedTuple):
 
 
 def update_model(
-    model: FittedModel, window: Window, item_rows, usage, resolved, X, given: dict[str, Any], device, seed: int, processes
+    model: FittedModel, window: Window, item_rows, usage, anomaly_score, X, given: dict[str, Any], device, seed: int, processes
 ) -> Fitted:
     """Go on training with more samples; the model itself is left as it is.
 
@@ -58,8 +57,8 @@ def update_model(
         Numbers of the samples that the memory items are made of.
     usage : ndarray of shape (ensemble_size * N,)
         Share of the queries that used each item.
-    resolved : dict
-        What the parameters of the fit came to. Those of the networks, of their items and of the score stay.
+    anomaly_score : str
+        What the parameter of the fit came to. It stays, and so do those of the networks and their items.
     X : ndarray or RowSource of shape (n_samples, \\*array_shape)
     given : dict
         Parameters of ``MemAEDetector``, as the user gave them.
@@ -72,9 +71,7 @@ def update_model(
     fitted : Fitted
         With the scores of the new samples.
     """
-    given = {**given, **{name: resolved[name] for name in _STAYING}}
-    if model.own_items is not None:
-        given["memory_size"] = given["memory_size"] or "auto"  # grows with the window
+    given = {**given, **_staying(model, given), "anomaly_score": anomaly_score}
     generator = torch.Generator().manual_seed((seed + window.n_seen) % 2**31)
     if item_rows is None:
         return _update_learned(model, window, usage, X, given, device, generator, processes)
@@ -142,12 +139,16 @@ def _identity(width: int) -> Scaling:
     return Scaling(np.zeros(width), np.ones(width), limit=np.inf)
 
 
+def _staying(model: FittedModel, given) -> dict[str, Any]:
+    """The parameters of the networks and their items as they are, but for the size of a memory of rows: that grows."""
+    spec = model.network_spec
+    params = {name: value for name, value in spec.items() if name in given and name != "sample_shape"}
+    params |= {"memory_items": "rows" if "members" in spec else "learned", "ensemble_size": model.n_members}
+    return params if model.own_items is None else params | {"memory_size": given["memory_size"] or "auto"}
+
+
 def _resolved(given, model: FittedModel, n_samples: int, device) -> dict[str, Any]:
-    """The parameters of an update: those of the networks as they are, and fewer epochs."""
+    """The parameters of an update, with fewer epochs."""
     params = resolve(given, model.layout, n_samples)
-    size = params["memory_size"] if model.own_items is not None else model.network_spec["memory_size"]
-    params |= {name: value for name, value in model.network_spec.items() if name in params and name != "sample_shape"}
-    params |= {"memory_size": size, "memory_items": "rows" if "members" in model.network_spec else "learned"}
-    params["ensemble_size"] = model.n_members
     params["max_epochs"] = max(1, params["max_epochs"] // _EPOCHS)
     return params | {"device": str(device), "precision": resolve_precision(given["precision"], device)}

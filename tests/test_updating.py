@@ -212,7 +212,14 @@ def test_scores_of_a_window_are_in_one_unit(rng, parameters, n_rows, later):
 
 
 @pytest.mark.parametrize(
-    "later", [{"memory_size": 0}, {"memory_items": "learned"}, {"memory_heads": 4}, {"anomaly_score": "absolute"}]
+    "later",
+    [
+        {"memory_size": 0},
+        {"memory_items": "learned"},
+        {"memory_heads": 4},
+        {"anomaly_score": "absolute"},
+        {"temperature": 9.0, "widths": (9, 5), "shrink_threshold": 0.0, "similarity": "dot", "ensemble_size": 3},
+    ],
 )
 @pytest.mark.parametrize("parameters", [{}, LEARNED])
 def test_what_is_set_for_the_next_fit_does_not_change_an_update(table, parameters, later):

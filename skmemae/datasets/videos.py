@@ -106,7 +106,7 @@ def load_avenue(data_home, size=(256, 256)):
     ImportError
         If imageio is not installed and videos have to be read.
     """
-    check_size(size, "load_avenue", "two positive int (H, W)")
+    check_size(size, "load_avenue", accepts_none=False)
     names, address = "'Avenue Dataset' and 'ground_truth_demo'", "http://www.cse.cuhk.edu.hk/leojia/projects/detectabnormal"
     if data_home is None:
         raise _missing(names, data_home, address)
@@ -148,7 +148,7 @@ def load_shanghaitech(data_home, size=(256, 256)):
     ImportError
         If imageio is not installed and videos have to be read.
     """
-    check_size(size, "load_shanghaitech", "two positive int (H, W)")
+    check_size(size, "load_shanghaitech", accepts_none=False)
     address = "https://svip-lab.github.io/dataset/campus_dataset.html"
     if data_home is None:
         raise _missing("shanghaitech", data_home, address)

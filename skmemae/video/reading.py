@@ -95,11 +95,12 @@ def is_image(file):
     return file.suffix.lower() in _SUFFIXES
 
 
-def check_size(size, function, accepted="None or two positive int (H, W)"):
-    """Raise ValueError if ``size`` is neither (H, W) nor, where it is accepted, None."""
-    if size is None and accepted.startswith("None"):
+def check_size(size, function, accepts_none=True):
+    """Raise ValueError if ``size`` is neither (H, W) nor, where that is accepted, None."""
+    if size is None and accepts_none:
         return
     if not (isinstance(size, tuple | list) and len(size) == 2 and are_positive_ints(size)):
+        accepted = "None or " * accepts_none + "two positive int (H, W)"
         raise ValueError(f"The 'size' parameter of {function} must be {accepted}. Got {size!r} instead.")
 
 
