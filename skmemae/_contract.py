@@ -1,76 +1,109 @@
-"""Both detector contracts, PyOD's and scikit-learn's, on top of ``score_samples``."""
+"""Labels, thresholds and p-values under both detector contracts, PyOD's and scikit-learn's, on top of ``score_samples``."""
 
-import contextlib
+import copy
+import math
+from collections.abc import Callable
 from numbers import Real
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from pyod.models.base import BaseDetector
 from scipy.special import erf
 from scipy.stats import binom
 from sklearn.base import BaseEstimator
+from sklearn.metrics import precision_recall_curve
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from skmemae._html import DocumentedDetector
-from skmemae._resolve import is_finite
-from skmemae._threshold import best_f1_threshold, conformal_p_values, contamination_threshold, false_alarm_threshold
+from skmemae._runtime import warn_caller
+from skmemae._validation import is_finite
 from skmemae.metrics import is_outlier
 
-
-@contextlib.contextmanager
-def unchanged_on_error(estimator):
-    """Put an estimator's attributes back if the block fails or is interrupted."""
-    before = vars(estimator).copy()
-    try:
-        yield
-    except BaseException:
-        vars(estimator).clear()
-        vars(estimator).update(before)
-        raise
+_LEAST_NOISE = 1e-5  # relative, of scores in float32
+_WHISKER = 1.5  # interquartile ranges (Tukey 1977)
 
 
-class DualContractDetector(DocumentedDetector, BaseDetector):
-    """What follows from ``score_samples`` under each convention.
+class DualContract(BaseEstimator):
+    """Methods that follow from ``score_samples`` under each convention.
 
     A subclass has the parameters ``contamination`` and ``convention``, implements ``fit`` and ``score_samples``, and calls
     ``_set_training_scores`` with the anomaly scores of the training samples.
     """
 
-    # PyOD carries old copies of these; scikit-learn's know about nested estimators, the HTML repr and changed parameters.
-    _get_param_names: classmethod = classmethod(BaseEstimator._get_param_names.__func__)
-    get_params = BaseEstimator.get_params
-    set_params = BaseEstimator.set_params
-    __repr__ = BaseEstimator.__repr__
+    contamination: Any
+    convention: str
+    threshold_: float
+    labels_: np.ndarray
+    _outlier_share: float
+    fit_predict_score = BaseDetector.fit_predict_score
 
-    def _set_training_scores(self, scores, noise=0.0, calibration_scores=None) -> None:
-        """Set what PyOD's and scikit-learn's contracts derive from the training scores.
+    def fit(self, X: ArrayLike, y: Any = None) -> Self:
+        """Train on X."""
+        raise NotImplementedError
 
-        ``noise`` is their relative rounding noise, ``calibration_scores`` are those of samples that were not trained on; None
-        stands for the training scores themselves.
+    def score_samples(self, X: ArrayLike) -> np.ndarray:
+        """Minus the anomaly scores."""
+        raise NotImplementedError
+
+    def _set_training_scores(
+        self, scores: np.ndarray, noise: float = 0.0, calibration_scores: np.ndarray | None = None
+    ) -> None:
+        """Set the attributes that PyOD's and scikit-learn's contracts derive from the training scores.
+
+        ``noise`` is their relative rounding noise, ``calibration_scores`` are those of held-out samples; None stands for the
+        training scores themselves.
         """
         self.decision_scores_ = scores
         self.calibration_scores_ = scores if calibration_scores is None else calibration_scores
+        self._sort_scores()
         self._noise = noise
         self._classes = 2
         self._mu, self._sigma = float(np.mean(scores)), float(np.std(scores))
         self._set_threshold(self._contamination_threshold(self.contamination), self.contamination)
 
-    def _contamination_threshold(self, contamination) -> float:
+    def _sort_scores(self) -> None:
+        """Sort the scores that every new score is compared with, once."""
+        self._ascending_scores = np.sort(self.decision_scores_)
+        same = self.calibration_scores_ is self.decision_scores_
+        self._ascending_calibration = self._ascending_scores if same else np.sort(self.calibration_scores_)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__().copy()
+        for name in ("_ascending_scores", "_ascending_calibration"):
+            state.pop(name, None)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "decision_scores_" in state:
+            self._sort_scores()
+
+    def _contamination_threshold(self, contamination: Any) -> float:
         automatic = isinstance(contamination, str) and len(self.calibration_scores_) > 0
         scores = self.calibration_scores_ if automatic else self.decision_scores_
         return contamination_threshold(contamination, scores, self._noise)
 
-    def _set_threshold(self, threshold: float, contamination=None) -> None:
+    def _set_threshold(self, threshold: float, contamination: Any = None) -> None:
         labels = (self.decision_scores_ > threshold).astype(int)
         share = float(contamination if isinstance(contamination, Real) else labels.mean())
-        self.__dict__.update(threshold_=threshold, labels_=labels, _outlier_share=share)  # at once, whatever interrupts
+        self.threshold_, self.labels_, self._outlier_share = threshold, labels, share
 
     @property
-    def offset_(self):
+    def offset_(self) -> float:
         """Minus ``threshold_``: samples whose ``score_samples`` is below are outliers."""
         check_is_fitted(self, "threshold_")
         return -self.threshold_
 
-    def set_threshold(self, contamination=None, *, threshold=None, false_alarm_rate=None, X_valid=None, y_valid=None):
+    def set_threshold(
+        self,
+        contamination: Any = None,
+        *,
+        threshold: float | None = None,
+        false_alarm_rate: float | None = None,
+        X_valid: ArrayLike | None = None,
+        y_valid: ArrayLike | None = None,
+    ) -> Self:
         """Move the border between inliers and outliers without a refit, in one of four ways.
 
         Parameters
@@ -130,13 +163,13 @@ class DualContractDetector(DocumentedDetector, BaseDetector):
         return self
 
     @staticmethod
-    def _check_contamination(contamination):
+    def _check_contamination(contamination: Any) -> None:
         accepted = hasattr(contamination, "fit") or (isinstance(contamination, str) and contamination == "auto")
         if not accepted:
             meaning = "a float in the range (0.0, 0.5], 'auto' or an object with a method fit"
             _checked("contamination", contamination, lambda share: 0 < share <= 0.5, meaning)
 
-    def _validated_threshold(self, X_valid, y_valid) -> float:
+    def _validated_threshold(self, X_valid: ArrayLike | None, y_valid: ArrayLike | None) -> float:
         """The threshold with the largest F1 on labelled samples."""
         if X_valid is None or y_valid is None:
             raise ValueError("set_threshold needs X_valid and y_valid together. Got one of them alone.")
@@ -149,7 +182,7 @@ class DualContractDetector(DocumentedDetector, BaseDetector):
             raise ValueError("y_valid must hold labels of both inliers and outliers.")
         return best_f1_threshold(scores, outlier)
 
-    def p_values(self, X, X_calibration=None):
+    def p_values(self, X: ArrayLike, X_calibration: ArrayLike | None = None) -> np.ndarray:
         """Conformal p-values: how likely a normal sample would be at least as abnormal [1]_.
 
         Those of new normal samples are uniform in (0, 1] as far as they can tell ``1 / (n_calibration + 1)``, or larger where
@@ -190,15 +223,16 @@ class DualContractDetector(DocumentedDetector, BaseDetector):
         array([50, 51, 52])
         """
         check_is_fitted(self, "decision_scores_")
-        scores = self.calibration_scores_ if X_calibration is None else -self.score_samples(X_calibration)
-        if len(scores) == 0:
+        given = X_calibration is not None
+        ascending = np.sort(-self.score_samples(X_calibration)) if given else self._ascending_calibration
+        if len(ascending) == 0:
             raise ValueError(
-                "p_values needs samples that were not trained on, of which this detector has none: give X_calibration, or fit "
+                "p_values needs samples that were held out from training, and this detector has none: give X_calibration, or fit "
                 "with validation_fraction above 0."
             )
-        return conformal_p_values(-self.score_samples(X), scores, self._noise)
+        return conformal_p_values(-self.score_samples(X), ascending, self._noise)
 
-    def decision_function(self, X):
+    def decision_function(self, X: ArrayLike) -> np.ndarray:
         """Score samples in the sense of ``convention``.
 
         Parameters
@@ -213,7 +247,7 @@ class DualContractDetector(DocumentedDetector, BaseDetector):
         """
         return self._decide(self.score_samples(X))
 
-    def predict(self, X, return_confidence=False):
+    def predict(self, X: ArrayLike, return_confidence: bool = False) -> Any:
         """Tell outliers from inliers.
 
         Parameters
@@ -233,7 +267,7 @@ class DualContractDetector(DocumentedDetector, BaseDetector):
         labels = self._label(self._decide(normality))
         return (labels, self._confidence(-normality)) if return_confidence else labels
 
-    def fit_predict(self, X, y=None):
+    def fit_predict(self, X: ArrayLike, y: Any = None) -> np.ndarray:
         """Fit and return the labels of the training samples, coded as in :meth:`predict`.
 
         Parameters
@@ -247,7 +281,7 @@ class DualContractDetector(DocumentedDetector, BaseDetector):
         """
         return self._label(self._decide(-self.fit(X).decision_scores_))
 
-    def predict_proba(self, X, method="linear", return_confidence=False):
+    def predict_proba(self, X: ArrayLike, method: str = "linear", return_confidence: bool = False) -> Any:
         """Probability of being an outlier; the same under both conventions.
 
         Parameters
@@ -269,7 +303,7 @@ class DualContractDetector(DocumentedDetector, BaseDetector):
             raise ValueError(f"The 'method' parameter of predict_proba must be 'linear' or 'unify'. Got {method!r} instead.")
         scores = -self.score_samples(X)
         if method == "linear":
-            low, high = self.decision_scores_.min(), self.decision_scores_.max()
+            low, high = self._ascending_scores[[0, -1]]
             outlier = (scores - low) / (high - low if high > low else 1.0)
         else:
             outlier = erf((scores - self._mu) / ((self._sigma or 1.0) * np.sqrt(2)))
@@ -277,7 +311,7 @@ class DualContractDetector(DocumentedDetector, BaseDetector):
         probabilities = np.column_stack([1 - outlier, outlier])
         return (probabilities, self._confidence(scores)) if return_confidence else probabilities
 
-    def predict_confidence(self, X):
+    def predict_confidence(self, X: ArrayLike) -> np.ndarray:
         """How sure each label is under small changes of the training set (Perini et al. 2020); the same under both conventions.
 
         Parameters
@@ -291,7 +325,16 @@ class DualContractDetector(DocumentedDetector, BaseDetector):
         """
         return self._confidence(-self.score_samples(X))
 
-    def predict_with_rejection(self, X, T=32, return_stats=False, delta=0.1, c_fp=1, c_fn=1, c_r=-1):
+    def predict_with_rejection(
+        self,
+        X: ArrayLike,
+        T: int = 32,
+        return_stats: bool = False,
+        delta: float = 0.1,
+        c_fp: float = 1,
+        c_fn: float = 1,
+        c_r: float = -1,
+    ) -> Any:
         """Labels in PyOD's coding with unsure samples rejected; the same under both conventions.
 
         Parameters
@@ -318,60 +361,166 @@ class DualContractDetector(DocumentedDetector, BaseDetector):
             return labels
         return labels, list(self.compute_rejection_stats(T=T, delta=delta, c_fp=c_fp, c_fn=c_fn, c_r=c_r))
 
-    def compute_rejection_stats(self, *args, **kwargs):
-        """As PyOD's, of the share of outliers that the threshold came from, whatever ``contamination`` is."""
+    def compute_rejection_stats(self, *args: Any, **kwargs: Any) -> tuple[float, float, float]:
+        """PyOD's statistics of rejection, for the share of outliers that the threshold came from."""
         check_is_fitted(self, "decision_scores_")
         flagged = _Flagged(self.decision_scores_, self.threshold_, self.labels_, self._outlier_share)
         return BaseDetector.compute_rejection_stats(flagged, *args, **kwargs)
 
-    def _predict_rank(self, X, normalized=False):
+    def _predict_rank(self, X: ArrayLike, normalized: bool = False) -> np.ndarray:
         """Rank of each sample's anomaly score among the training scores, as PyOD's combination methods ask for it."""
         scores = -self.score_samples(X)
-        ranks = np.searchsorted(np.sort(self.decision_scores_), scores)
+        ranks = np.searchsorted(self._ascending_scores, scores)
         return ranks / max(ranks.max(), 1) if normalized else ranks
 
     @property
-    def _is_sklearn(self):
+    def _is_sklearn(self) -> bool:
         """Whether results are in scikit-learn's convention, which may have been set after the fit."""
         if self.convention not in ("pyod", "sklearn"):
             raise ValueError(f"The 'convention' parameter must be 'pyod' or 'sklearn'. Got {self.convention!r} instead.")
         return self.convention == "sklearn"
 
-    def _decide(self, normality):
-        """``decision_function`` of what ``score_samples`` returns."""
+    def _decide(self, normality: np.ndarray) -> np.ndarray:
+        """``decision_function`` from the result of ``score_samples``."""
         return normality - self.offset_ if self._is_sklearn else -normality
 
-    def _label(self, decision):
-        """Labels of what ``decision_function`` returns, in the coding of ``convention``."""
+    def _label(self, decision: np.ndarray) -> np.ndarray:
+        """Labels from the result of ``decision_function``, in the coding of ``convention``."""
         if self._is_sklearn:
             return np.where(decision < 0, -1, 1)
         return (decision > self.threshold_).astype(int)
 
-    def _confidence(self, scores):
+    def _confidence(self, scores: np.ndarray) -> np.ndarray:
         n = len(self.decision_scores_)
-        not_above = np.searchsorted(np.sort(self.decision_scores_), scores, side="right")
+        not_above = np.searchsorted(self._ascending_scores, scores, side="right")
         confidence = 1 - binom.cdf(n - int(n * self._outlier_share), n, (1 + not_above) / (2 + n))
         return np.where(scores > self.threshold_, confidence, 1 - confidence)
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.estimator_type = "outlier_detector"
         tags.input_tags.three_d_array = True
         return tags
 
 
-def _checked(name, value, accepts, meaning) -> float:
-    """A parameter of ``set_threshold`` as a float, once it is known to be accepted."""
+def _checked(name: str, value: Any, accepts: Callable[[float], bool], meaning: str) -> float:
+    """A parameter of ``set_threshold`` as a float, if it is accepted."""
     if not isinstance(value, Real) or isinstance(value, bool) or not is_finite(value) or not accepts(float(value)):
         raise ValueError(f"The {name!r} parameter of set_threshold must be {meaning}. Got {value!r} instead.")
     return float(value)
 
 
 class _Flagged(BaseEstimator):
-    """What PyOD's statistics of rejection ask a detector for, with the share of outliers that the threshold came from."""
+    """Attributes that PyOD's statistics of rejection read, with the share of outliers that the threshold came from."""
 
-    fit = None  # by which scikit-learn knows what can be fitted
+    fit = None  # scikit-learn takes only classes with this attribute for estimators
 
-    def __init__(self, decision_scores, threshold, labels, share):
+    def __init__(self, decision_scores: np.ndarray, threshold: float, labels: np.ndarray, share: float):
         self.decision_scores_, self.threshold_, self.labels_ = decision_scores, threshold, labels
         self.contamination = min(max(share, (1 + 1e-9) / len(decision_scores)), 0.5)
+
+
+def contamination_threshold(contamination: Any, scores: np.ndarray, noise: float = 0.0) -> float:
+    """The anomaly score above which a sample is an outlier.
+
+    Parameters
+    ----------
+    contamination : float, "auto" or PyThresh-like object
+        "auto" takes the upper fence of a box plot of the scores' logarithms. A float takes that quantile of the scores. Both
+        are raised by a hundred-thousandth, or ten times the noise of the scores if that is more: rows that share the score at
+        the quantile stay on one side, however their scores round. Of an object a copy is fitted, and the threshold lies halfway
+        between the scores that it labels 0 and those that it labels 1.
+    scores : ndarray of shape (n_samples,)
+        Of the training samples; for "auto" better of held-out samples.
+    noise : float, default=0.0
+        By how much the score of a sample differs between batches of different sizes, relative to the score.
+
+    Returns
+    -------
+    threshold : float
+    """
+    above = _above(noise)
+    if isinstance(contamination, str):
+        return _fence(scores) * above
+    if isinstance(contamination, Real):
+        return float(np.percentile(scores, 100 * (1 - float(contamination)))) * above
+    thresholder = copy.deepcopy(contamination)  # a parameter is never changed by fit
+    thresholder.fit(scores.copy())
+    labels = thresholder.labels_ if hasattr(thresholder, "labels_") else thresholder.predict(scores.copy())
+    flagged = np.asarray(labels).ravel() == 1
+    ascending, n_inliers = np.sort(scores), np.count_nonzero(~flagged)
+    if 0 < n_inliers < len(scores) and scores[~flagged].max() >= scores[flagged].min():
+        warn_caller(
+            f"The labels of {type(thresholder).__name__} do not follow the order of the scores; the threshold is set to "
+            f"label as many samples, the {len(scores) - n_inliers} with the largest scores, as outliers."
+        )
+    if n_inliers == 0:
+        return float(ascending[0]) / above
+    if n_inliers == len(scores):
+        return float(ascending[-1]) * above
+    inlier, outlier = float(ascending[n_inliers - 1]), float(ascending[n_inliers])
+    return min(inlier + (outlier - inlier) / 2, float(np.nextafter(outlier, -np.inf)))
+
+
+def false_alarm_threshold(rate: float, calibration_scores: np.ndarray, noise: float = 0.0) -> float:
+    """The conformal quantile: a new sample of the kind of the calibration samples is above it with at most this probability.
+
+    Parameters
+    ----------
+    rate : float in (0, 1)
+    calibration_scores : ndarray of shape (n,)
+        Of held-out samples.
+    noise : float, default=0.0
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than ``1 / rate - 1`` calibration scores.
+    """
+    n = len(calibration_scores)
+    rank = math.ceil((n + 1) * (1 - rate) - 1e-9)  # (n + 1) * (1 - rate) is seldom exact
+    if rank > n:
+        raise ValueError(
+            f"false_alarm_rate={rate} needs at least {math.ceil(1 / rate - 1 - 1e-9)} samples that were held out from training, "
+            f"and this detector has {n}: give a larger rate, fit on more samples, or set contamination or threshold."
+        )
+    return float(np.partition(calibration_scores, rank - 1)[rank - 1]) * _above(noise)
+
+
+def best_f1_threshold(scores: np.ndarray, outlier: np.ndarray) -> float:
+    """The threshold whose labels, outlier where the score is above, have the largest F1: halfway between two scores.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n,)
+        Higher = more abnormal.
+    outlier : ndarray of bool of shape (n,)
+        Both classes.
+    """
+    precision, recall, thresholds = precision_recall_curve(outlier, scores)
+    f1 = 2 * precision[:-1] * recall[:-1] / np.maximum(precision[:-1] + recall[:-1], np.finfo(float).tiny)
+    best = thresholds[len(f1) - 1 - np.argmax(f1[::-1])]  # of equal ones the largest, which raises the fewest alarms
+    below = scores[scores < best]
+    highest = float(np.nextafter(best, -np.inf))
+    return min(float(below.max() + (best - below.max()) / 2), highest) if len(below) else highest
+
+
+def conformal_p_values(scores: np.ndarray, ascending: np.ndarray, noise: float = 0.0) -> np.ndarray:
+    """Share of the calibration scores, and the sample itself, that are at least as large as each score: (n,).
+
+    Equation 2 of Bates et al., "Testing for outliers with conformal p-values", Annals of Statistics 2023. The calibration scores
+    are ascending. Scores that are as near to each other as their noise count as equal.
+    """
+    n = len(ascending)
+    return (1 + n - np.searchsorted(ascending, scores / _above(noise))) / (n + 1)
+
+
+def _above(noise: float) -> float:
+    """Factor by which a score must be exceeded to be exceeded for sure."""
+    return 1 + max(_LEAST_NOISE, 10 * noise)
+
+
+def _fence(scores: np.ndarray) -> float:
+    """The upper fence of a box plot of the scores' logarithms."""
+    first, third = np.percentile(np.log(np.maximum(scores, np.finfo(float).tiny)), [25, 75])
+    return float(np.exp(min(third + _WHISKER * (third - first), math.log(np.finfo(float).max) - 1)))

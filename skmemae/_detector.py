@@ -1,104 +1,135 @@
-"""MemAEDetector: parameters, fit, and updates."""
+"""MemAEDetector, the outlier detector."""
 
+import dataclasses
+import json
+import os
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from pyod.models.base import BaseDetector
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
 
-from skmemae._callbacks import CallbackSupportMixin, FitTasks, has_callbacks, with_callbacks
-from skmemae._contract import unchanged_on_error
-from skmemae._data.layout import choose_layout
-from skmemae._fitting import fit_model
-from skmemae._portable import PortableDetector
-from skmemae._resolve import CONSTRAINTS, check_numbers, resolve
-from skmemae._runtime import isolated, resolve_device
-from skmemae._train.distributed import fingerprint, plain_parameters, processes_of_fit
-from skmemae._updating import Window, update_model
-from skmemae._warnings import warn_of_collapse
+from skmemae._compat import CallbackSupportMixin, Documented, FitTasks, has_callbacks, with_callbacks
+from skmemae._contract import DualContract
+from skmemae._data.layout import Layout, choose_layout
+from skmemae._data.sources import Samples
+from skmemae._defaults import CONSTRAINTS, check_fit, check_values
+from skmemae._model import files
+from skmemae._model.explanation import Explanation, explain
+from skmemae._model.fitted import FittedModel
+from skmemae._model.onnx import onnx_file
+from skmemae._runtime import __version__, isolated, replacing, resolve_device
+from skmemae._train.distributed import SingleProcess, processes_of_fit
+from skmemae._train.fit import Fitted, Window, fit_model, update_model
+from skmemae._train.result import warn_of_collapse
+from skmemae._train.run import Checkpoint, Run, digest, identity_of, plain_parameters
+from skmemae._validation import (
+    check_known_shape,
+    check_positive_int,
+    check_samples,
+    check_shape,
+    same_frame_type,
+    unchanged_on_error,
+)
 
 
-class MemAEDetector(CallbackSupportMixin, PortableDetector):
+@BaseDetector.register
+class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
     """Outlier detection by the reconstruction error of a memory-augmented autoencoder.
 
-    An encoder turns a sample into a query, a memory of N items answers with a sparse mixture of prototypes of the training
-    data, and a decoder reconstructs the sample from the answer alone [1]_. What is unlike the training data comes back
-    looking like the training data, and its reconstruction error stands out.
+    An autoencoder learns to reconstruct its training samples from a short code, and often reconstructs outliers as well. Here a
+    memory of typical samples stands between its two halves [1]_. The encoder turns a sample into a query, the memory answers
+    with a mixture of the few items that are most similar to the query, and the decoder reconstructs the sample from that mixture
+    alone. A normal sample is reconstructed well. An outlier comes back similar to normal samples, so its error is large.
 
-    The backbone follows from the shape of X: tables ``(n, d)``, images ``(n, H, W)``, ``(n, C, H, W)`` or
+    The kind of network follows from the shape of X: tables ``(n, d)``, images ``(n, H, W)``, ``(n, C, H, W)`` or
     ``(n, H, W, C)``, clips ``(n, C, T, H, W)`` or ``(n, T, H, W, C)``.
 
     Parameters
     ----------
     contamination : float in (0, 0.5], "auto" or PyThresh-like object, default=0.1
-        Share of outliers in the training data; sets the threshold. Where memory items are rows, it is also the share of rows
-        that the memory leaves out, those that random draws of rows find most abnormal: say how clean the data is, and the
-        memory trusts as much of it. With "auto" the threshold is the upper fence of a box plot of the logarithms of
-        ``calibration_scores_``, or if there are none of all scores: the third quartile and 1.5 interquartile ranges. An object
-        is fitted on the training scores; the threshold parts its labels. With both the memory leaves out a tenth.
+        Share of outliers in the training data; sets the threshold. A memory of rows also leaves out this share of the rows, the
+        most abnormal ones; lower values keep more training rows in the memory. With "auto" the threshold is the upper fence of
+        a box plot of the logarithms of ``calibration_scores_``, or of all training scores if there are none: the third quartile
+        and 1.5 interquartile ranges. An object is fitted on the training scores, and the threshold separates its labels. With
+        "auto" and objects the memory leaves out a tenth.
     convention : {"pyod", "sklearn"}, default="pyod"
         Meaning of ``decision_function``, ``predict`` and ``fit_predict``: PyOD's (higher = more abnormal; 0 and 1) or
         scikit-learn's (negative = outlier; +1 and -1). It only changes how results are reported: ``set_params`` switches a
         fitted detector.
     backbone : {"auto", "fc", "conv2d", "conv3d"} or callable, default="auto"
-        "auto" is "fc" for tables, "conv2d" for images and "conv3d" for clips. Samples (H, W) with a side of at most four are
-        windows of time series rather than images, so "fc". A callable takes the sample shape, channels first, and returns an
-        encoder and a decoder (``torch.nn.Module``); what they draw from torch's random generators follows ``random_state``.
+        Kind of encoder and decoder: fully connected, or 2-D or 3-D convolutions. "auto" is "fc" for tables, "conv2d" for images
+        and "conv3d" for clips. Samples (H, W) with a side of at most four are windows of time series rather than images, so
+        "fc". A callable takes the sample shape, channels first, and returns an encoder and a decoder (``torch.nn.Module``);
+        random numbers that they draw from torch's generators follow ``random_state``.
     widths : tuple of int, default=None
-        Sizes of the fully connected layers after the input, or channels of the convolutions. The last is always the
-        width C of a memory item; with one query per sample a convolutional encoder ends in a linear layer of that width.
-        None chooses by the sample shape: codes are half as wide as a sample, at most 32 numbers, but queries of rows at least
-        16, or as wide as the row.
+        Sizes of the fully connected layers after the input, or channels of the convolutions. The last is the width of a query;
+        with one query per sample a convolutional encoder ends in a linear layer of that width. None chooses by the sample
+        shape: codes are half as wide as a sample, at most 32 numbers. Queries of rows have at least 16 numbers, or as many as a
+        row.
     sample_shape : tuple of int, default=None
         Shape to give each sample, such as ``(1, 28, 28)`` for flat rows in a Pipeline of 2-D steps.
     channel_axis : "auto", int or None, default="auto"
         Axis of X that holds the channels, 1 or -1; None if there is none. "auto" takes the axis with 1, 3 or 4 channels, else
         the one that leaves square images, else one of at most 16 channels; a shape that leaves a doubt warns.
     memory_size : "auto" or int, default="auto"
-        N, the number of memory items of a member; 0 makes the plain autoencoder. Where items are rows "auto" is all rows, at
-        most 8000, but at least 100 and not more than a million numbers. Learned items are 100, for images a tenth of the
-        samples between 100 and 500, 1000 with a query per location, or a quarter of the training queries if that is less.
-    memory_items : {"auto", "learned", "rows"}, default="auto"
-        "learned": items are parameters, as in the paper. "rows": each item is the encoding of a row, a short query by which
-        it is addressed and beside it the row itself, and no item answers the row that it is made of, neither in training nor
-        when that row is scored. "auto" is "rows" for tables, unless ``backbone`` is callable or ``memory_heads`` given, and
-        "learned" for images and clips.
-    memory_unit : {"auto", "sample", "location"}, default="auto"
-        One query per sample, or one per position of the feature map. "auto" is "location" for clips, else "sample".
-    memory_heads : "auto" or int, default="auto"
-        Parts that query and items are cut into, each addressed on its own; must divide the width of an item. The paper has 1.
-        "auto" is 1, and of learned items for 10,000 vectors and more one for every eight numbers of the item, at most 4.
+        N, the number of memory items of a member; 0 makes the plain autoencoder. "auto" is all rows in a memory of rows, at most
+        8000, but at least 100 and not more than a million numbers. Otherwise it is 100, for images a tenth of the samples
+        between 100 and 500, 1000 with a query per location, or a quarter of the training queries if that is less.
+    memory_unit : {"auto", "row", "sample", "location"}, default="auto"
+        Meaning of a memory item. "row": a row of the training data, beside a short key that is compared with queries; no item
+        answers the row that it is made of. "sample": a prototype of whole samples, learned in training. "location": a learned
+        prototype of one position of a feature map, with a query for each. "auto" is "row" for tables, "sample" for images and
+        for tables with a callable ``backbone``, and "location" for clips.
     similarity : {"auto", "cosine", "dot", "distance"}, default="auto"
-        Equation 5 of the paper, the dot product of its released code, or minus the mean squared difference. "auto" is
-        "distance" where items are rows, else "cosine".
+        Comparison of queries and memory items: their cosine (equation 5 of the paper), their dot product (as in the authors'
+        code), or minus the mean squared difference. "auto" is "distance" for a memory of rows, else "cosine".
     temperature : "auto" or float, default="auto"
-        Divides the similarities before the softmax. The paper has 1, which hardly tells cosines apart. "auto" is 0.01 for
-        images, 0.05 for vectors and clips, 0.1 where items are rows: there the unit of the queries is fitted to it, by leaving
-        each row out, and it has little effect.
+        Divides the similarities before the softmax: the lower, the fewer items answer. The paper has 1. "auto" is 0.01 for
+        images, 0.05 for vectors and clips, and 0.1 for a memory of rows, where the query scale is chosen by leave-one-out error,
+        so that the value hardly matters.
     shrink_threshold : float, default=1.0
-        Lambda of equations 6 and 7 as a multiple of 1/N; 0 = no shrinkage. The best item of a query is always kept.
+        Weights of memory items below this multiple of 1/N become zero (lambda of equations 6 and 7); 0 keeps all. The best item
+        of a query is always kept.
     entropy_weight : float, default=2e-4
-        Alpha of equation 10.
-    latent_l1 : float, default=0.0
-        Weight of the l1 norm of the encoding (the paper's AE-l1).
+        Weight of the entropy of the addressing weights in the objective of training (alpha of equation 10).
     ensemble_size : "auto" or int, default="auto"
-        Number of members, which differ by their random start and by the rows in their memory or the order of batches; the
-        anomaly score is the geometric mean of theirs. "auto" is 4 for vectors and 1 for images and clips. Where items are rows
-        all members are one network: 16 of up to 250 rows, 4 of a thousand, and of more no more than hold 8000 rows together.
-    anomaly_score : {"auto", "reconstruction", "absolute", "smooth", "local", "relative", "combined", "motion"}, default="auto"
-        All in scaled units, higher = more abnormal. "reconstruction" is the squared l2 error, as in the paper. "absolute" is
-        the l1 error, which is then also what training makes small. "smooth" is the squared error after a blur of little more
-        than a pixel, as an edge beside its place is no anomaly; with ``scaling="contrast"`` it is multiplied by the squared
-        distance of the sample, at unit deviation, from the mean sample. "local" is the l4 norm of the mean squared errors of
-        patches, a seventh of the smaller side wide, for what is small and wrong in one place; of a clip the median over its
-        frames. "relative" divides the error by the norm of the sample. "combined" is the root of "smooth" for images, of
-        "relative" for clips, times the mean squared distance of the features of the sample and its quarter turns from those of
-        the nearest training samples, in a network that has learned which turn an image was given. For tables of learned items
-        it is the l1 error times ``1 + q / (10 q_0)``, with q the squared distance between query and read-out and q_0 its median
-        over the training samples. Where items are rows it is the sum of the absolute errors to the power 1.5, which training
-        makes small; unless ``contamination`` is below 0.005, to it are added the city-block distances from random draws of
-        about ``1 / contamination`` rows and from the median row, each in units of its median. "motion" is the root of "local"
-        times the squared distance of what moves from what moved in training, in a network that has learned to tell the pace of
-        clips. "auto" is "combined"; without a memory of images "smooth", of clips "relative".
+        Number of members, which differ by their random start and by the rows in their memory or the order of batches. The
+        anomaly score is the geometric mean of theirs. "auto" is 4 for vectors and 1 for images and clips; with a memory of rows
+        16 for up to 250 rows, 4 for a thousand, and for more rows as many members as hold 8000 rows together.
+    anomaly_score : str, default="auto"
+        An error, or an error and a factor with a hyphen between them. Higher = more abnormal. Errors, in scaled units:
+
+        * "reconstruction": squared l2 error, as in the paper;
+        * "absolute": l1 error, which training then makes small;
+        * "power": sum of the absolute errors to the power 1.5, which training then makes small;
+        * "smooth": squared error after a blur of little more than a pixel, so that a displaced edge counts little; with
+          ``scaling="contrast"`` it is multiplied by the squared distance of the sample, at unit deviation, from the mean sample;
+        * "local": l4 norm of the mean squared errors of patches, a seventh of the smaller side wide, for small defects; of a
+          clip the median over its frames;
+        * "relative": squared error over the norm of the sample.
+
+        Factors:
+
+        * "query", for learned memory items: ``1 + q / (10 q_0)``, with q the squared distance between query and read-out and
+          q_0 its median over the training samples;
+        * "subsets", for a memory of rows: the distances from random subsets of about ``1 / contamination`` rows and from the
+          median row are added, each term in units of its median;
+        * "turns", for images and clips: the root of the error times the mean squared distance of features of the sample and its
+          quarter turns from those of the nearest training samples, in a network that has learned to recognise the turn of an
+          image;
+        * "paces", for clips: the same with features of what moves, in a network that has learned to recognise the pace of a
+          clip.
+
+        "auto" is "power-subsets" for a memory of rows, or "power" for a ``contamination`` below 0.005 or without a memory;
+        "absolute-query" for other vectors, "smooth-turns" for images and "relative-turns" for clips, and without a memory
+        the errors of these alone.
     scaling : {"auto", "contrast", "log", "standard", "minmax"} or None, default="auto"
         "contrast" subtracts each sample's own mean and divides by its own deviation, then subtracts the mean sample: samples
-        are compared by what they show, not by how bright it is. The others are learned in ``fit``, per column of a table and
+        are compared by their content and not by their brightness. The others are learned in ``fit``, per column of a table and
         per channel of images and clips. "standard" gives zero mean and unit deviation; in tables values count as far as three
         interquartile ranges beyond the quartiles, those beyond ten deviations grow logarithmically, and any other value of a
         constant column is far out. "log" is that after ``log(1 + x / u)`` of columns or channels that are never negative and
@@ -106,60 +137,49 @@ class MemAEDetector(CallbackSupportMixin, PortableDetector):
         are compared by their ratios. "minmax" maps minimum and maximum to 0 and 1. None = off. "auto" is "log" for vectors,
         "contrast" for images of 16 pixels and more, else "standard". Under all of them scaled values beyond 10^9 grow
         logarithmically, so that every finite sample has a finite score.
-    thin_repeats : "auto" or bool, default="auto"
-        Train tables on ceil(sqrt(k)) of k identical rows, where 100 or more remain, so that frequent rows do not dominate
-        training. All rows are scored either way. "auto" is True; where memory items are rows only for a ``contamination``
-        below 0.02, as that a row is frequent is what speaks for it where rare ones may be outliers.
     learning_rate : "auto" or float, default="auto"
         Peak learning rate of Adam; it rises over the first tenth of training and then falls to zero along a cosine. "auto" is
-        5e-3 where items are rows, else 2e-3.
+        5e-3 for a memory of rows, else 2e-3.
     batch_size : "auto" or int, default="auto"
         At least 2. "auto" is about a twentieth of the samples, between 32 and 1024, or 128 for images and clips; fewer, but at
-        least 8, where a batch would hold more than a million numbers. Where items are rows it is an 80th, between 64 and 256.
+        least 8, where a batch would hold more than a million numbers. For a memory of rows it is an 80th, between 64 and 256.
     max_epochs : "auto" or int, default="auto"
-        "auto" is enough epochs for about 2,000 optimiser steps (800 for images), at least 20, at most 200. Where items are
-        rows it is enough for about 80 steps.
+        "auto" is enough epochs for about 2,000 optimiser steps (800 for images), at least 20, at most 200; for a memory of rows
+        enough for about 80 steps.
     validation_fraction : "auto" or float in [0, 1), default="auto"
-        Share of X held out to stop early, 256 MiB at most; the parameters with the smallest held-out error are kept. 0 = no
-        early stopping. "auto" is 0 where items are rows, else 0.1.
-    n_iter_no_change : int, default=20
-        Epochs without an improvement of the held-out error after which training stops. With learned items only epochs after
-        the first 60 % of ``max_epochs`` count, in which none is revived any more: of 50 and fewer the default stops none.
-    tol : float, default=1e-4
-        Relative decrease of the held-out error that counts as an improvement.
+        Share of X held out to stop early, 256 MiB at most: training stops after 20 epochs without a smaller held-out error,
+        counted from 60 % of ``max_epochs`` on if there are learned items, and the parameters with the smallest one are kept.
+        0 = no early stopping. "auto" is 0 for a memory of rows, else 0.1.
     device : str, default="auto"
-        Where ``fit`` trains: "cpu", "cuda", "cuda:1", "mps", ..., or "auto" for the accelerator if there is one. In a process
-        of ``torchrun`` "auto" and "cuda" are the GPU with its number, and all train together. See also :meth:`to`.
-    precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Of training alone; scores are always computed in float32. "auto" is bfloat16 on CUDA devices that have it.
+        Where ``fit`` trains: "cpu", "cuda", "cuda:1", "mps", ..., or "auto" for the accelerator if there is one. CUDA devices
+        train in bfloat16 if they have it; scores are always computed in float32. In a process of ``torchrun`` "auto" and "cuda"
+        are the GPU with its number, and all processes train together. See also :meth:`to`.
     random_state : int, RandomState instance or None, default=None
         One seed gives the same bits on one machine with one number of threads.
-    warm_start : bool, default=False
-        Let ``fit`` start from the networks of the last fit where they have the same shapes. All else is learned from the new X
-        alone; to go on with it, use :meth:`partial_fit`.
     verbose : {0, 1, 2}, default=0
         0 quiet, 1 a progress bar, 2 a line per epoch.
 
     Attributes
     ----------
     decision_scores_ : ndarray of shape (n_samples,)
-        Anomaly scores of the training data, higher = more abnormal. Where items are learned, those of samples trained on are
-        raised to the quantiles of those held out, here and, until an update, whenever the very same sample is scored.
+        Anomaly scores of the training data, higher = more abnormal. With learned items, scores of samples used in training are
+        mapped to the quantiles of held-out scores. The same mapping applies when such a sample is scored again, until
+        :meth:`partial_fit`.
     calibration_scores_ : ndarray of shape (n_calibration,)
-        Anomaly scores of the training samples that what scores them was not trained on, from which :meth:`p_values` and a
-        ``false_alarm_rate`` follow. Where memory items are rows all training scores, as no item answers the row that it is made
-        of; else of samples that ``validation_fraction`` holds out, by default none of a table without a memory.
+        Anomaly scores of training samples held out from the networks that score them, from which :meth:`p_values` and a
+        ``false_alarm_rate`` follow. With a memory of rows all training scores, as each row is scored without its own item; else
+        scores of the samples that ``validation_fraction`` holds out, so none for a table without a memory by default.
     labels_ : ndarray of shape (n_samples,)
         1 for outliers of the training data, 0 for inliers: ``decision_scores_ > threshold_``, under either convention.
     threshold_, offset_ : float
         Anomaly score above which a sample is an outlier, and minus that.
     model_ : torch.nn.ModuleList
-        The trained networks: one for each member, or where items are rows one of all members.
+        The trained networks: one for each member, or a single one of all members with a memory of rows.
     memory_ : ndarray of shape (ensemble_size * N, C)
-        The memory items of all members, one member after the other. Where items are rows an item has the numbers of the query
+        The memory items of all members, one member after the other. In a memory of rows an item has the numbers of the key
         first, ``widths[-1]`` of them, and then those of the scaled row.
     memory_rows_ : ndarray of int of shape (ensemble_size * N,) or None
-        The training row that each item is made of; None where items are learned.
+        The training row that each item is made of; None for learned items.
     memory_usage_ : ndarray of shape (ensemble_size * N,)
         Share of the queries of its member that used each item, of all training samples or some thousands among them.
     zero_row_fraction_ : float
@@ -169,11 +189,11 @@ class MemAEDetector(CallbackSupportMixin, PortableDetector):
     n_iter_ : int
         Epochs run.
     resolved_params_ : dict
-        All parameters, with what ``None`` and "auto" came to where that depends on the data.
+        All parameters, with the values to which ``None`` and "auto" were resolved. Without a memory its parameters are None.
     backbone_ : str or callable
         The ``backbone`` that was used.
     sample_shape_ : tuple of int
-        Shape of one sample as the network sees it, channels first.
+        Shape of one sample of the network, channels first.
     device_ : str
         Where scoring runs.
     n_features_in_ : int
@@ -204,42 +224,34 @@ class MemAEDetector(CallbackSupportMixin, PortableDetector):
     """
 
     _parameter_constraints = CONSTRAINTS
-    _n_seen: int  # samples of the stream, and how many of the latest are remembered
-    _capacity: int
+    _model: FittedModel
+    _window: tuple[int, int]  # samples of the stream, and the number of the latest that are remembered
 
     def __init__(
         self,
-        contamination=0.1,
+        contamination: Any = 0.1,
         *,
-        convention="pyod",
-        backbone="auto",
-        widths=None,
-        sample_shape=None,
-        channel_axis="auto",
-        memory_size="auto",
-        memory_items="auto",
-        memory_unit="auto",
-        memory_heads="auto",
-        similarity="auto",
-        temperature="auto",
-        shrink_threshold=1.0,
-        entropy_weight=2e-4,
-        latent_l1=0.0,
-        ensemble_size="auto",
-        anomaly_score="auto",
-        scaling="auto",
-        thin_repeats="auto",
-        learning_rate="auto",
-        batch_size="auto",
-        max_epochs="auto",
-        validation_fraction="auto",
-        n_iter_no_change=20,
-        tol=1e-4,
-        device="auto",
-        precision="auto",
-        random_state=None,
-        warm_start=False,
-        verbose=0,
+        convention: str = "pyod",
+        backbone: Any = "auto",
+        widths: tuple[int, ...] | None = None,
+        sample_shape: tuple[int, ...] | None = None,
+        channel_axis: str | int | None = "auto",
+        memory_size: str | int = "auto",
+        memory_unit: str = "auto",
+        similarity: str = "auto",
+        temperature: str | float = "auto",
+        shrink_threshold: float = 1.0,
+        entropy_weight: float = 2e-4,
+        ensemble_size: str | int = "auto",
+        anomaly_score: str = "auto",
+        scaling: str | None = "auto",
+        learning_rate: str | float = "auto",
+        batch_size: str | int = "auto",
+        max_epochs: str | int = "auto",
+        validation_fraction: str | float = "auto",
+        device: str = "auto",
+        random_state: Any = None,
+        verbose: int = 0,
     ):
         self.contamination = contamination
         self.convention = convention
@@ -248,31 +260,23 @@ class MemAEDetector(CallbackSupportMixin, PortableDetector):
         self.sample_shape = sample_shape
         self.channel_axis = channel_axis
         self.memory_size = memory_size
-        self.memory_items = memory_items
         self.memory_unit = memory_unit
-        self.memory_heads = memory_heads
         self.similarity = similarity
         self.temperature = temperature
         self.shrink_threshold = shrink_threshold
         self.entropy_weight = entropy_weight
-        self.latent_l1 = latent_l1
         self.ensemble_size = ensemble_size
         self.anomaly_score = anomaly_score
         self.scaling = scaling
-        self.thin_repeats = thin_repeats
         self.learning_rate = learning_rate
         self.batch_size = batch_size
         self.max_epochs = max_epochs
         self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
         self.device = device
-        self.precision = precision
         self.random_state = random_state
-        self.warm_start = warm_start
         self.verbose = verbose
 
-    def fit(self, X, y=None, *, checkpoint=None):
+    def fit(self, X: ArrayLike, y: Any = None, *, checkpoint: str | os.PathLike | None = None) -> Self:
         """Train on X, which may hold a share of outliers, and set the threshold.
 
         Parameters
@@ -283,8 +287,8 @@ class MemAEDetector(CallbackSupportMixin, PortableDetector):
         y : Ignored
             Handed to callbacks of scikit-learn, and else not used.
         checkpoint : str, PathLike or None, default=None
-            File of the state until the fit is complete. If it is killed, the same call goes on from there to the same bits;
-            with a memory of rows, which trains in seconds, from the start.
+            File of the state of training, written every few seconds until the fit is complete. If the fit is killed, the same
+            call goes on from there.
 
         Returns
         -------
@@ -301,14 +305,32 @@ class MemAEDetector(CallbackSupportMixin, PortableDetector):
             If another process of a distributed fit fails, or does not enter it; if the checkpoint cannot be written.
         """
         with unchanged_on_error(self):
-            return isolated(self._fit, X, y, checkpoint)
+            return self._fit(X, y, checkpoint)
 
-    def partial_fit(self, X, y=None):
+    @isolated
+    @with_callbacks
+    def _fit(self, X: Any, y: Any, checkpoint: str | os.PathLike | None) -> Self:
+        params = self.get_params(deep=False)
+        with processes_of_fit() as processes:
+            X, layout = processes.checked(self._check_fit, X)
+            kept = None
+            if checkpoint is not None and processes.rank == 0:
+                kept = Checkpoint(checkpoint, identity_of(X, params, __version__))
+            run = self._run(X, processes, [FitTasks(self, X, y)] if processes.rank == 0 and has_callbacks(self) else [], kept)
+            fitted = fit_model(X, layout, params, run)
+        self._set_fitted(fitted)
+        self._set_training_scores(fitted.scores.scores, fitted.noise, fitted.scores.calibration_scores)
+        self._window = Window.of(len(X))
+        if kept is not None:
+            kept.remove()
+        return self
+
+    def partial_fit(self, X: ArrayLike, y: Any = None) -> Self:
         """Learn from more samples of a stream; the first call is :meth:`fit`.
 
         The scaling stays as ``fit`` learned it. A window holds the latest samples: as many as ``fit`` saw, or 1000 if that is
         more. A memory of rows takes the new rows, without the share of outliers, and drops those that leave the window; the
-        networks train on what is in it. Learned items that hardly any sample addresses any more are moved to encodings of new
+        networks train on the rows in it. Learned items that hardly any sample addresses any more are moved to queries of new
         samples, and the networks train on these alone, so give many at a time. Training takes half of the epochs of ``fit``.
         ``decision_scores_``, ``labels_``, the threshold of ``contamination`` and ``calibration_scores_`` follow the window.
 
@@ -336,64 +358,445 @@ class MemAEDetector(CallbackSupportMixin, PortableDetector):
         if not hasattr(self, "_model"):
             return self.fit(X, y)
         with unchanged_on_error(self):
-            return isolated(self._update, X)
+            return self._update(X)
 
-    def _update(self, X):
+    @isolated
+    def _update(self, X: Any) -> Self:
+        window = Window(*self._window)
         with processes_of_fit() as processes:
             X = processes.checked(self._check_update, X)
-            device, seed = self._device_and_seed(X, processes)
-            window = Window(self._n_seen, self._capacity)
-            held = self._model, window, self.memory_rows_, self.memory_usage_, self.resolved_params_["anomaly_score"]
-            fitted = update_model(*held, X, self.get_params(deep=False), device, seed, processes)
+            run = self._run(X, processes)
+            run.generator.manual_seed((run.seed + window.n_seen) % 2**31)
+            fitted = update_model(self._model, window, self.memory_usage_, X, self.get_params(deep=False), run)
         self._set_fitted(fitted, self.loss_curve_, self.validation_curve_)
-        scores = window.latest(self.decision_scores_, fitted.result.scores)
-        calibration = window.latest(self.calibration_scores_, fitted.calibration_scores)
+        scores = window.latest(self.decision_scores_, fitted.scores.scores)
+        calibration = window.latest(self.calibration_scores_, fitted.scores.calibration_scores)
         self._set_training_scores(scores, self._noise, calibration)
-        self._n_seen, self._capacity = window.after(len(X))
+        self._window = window.after(len(X))
         return self
 
-    def _check_update(self, X):
-        """X as a checked array of samples like those of the fit."""
-        self._validate_params()
-        check_numbers(self.get_params(deep=False))
-        return self._check_scoring(X, least=2)
-
-    @with_callbacks
-    def _fit(self, X, y, checkpoint):
-        with processes_of_fit() as processes:
-            X, layout = processes.checked(self._check_fit, X)
-            device, seed = self._device_and_seed(X, processes)
-            before = getattr(self, "_model", None) if self.warm_start else None
-            tasks = FitTasks(self, X, y) if processes.rank == 0 and has_callbacks(self) else None
-            fitted = fit_model(X, layout, self.get_params(deep=False), device, seed, processes, before, tasks, checkpoint)
-        self._set_fitted(fitted)
-        self._set_training_scores(fitted.result.scores, fitted.noise, fitted.calibration_scores)
-        self._n_seen, self._capacity = Window.of(len(X))
-        fitted.checkpoint.remove()
-        return self
-
-    def _check_fit(self, X):
+    def _check_fit(self, X: Any) -> tuple[Samples, Layout]:
         """X as a checked array, and its layout, once all parameters are known to fit them."""
         self._validate_params()
-        check_numbers(self.get_params(deep=False))
-        X = self._check_samples(X, least=2, reset=True)
+        params = self.get_params(deep=False)
+        check_values(params)
+        X = check_samples(self, X, least=2, reset=True)
         layout = choose_layout(X.shape[1:], self.backbone, self.sample_shape, self.channel_axis)
-        resolve(self.get_params(deep=False), layout, len(X))
+        check_fit(params, layout)
         return X, layout
 
-    def _set_fitted(self, fitted, loss_curve=(), validation_curve=()):
-        """Set what is known of the networks and of their training, of which the curves are the beginning."""
-        model, result, self.resolved_params_ = fitted.model, fitted.result, fitted.params
-        self._model, self.backbone_ = model, fitted.params["backbone"]
-        self.sample_shape_, self.memory_rows_ = model.layout.sample_shape, fitted.item_rows
-        self.memory_usage_, self.zero_row_fraction_ = result.usage.ravel(), result.zero_row_fraction
-        self.loss_curve_ = [*loss_curve, *fitted.history.loss_curve]
-        self.validation_curve_ = [*validation_curve, *fitted.history.validation_curve]
-        self.n_iter_ = len(self.loss_curve_)
-        warn_of_collapse(result.usage, self.zero_row_fraction_, self.shrink_threshold)
+    def _check_update(self, X: Any) -> Samples:
+        """X as a checked array of samples like those of the fit."""
+        self._validate_params()
+        check_values(self.get_params(deep=False))
+        return check_known_shape(self, X, self._model.layout.array_shape, least=2)
 
-    def _device_and_seed(self, X, processes):
-        """Where this process trains and with which seed, once all are known to have the same samples and parameters."""
+    def _run(
+        self,
+        X: Samples,
+        processes: SingleProcess,
+        observers: list[FitTasks] | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> Run:
+        """Device, seed and observers of a fit, once all processes are known to have the same samples and parameters."""
         device = resolve_device(self.device, processes.local_rank)
-        processes.check_equal(X=fingerprint(X), parameters=plain_parameters(self.get_params(deep=False)))
-        return device, processes.compute_on_first(int, check_random_state(self.random_state).randint(2**31 - 1))
+        processes.check_equal(X=digest(X, (0, len(X) - 1)), parameters=plain_parameters(self.get_params(deep=False)))
+        seed = processes.compute_on_first(int, check_random_state(self.random_state).randint(2**31 - 1))
+        return Run(device, seed, processes, int(self.verbose), observers or [], checkpoint)
+
+    def _set_fitted(self, fitted: Fitted, loss_curve: Any = (), validation_curve: Any = ()) -> None:
+        """Set the attributes of a model and of its training; the curves are the beginning of those of the training."""
+        scores, names = fitted.scores, self._get_param_names()
+        self._model = fitted.model.eval()
+        self.resolved_params_ = {name: value for name, value in fitted.params.items() if name in names}
+        self.backbone_, self.sample_shape_ = fitted.params["backbone"], fitted.model.layout.sample_shape
+        self.memory_usage_, self.zero_row_fraction_ = scores.usage.ravel(), scores.zero_row_fraction
+        self.loss_curve_ = [*loss_curve, *fitted.curves.loss]
+        self.validation_curve_ = [*validation_curve, *fitted.curves.validation]
+        self.n_iter_ = len(self.loss_curve_)
+        warn_of_collapse(scores.usage, scores.zero_row_fraction, self.shrink_threshold)
+
+    @property
+    def model_(self) -> torch.nn.ModuleList:
+        """The trained networks."""
+        return self._fitted_model().networks.networks
+
+    @property
+    def memory_(self) -> np.ndarray:
+        """The memory items of all members."""
+        return self._fitted_model().items()
+
+    @property
+    def memory_rows_(self) -> np.ndarray | None:
+        """The training row that each item is made of."""
+        rows = self._fitted_model().known.item_rows
+        return None if rows is None else rows.flatten().numpy(force=True)
+
+    @property
+    def device_(self) -> str:
+        """Where scoring runs."""
+        return str(self._fitted_model().device)
+
+    def to(self, device: str) -> Self:
+        """Move the fitted detector to another device, where it scores from then on.
+
+        Parameters
+        ----------
+        device : str
+            "auto", "cpu", "cuda", "cuda:1", "mps", ...
+
+        Returns
+        -------
+        self : object
+            The ``device`` parameter, which is for ``fit``, stays as it was.
+
+        Raises
+        ------
+        ValueError
+            If the device cannot be used here. The detector is then as it was.
+        """
+        self._fitted_model().move(device)
+        return self
+
+    def score_samples(self, X: ArrayLike) -> np.ndarray:
+        """Normality of samples under either convention.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,), float64
+            Minus the anomaly score: higher = more normal.
+        """
+        return -self._fitted_model().scores(self._check_scoring(X))
+
+    def reconstruct(self, X: ArrayLike) -> Any:
+        """Reconstruct samples from the memory.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        Returns
+        -------
+        reconstruction : ndarray of X's shape, or DataFrame
+            In the units of X, the mean over the members; float64 for float64 X, else float32. For a DataFrame one with
+            the same columns and index.
+        """
+        return same_frame_type(X, self._fitted_model().reconstruct(self._check_scoring(X)))
+
+    def anomaly_map(self, X: ArrayLike) -> Any:
+        """Squared residual of every number of each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        Returns
+        -------
+        map : ndarray of X's shape, or DataFrame, float32
+            In scaled units, not negative, higher = more abnormal, the mean over the members. The sum over a sample is its
+            squared error, which is the anomaly score of ``anomaly_score="reconstruction"`` with one member, except for training
+            samples whose scores are mapped (``decision_scores_``). For a DataFrame one with the same columns and index.
+        """
+        return same_frame_type(X, self._fitted_model().residuals(self._check_scoring(X)))
+
+    def explain(self, X: ArrayLike, n_items: int = 5) -> Explanation:
+        """Explain scores: the share of each number, its expected value, and the memory items with the largest weights.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        n_items : int, default=5
+            Number of memory items to name for each sample.
+
+        Returns
+        -------
+        explanation : Explanation
+            With ``shares`` that sum to the scores, ``values`` and ``expected`` ones in the units of X, ``items`` and their
+            ``weights``, and for images and clips ``regions``.
+
+        Raises
+        ------
+        ValueError
+            If ``n_items`` is not accepted.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skmemae import MemAEDetector
+        >>> X = np.random.default_rng(0).normal(size=(300, 3))
+        >>> explanation = MemAEDetector(random_state=0).fit(X).explain([[0.0, 7.0, 0.0]])
+        >>> explanation.shares.argmax(axis=1)
+        array([1])
+        >>> bool(np.isclose(explanation.shares.sum(), explanation.scores[0]))
+        True
+        """
+        model, n_items = self._fitted_model(), check_positive_int("n_items", n_items, "explain")
+        explanation = explain(model, self._check_scoring(X), n_items)
+        index = X.index if hasattr(X, "index") and hasattr(X, "columns") else None
+        return dataclasses.replace(explanation, feature_names=getattr(self, "feature_names_in_", None), index=index)
+
+    def addressing_weights(self, X: ArrayLike) -> np.ndarray:
+        """Weights with which the memory items answer each sample (equation 7, renormalised).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        Returns
+        -------
+        weights : ndarray of shape (n_samples, ensemble_size * N) or (n_samples, \\*positions, ensemble_size * N), float32
+            Not negative; each row sums to 1. Columns are those of :attr:`memory_`; each member's sum to 1 over
+            ``ensemble_size``. The second shape comes with ``memory_unit="location"``.
+
+        Raises
+        ------
+        ValueError
+            If there is no memory (``memory_size=0``).
+        """
+        return self._with_memory("addressing_weights").weights(self._check_scoring(X))
+
+    def decode_memory(self, items: ArrayLike | None = None) -> np.ndarray:
+        """Decode memory items as if each answered alone (figure 3 of the paper).
+
+        Parameters
+        ----------
+        items : array-like of int or None, default=None
+            Rows of :attr:`memory_` to decode, all for None.
+
+        Returns
+        -------
+        samples : ndarray of shape (n_items, \\*shape of a sample of X), float32
+            In the units of X. For None ``n_items`` is ``ensemble_size * N``.
+
+        Raises
+        ------
+        ValueError
+            If there is no memory (``memory_size=0``), or an item is not in it.
+        """
+        model = self._with_memory("decode_memory")
+        n_items = self.memory_usage_.size
+        numbers = np.arange(n_items) if items is None else np.asarray(items)
+        numbers = numbers if numbers.size else numbers.astype(int)
+        if numbers.ndim != 1 or numbers.dtype.kind not in "iu" or not np.isin(numbers, np.arange(n_items)).all():
+            raise ValueError(
+                f"The 'items' parameter of decode_memory must be None or a list of int from 0 to {n_items - 1}. "
+                f"Got {items!r} instead."
+            )
+        return model.decode_items(numbers.astype(np.int64))
+
+    def channels_first(self, X: ArrayLike) -> np.ndarray:
+        """Lay samples out as the network does, with values and dtype as they are.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Samples of the shape that ``fit`` saw, or results of :meth:`reconstruct`, :meth:`anomaly_map` or
+            :meth:`decode_memory`.
+
+        Returns
+        -------
+        samples : ndarray of shape (n_samples, \\*sample_shape_)
+
+        Raises
+        ------
+        ValueError
+            If the samples have another shape than those of ``fit``.
+        """
+        layout = self._fitted_model().layout
+        X = np.asarray(X)
+        check_shape(self, X, layout.array_shape)
+        return layout.to_network(torch.from_numpy(X.astype(X.dtype.newbyteorder("=")))).numpy()
+
+    def scaled(self, X: ArrayLike) -> np.ndarray:
+        """Samples in the scaled units of :meth:`anomaly_map`, in which the columns of a table can be compared.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        Returns
+        -------
+        samples : ndarray of shape (n_samples, \\*sample_shape_), float32
+
+        Raises
+        ------
+        ValueError
+            If the samples are not accepted.
+        """
+        model, X = self._fitted_model(), self._check_scoring(X)
+        samples = torch.from_numpy(self.channels_first(np.asarray(X, dtype=np.float64)))
+        return model.scaling(samples.to(model.scaling.center.device)).numpy(force=True)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Numpy arrays and plain values only, with a format version: loads on machines without the training device."""
+        state = super().__getstate__()
+        if "_model" in state:
+            state["_model"] = files.state_of(state["_model"])
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "decision_scores_" in state:
+            self._model = files.model_of(state.get("_model", {}))
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the fitted detector to one file, from which :meth:`load` makes it again: with all attributes, and equal scores.
+
+        The file is in the format of safetensors: arrays, and one JSON text. Unlike a pickle it holds no code.
+
+        Parameters
+        ----------
+        path : str or PathLike
+            Of the file, by convention ``*.safetensors``. An existing one is replaced, in one step once all is written.
+
+        Raises
+        ------
+        NotFittedError
+            If the detector is not fitted.
+        ValueError
+            If it holds values that a file cannot keep: a callable ``backbone``, an object as ``contamination``, a
+            ``RandomState``, or a parameter that ``fit`` would not accept.
+        OSError
+            If the file cannot be written. The content of the path is then as it was.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import numpy as np
+        >>> from skmemae import MemAEDetector
+        >>> X = np.random.default_rng(0).normal(size=(200, 3))
+        >>> detector = MemAEDetector(max_epochs=2, random_state=0).fit(X)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "detector.safetensors")
+        ...     detector.save(path)
+        ...     again = MemAEDetector.load(path)
+        >>> np.array_equal(again.decision_function(X), detector.decision_function(X))
+        True
+        """
+        self._fitted_model()
+        self._validate_params()  # set_params may have set values that load would refuse
+        check_values(self.get_params(deep=False))
+        state, params = self.__getstate__(), self.get_params(deep=False)
+        files.check_parameters(params)
+        model = state.pop("_model")
+        left_out = {*params, "_skl_callbacks", "_metadata_request", "_sklearn_version"}
+        attributes = {name: value for name, value in state.items() if name not in left_out}
+        # Objects have done their work in ``fit``; the parameters that replaced them stand for them.
+        attributes["resolved_params_"] = {**self.resolved_params_, **{n: params[n] for n in ("contamination", "random_state")}}
+        files.write(path, files.Saved(params, attributes, model), __version__)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Self:
+        """Make a detector from a file that :meth:`save` wrote.
+
+        No code of the file runs, and memory stays within a small multiple of its size, whoever has made it.
+
+        Parameters
+        ----------
+        path : str or PathLike
+
+        Returns
+        -------
+        detector : MemAEDetector
+            Fitted; on the CPU where the device that it was saved on is absent.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file is damaged, of a newer format, or was not written by :meth:`save`.
+
+        Examples
+        --------
+        See :meth:`save`.
+        """
+        with files.errors_that_name(path):
+            saved = files.read(path)
+            detector = cls(**saved.parameters)
+            detector._validate_params()
+            check_values(saved.parameters)
+            files.check_sizes(saved.model)
+            files.check_names(saved.attributes, detector)
+            vars(detector).update(saved.attributes, _model=files.model_of(saved.model))
+            detector._sort_scores()
+        return detector
+
+    def export_onnx(self, path: str | os.PathLike) -> None:
+        """Write the fitted detector as one ONNX graph, which runs without Python, torch and this package.
+
+        All is in the graph: scaling, networks, memory, threshold, and that a training row is scored without its own memory
+        item. The input is ``X``, float64, of the shape that ``fit`` saw, with any number of samples; the graph computes in
+        float64 what the detector does, the scaling and the sums of scores, and in float32 the networks. The outputs are
+
+        * ``score`` : float64, (n_samples,). The anomaly score, higher = more abnormal: ``-score_samples(X)`` under either
+          convention.
+        * ``label`` : int64, (n_samples,). Labels of ``predict`` under the convention that is set now.
+        * ``map`` : float32, of X's shape. Result of :meth:`anomaly_map`.
+
+        Scores differ from those of the detector by rounding, by about a millionth. All samples of a call are scored together,
+        so give large data in batches of about a thousand, or a few images or clips. The graph does not check X for missing
+        values and infinity. While this runs, no other thread may fit or score: torch changes all modules to trace some.
+
+        Parameters
+        ----------
+        path : str or PathLike
+            Of the file, by convention ``*.onnx``. An existing one is replaced, in one step once all is written. Its metadata
+            has ``version`` of this package, ``threshold``, ``convention`` and ``feature_names``, a JSON list or null.
+
+        Raises
+        ------
+        NotFittedError
+            If the detector is not fitted.
+        ImportError
+            If onnx or onnxscript are not installed.
+        RuntimeError
+            If torch cannot export the modules of a callable ``backbone``.
+        OSError
+            If the file cannot be written. The content of the path is then as it was.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import numpy as np
+        >>> import onnxruntime
+        >>> from skmemae import MemAEDetector
+        >>> X = np.random.default_rng(0).normal(size=(200, 3))
+        >>> detector = MemAEDetector(max_epochs=20, random_state=0).fit(X)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "detector.onnx")
+        ...     detector.export_onnx(path)
+        ...     session = onnxruntime.InferenceSession(path)
+        >>> score, label, map = session.run(None, {"X": np.array([[0.0, 0.1, 0.0], [9.0, -9.0, 9.0]])})
+        >>> label.tolist()
+        [0, 1]
+        """
+        model = self._fitted_model()
+        names = getattr(self, "feature_names_in_", None)
+        metadata = {
+            "version": __version__,
+            "threshold": repr(float(self.threshold_)),
+            "convention": self.convention,
+            "feature_names": json.dumps(None if names is None else list(names)),
+        }
+        codes = (1, -1) if self._is_sklearn else (0, 1)
+        with replacing(path) as file:
+            file.write(onnx_file(model, self.threshold_, codes, metadata))
+
+    def _fitted_model(self) -> FittedModel:
+        check_is_fitted(self, "_model")
+        return self._model
+
+    def _with_memory(self, method: str) -> FittedModel:
+        model = self._fitted_model()
+        if not model.networks.memories:
+            raise ValueError(f"{method} needs a memory, but this {type(self).__name__} was fitted with memory_size=0.")
+        return model
+
+    def _check_scoring(self, X: Any) -> Samples:
+        """X checked against the training data."""
+        return check_known_shape(self, X, self._fitted_model().layout.array_shape)

@@ -1,15 +1,47 @@
-"""Where and in what precision networks run, apart from the settings that the caller has given torch."""
+"""How the package behaves in the caller's process: warnings, files, devices, precision, memory, and settings of torch."""
 
 import contextlib
-import operator
-from collections.abc import Callable
-from typing import Any
+import functools
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from skmemae._warnings import warn_caller
+__version__ = "0.1.0"
+_PASSED = ("skmemae", "sklearn", "pyod", "joblib", "contextlib", "functools", "torch")  # between the caller's line and ours
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn at the innermost line that is neither this package's nor that of a package which calls it."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _PASSED:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """Open a file that takes the place of the one at the path, once the block has ended without an error.
+
+    Raises
+    ------
+    OSError
+        If there is no such folder, or it cannot be written to; at the start of the block.
+    """
+    target = os.path.realpath(os.fsdecode(path))
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(target), prefix=".skmemae-") as folder:
+        unfinished = os.path.join(folder, "unfinished")
+        with open(unfinished, "wb") as file:  # only its owner could ever read a temporary file
+            yield file
+        os.replace(unfinished, target)
 
 
 def resolve_device(device: str, local_rank: int = 0) -> torch.device:
@@ -44,24 +76,23 @@ def resolve_device(device: str, local_rank: int = 0) -> torch.device:
     return resolved
 
 
-def _fastest():
+def _fastest() -> str:
     """Type of the accelerator, or "cpu" where there is none."""
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return "cpu" if accelerator is None else accelerator.type
 
 
-def move_to_device(networks: nn.ModuleList, device: torch.device) -> nn.ModuleList:
-    """Networks on a device; on CUDA with the channels of convolutions last, as its matrix units want them."""
-    networks.to(device)
+def move_to_device(module: nn.Module, device: torch.device) -> None:
+    """Move a module; on CUDA with the channels of convolutions last, as its matrix units want them."""
+    module.to(device)
     if device.type == "cuda":
-        for layer in networks.modules():
+        for layer in module.modules():
             if isinstance(layer, nn.modules.conv._ConvNd):
                 form = torch.channels_last if layer.weight.ndim == 4 else torch.channels_last_3d
                 layer.weight.data = layer.weight.data.contiguous(memory_format=form)
-    return networks
 
 
-def scoring_precision(device: torch.device):
+def scoring_precision(device: torch.device) -> contextlib.AbstractContextManager:
     """Disable TF32 in cuDNN convolutions while scoring."""
     if device.type != "cuda":
         return contextlib.nullcontext()
@@ -69,72 +100,36 @@ def scoring_precision(device: torch.device):
     return torch.backends.cudnn.flags(**now, allow_tf32=False)
 
 
-def resolve_precision(precision: str, device: torch.device) -> str:
-    """The precision of training: "auto" is bfloat16 on CUDA devices that have it and float32 elsewhere."""
-    if precision != "auto":
-        return precision
-    return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
-
-
-def training_precision(precision: str, device: torch.device):
-    """A context for the forward pass in training, of a resolved precision."""
-    if precision == "float32":
+def training_precision(device: torch.device) -> contextlib.AbstractContextManager:
+    """A context for the forward pass in training: bfloat16 on CUDA devices that have it, else float32."""
+    if device.type != "cuda" or not torch.cuda.is_bf16_supported():
         return contextlib.nullcontext()
     # Inside an autocast of the caller's, copies of the weights would be kept from step to step.
     return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
 
 
-def isolated(function: Callable, *args: Any) -> Any:
-    """Call a function under torch's own settings, whatever the caller's are: gradients, autocast, default device and dtype.
+def isolated(method: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a function to run under torch's own settings: gradients, autocast, default device and dtype.
 
-    The caller's settings are back afterwards, also after an interruption at any moment: where one interrupts the restoring
-    itself, the outer ``finally`` does it again.
+    The settings of the caller are back afterwards.
     """
-    caller = _ThreadSettings()
-    try:
-        try:
-            with contextlib.ExitStack() as settings:
-                if torch.is_inference_mode_enabled():
-                    settings.enter_context(torch.inference_mode(False))
-                new = torch.empty(0)
-                if new.dtype != torch.float32:
-                    settings.enter_context(_Float32())
-                if new.device.type != "cpu":
-                    settings.enter_context(torch.device("cpu"))
-                torch.set_grad_enabled(True)
-                for device in caller.autocast:
-                    torch.set_autocast_enabled(device, False)
-                return function(*args)
-        finally:
-            caller.restore()
-    finally:
-        caller.restore()
 
+    @functools.wraps(method)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        with contextlib.ExitStack() as settings:
+            if torch.is_inference_mode_enabled():
+                settings.enter_context(torch.inference_mode(False))
+            settings.enter_context(torch.enable_grad())
+            for device in {"cpu", _fastest()}:
+                if torch.is_autocast_enabled(device):
+                    settings.enter_context(torch.autocast(device, enabled=False))
+            if torch.get_default_dtype() != torch.float32:
+                settings.enter_context(_Float32())
+            if torch.get_default_device().type != "cpu":
+                settings.enter_context(torch.device("cpu"))
+            return method(*args, **kwargs)
 
-class _ThreadSettings:
-    """Gradients and autocast as the calling thread has them set."""
-
-    def __init__(self):
-        devices = {"cpu", _fastest()}
-        self.autocast = {device: (torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)) for device in devices}
-        self.cache = torch.is_autocast_cache_enabled()
-        self.grad = torch.is_grad_enabled()
-        self.nesting = self._nesting()
-
-    def restore(self):
-        for device, (enabled, dtype) in self.autocast.items():
-            torch.set_autocast_enabled(device, enabled)
-            torch.set_autocast_dtype(device, dtype)
-        torch.set_autocast_cache_enabled(self.cache)
-        torch.set_grad_enabled(self.grad)
-        while self._nesting() > self.nesting:  # an autocast that was interrupted keeps its copies of the weights
-            torch.autocast_decrement_nesting()
-            torch.clear_autocast_cache()
-
-    @staticmethod
-    def _nesting():
-        # Both in one call of C, between which no interruption comes.
-        return tuple(map(operator.call, (torch.autocast_increment_nesting, torch.autocast_decrement_nesting)))[1]
+    return wrapped
 
 
 class _Float32(TorchFunctionMode):
@@ -143,7 +138,7 @@ class _Float32(TorchFunctionMode):
     _DRAWN = (torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.linspace, torch.eye)
     _READ = (torch.tensor, torch.full, torch.arange)  # integers stay integers
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = dict(kwargs or {})
         has_dtype = kwargs.get("dtype") is not None
         if func in self._DRAWN and not has_dtype:
@@ -153,7 +148,7 @@ class _Float32(TorchFunctionMode):
 
 
 class MicroBatches:
-    """Batches in parts, once the device has turned out to have no room for them whole.
+    """Cuts batches into parts once the device has turned out to have no room for whole ones.
 
     Parameters
     ----------
@@ -168,20 +163,14 @@ class MicroBatches:
         self.may_split = may_split
         self.count = 1
 
-    def state_dict(self) -> dict:
-        """Parts that batches have been cut into, for a checkpoint."""
-        return {"count": self.count}
-
-    def load_state_dict(self, state: dict) -> None:
-        """Go on from a state."""
-        self.count = state["count"]
-
     def size(self, batch_size: int) -> int:
-        """Samples of a part of a batch, for which there is room."""
+        """Samples of a batch that fit onto the device together."""
         return max(1, batch_size // self.count)
 
-    def map(self, function: Callable, x: Tensor, undo: Callable = lambda: None) -> list:
-        """The results of the function for each part of x; ``undo`` takes back what it did before memory ran out.
+    def map(self, function: Callable, x: Tensor, *beside: Tensor | None, undo: Callable = lambda: None) -> list:
+        """Results of the function for each part of x and of the tensors beside it, which have as many samples.
+
+        ``undo`` takes back the effects of a call that ran out of memory.
 
         Raises
         ------
@@ -190,7 +179,9 @@ class MicroBatches:
         """
         while True:
             try:
-                return [function(part) for part in x.tensor_split(max(1, min(self.count, len(x) // self.least)))]
+                count = max(1, min(self.count, len(x) // self.least))
+                columns = [[None] * count if tensor is None else tensor.tensor_split(count) for tensor in (x, *beside)]
+                return [function(*parts) for parts in zip(*columns, strict=True)]
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
@@ -200,7 +191,7 @@ class MicroBatches:
             if x.device.type == "cuda":
                 torch.cuda.empty_cache()
 
-    def _halve(self, n, device, error):
+    def _halve(self, n: int, device: torch.device, error: RuntimeError) -> None:
         size = -(-n // self.count)
         if not self.may_split or n // (2 * self.count) < self.least:
             raise MemoryError(

@@ -50,7 +50,7 @@ def colours():
 CASES = {
     "table": (table, {"max_epochs": 8}),
     "table of many outliers, sklearn": (table, {"max_epochs": 8, "contamination": 0.25, "convention": "sklearn"}),
-    "table, learned items": (table, {"memory_items": "learned", "max_epochs": 5}),
+    "table, learned items": (table, {"memory_unit": "sample", "max_epochs": 5}),
     "table, no memory": (table, {"memory_size": 0, "max_epochs": 5}),
     "images": (lambda: images(16), {"max_epochs": 5}),
     "images, no memory": (lambda: images(16), {"memory_size": 0, "max_epochs": 5}),

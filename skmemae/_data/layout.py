@@ -1,12 +1,14 @@
 """How samples lie in X, and which backbone fits them."""
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
+from typing import Any
 
 from torch import Tensor
 
-from skmemae._warnings import warn_caller
+from skmemae._runtime import warn_caller
 
 _POSITIONS = {"conv2d": 2, "conv3d": 3}
 _USUAL_CHANNELS = (1, 3, 4)
@@ -52,7 +54,12 @@ class Layout:
         return samples.reshape(-1, *self.array_shape)
 
 
-def choose_layout(array_shape, backbone="auto", sample_shape=None, channel_axis="auto") -> Layout:
+def choose_layout(
+    array_shape: Sequence[int],
+    backbone: Any = "auto",
+    sample_shape: Sequence[int] | None = None,
+    channel_axis: str | int | None = "auto",
+) -> Layout:
     """Choose the backbone family and find the channels.
 
     Parameters
@@ -88,12 +95,12 @@ def choose_layout(array_shape, backbone="auto", sample_shape=None, channel_axis=
     return Layout(family, array_shape, given_shape, axis, (1 if axis is None else given_shape[axis], *positions))
 
 
-def are_positive_ints(values) -> bool:
+def are_positive_ints(values: Iterable) -> bool:
     """Whether all values are integers above zero."""
     return all(isinstance(value, Integral) and not isinstance(value, bool) and int(value) > 0 for value in values)
 
 
-def _check_sample_shape(sample_shape, array_shape) -> tuple[int, ...]:
+def _check_sample_shape(sample_shape: Sequence[int], array_shape: tuple[int, ...]) -> tuple[int, ...]:
     if not len(sample_shape) or not are_positive_ints(sample_shape):
         raise ValueError(f"The 'sample_shape' parameter must be None or a tuple of positive int. Got {sample_shape!r} instead.")
     sizes = tuple(int(size) for size in sample_shape)
@@ -105,7 +112,7 @@ def _check_sample_shape(sample_shape, array_shape) -> tuple[int, ...]:
     return sizes
 
 
-def _choose_family(shape, backbone, channel_axis) -> str:
+def _choose_family(shape: tuple[int, ...], backbone: Any, channel_axis: str | int | None) -> str:
     rank = len(shape)
     if backbone in ("fc", *_POSITIONS):
         positions = _POSITIONS.get(backbone)
@@ -131,7 +138,7 @@ def _choose_family(shape, backbone, channel_axis) -> str:
     )
 
 
-def _image_or_window(shape) -> str:
+def _image_or_window(shape: tuple[int, ...]) -> str:
     """(H, W), or the (time, features) of a window: too narrow for an image, it is a vector."""
     if min(shape) <= _THIN:
         return "fc"
@@ -143,7 +150,7 @@ def _image_or_window(shape) -> str:
     return "conv2d"
 
 
-def _find_channels(shape, family, channel_axis) -> int | None:
+def _find_channels(shape: tuple[int, ...], family: str, channel_axis: Any) -> int | None:
     if len(shape) == _POSITIONS[family]:
         if channel_axis not in ("auto", None):
             raise ValueError(
@@ -162,7 +169,7 @@ def _find_channels(shape, family, channel_axis) -> int | None:
     return channel_axis % rank - 1
 
 
-def _guess_channels(shape) -> int:
+def _guess_channels(shape: tuple[int, ...]) -> int:
     """First or last axis: by the usual numbers of channels, else by which leaves square images, else by size."""
     first, last = shape[0], shape[-1]
     usual = first in _USUAL_CHANNELS, last in _USUAL_CHANNELS

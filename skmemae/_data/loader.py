@@ -1,21 +1,19 @@
 """The crossing from numpy to torch: batches on the device, chunks of one fixed shape."""
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from itertools import chain
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from skmemae._data.layout import Layout
-from skmemae._data.scaling import FAR_LIMIT, Scaling
-from skmemae._data.sources import RowSource, chunk_rows, row_blocks, rows_per_block
+from skmemae._data.sources import RowSource, Samples, chunk_rows, row_blocks, rows_per_block
 
-_RESIDENT_BYTES = 2 * 2**30
 _POOL_BYTES = 64 * 2**20  # of samples that are read together to draw batches from
 _RUNS = 64  # parts of X that a pool is made of
 _HELD_OUT_BYTES = 256 * 2**20
@@ -24,10 +22,18 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+class Chunk(NamedTuple):
+    """Samples that are scored together."""
+
+    x: Tensor  # (size, *sample_shape), scaled, the last chunk padded with zeros
+    count: int  # samples that are not padding
+    prints: Tensor | None  # (size, 4), fingerprints; None without a fingerprint
+
+
 class Loader:
     """Samples of X as scaled float32 tensors on a device.
 
-    What fits is copied to the device once, bytes of images and clips as they are. Otherwise rows are read on request, and a
+    Data that fits is copied to the device once, bytes of images and clips unscaled. Otherwise rows are read on request, and a
     thread reads ahead while the network is busy.
 
     Parameters
@@ -37,36 +43,43 @@ class Loader:
     layout : Layout
     scaling : Scaling
     device : torch.device
-    resident : bool or None, default=None
-        Hold the samples on the device. None decides by size, and against it where rows are made on request.
+    fingerprint : Fingerprint or None, default=None
+        Takes fingerprints of the samples of chunks.
+    resident_bytes : int, default=2**31
+        Size up to which the samples are held on the device; never where rows are made on request.
     """
 
-    def __init__(self, X, layout: Layout, scaling: Scaling, device: torch.device, resident: bool | None = None):
+    def __init__(
+        self,
+        X: Samples,
+        layout: Layout,
+        scaling: Any,
+        device: torch.device,
+        fingerprint: nn.Module | None = None,
+        resident_bytes: int = 2**31,
+    ):
         self.X = X
         self.layout = layout
-        self.scaling = scaling
         self.device = device
-        # Bytes of tables could exceed the limit there, and looking would make the device wait in every batch.
-        self._as_bytes = X.dtype == np.uint8 and scaling.limit >= FAR_LIMIT
+        # Bytes of tables could exceed the limit of scaled values, and looking would make the device wait in every batch.
+        self._as_bytes = X.dtype == np.uint8 and scaling.fits_bytes
         self._exact = torch.float32 if device.type == "mps" else torch.float64
-        # Scaled bytes stay below the limit of images and clips.
-        self._device_scaling = replace(scaling, limit=math.inf).to(device, self._exact) if self._as_bytes else None
+        self._scaling = _on(scaling, device if self._as_bytes else torch.device("cpu"))
+        self._fingerprint = None if fingerprint is None else _on(fingerprint, torch.device("cpu"))
         self._dtype = torch.uint8 if self._as_bytes else torch.float32
         self._sample_bytes = self._dtype.itemsize * math.prod(X.shape[1:])
         self._resident = None
-        if resident is None:
-            resident = not isinstance(X, RowSource) and self._sample_bytes * X.shape[0] <= _RESIDENT_BYTES
-        if resident:
+        if not isinstance(X, RowSource) and self._sample_bytes * X.shape[0] <= resident_bytes:
             self._resident = torch.empty(X.shape[0], *layout.sample_shape, dtype=self._dtype, device=device)
             for start, block in row_blocks(X):
-                self._resident[start : start + len(block)] = self._to_tensor(block)
+                self._resident[start : start + len(block)] = self._read(block)[0]
 
     def __len__(self) -> int:
         return self.X.shape[0]
 
     @property
     def max_held_out(self) -> int:
-        """How many samples :meth:`hold_out` may be asked for."""
+        """Largest number of samples for :meth:`hold_out`."""
         return max(1, _HELD_OUT_BYTES // self._sample_bytes)
 
     def samples(self, rows: Tensor) -> Tensor:
@@ -82,9 +95,9 @@ class Loader:
             done += len(part)
         return held_out
 
-    def minibatches(self, held_out: Tensor, size: int) -> Iterator[Tensor]:
-        """Yield ``size`` scaled samples of those held out at a time."""
-        return map(self._scale_on_device, held_out.split(size))
+    def minibatches(self, held_out: Tensor, rows: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield ``size`` scaled samples of those held out at a time, and their rows."""
+        return zip(map(self._scale_on_device, held_out.split(size)), rows.split(size), strict=True)
 
     def shuffle(self, rows: Tensor, batch_size: int, generator: torch.Generator) -> Tensor:
         """The rows in random order.
@@ -102,46 +115,46 @@ class Loader:
         mixed = torch.cat([runs[i] for i in torch.randperm(len(runs), generator=generator)])
         return torch.cat([part[torch.randperm(len(part), generator=generator)] for part in mixed.split(pool)])
 
-    def stream(self, batches: list[Tensor]) -> Iterator[Tensor]:
-        """Yield the scaled samples of each batch of rows."""
+    def stream(self, batches: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the scaled samples of each batch of rows, and the rows, on the device if the samples were there."""
         sizes = [len(rows) for rows in batches]
         if self._resident is not None:
             for rows in torch.cat(batches).to(self.device).split(sizes):
-                yield self._scale_on_device(self._resident.index_select(0, rows))
+                yield self._scale_on_device(self._resident.index_select(0, rows)), rows
             return
         count = max(1, self._pool_rows(max(sizes)) // max(sizes))
         pools = [batches[i : i + count] for i in range(0, len(batches), count)]
         loaded = _read_ahead(lambda pool: self._load(torch.cat(pool)), pools)
         for pool, samples in zip(pools, loaded, strict=True):
-            yield from map(self._scale_on_device, samples.split([len(rows) for rows in pool]))
+            for some, rows in zip(samples.split([len(rows) for rows in pool]), pool, strict=True):
+                yield self._scale_on_device(some), rows
 
-    def chunks(self, size: int, start: int = 0, stop: int | None = None) -> Iterator[tuple[Tensor, int]]:
-        """Yield the scaled samples from start to stop as (chunk, count): chunks of one fixed shape, the last padded with zeros.
+    def chunks(self, size: int, start: int = 0, stop: int | None = None) -> Iterator[Chunk]:
+        """Yield the scaled samples from start to stop in chunks of one fixed shape, the last padded with zeros.
 
         One shape for all makes a sample's result independent of its neighbours: matrix products round differently for
         different heights.
         """
         for rows in self._slices(size, start, len(self) if stop is None else stop):
-            block = self._to_tensor(self.X[rows]) if self._resident is None else self._resident[rows]
-            for chunk in self._scale_on_device(block).split(size):
-                count = len(chunk)
-                if count < size:
-                    chunk = torch.cat([chunk, chunk.new_zeros(size - count, *chunk.shape[1:])])
-                yield chunk, count
+            samples, prints = (self._resident[rows], None) if self._resident is not None else self._read(self.X[rows])
+            parts = self._scale_on_device(samples).split(size)
+            some_prints = [None] * len(parts) if prints is None else prints.split(size)
+            for x, some in zip(parts, some_prints, strict=True):
+                yield Chunk(_padded(x, size), len(x), None if some is None else _padded(some, size))
 
     def unscaled_blocks(self) -> Iterator[tuple[slice, Tensor]]:
         """Yield (slice of rows, their float64 samples in the units of X)."""
         for rows in self._slices(1, 0, len(self)):
             yield rows, self.layout.to_network(torch.from_numpy(np.array(self.X[rows], dtype=np.float64)))
 
-    def _slices(self, size, start, stop):
+    def _slices(self, size: int, start: int, stop: int) -> Iterator[slice]:
         """Slices of rows that are read together, of whole chunks but for the last."""
         n_bytes = _CHUNK_BYTES if chunk_rows(self.X) == 1 else _POOL_BYTES
         rows = size * max(1, rows_per_block(self.X, n_bytes) // size)
         return (slice(first, min(first + rows, stop)) for first in range(start, stop, rows))
 
-    def _pool_rows(self, batch_size):
-        """How many rows are read together to draw batches from: whole batches."""
+    def _pool_rows(self, batch_size: int) -> int:
+        """Rows that are read together to draw batches from: whole batches."""
         return batch_size * max(1, _POOL_BYTES // self._sample_bytes // batch_size)
 
     def _load(self, rows: Tensor) -> Tensor:
@@ -149,17 +162,32 @@ class Loader:
         if self._resident is not None:
             return self._resident.index_select(0, rows.to(self.device))
         ascending, back = torch.sort(rows)
-        return self._to_tensor(self.X[ascending.numpy()]).to(self.device)[back.argsort().to(self.device)]
+        return self._read(self.X[ascending.numpy()])[0].to(self.device)[back.argsort().to(self.device)]
 
-    def _to_tensor(self, block) -> Tensor:
-        """A copy of a block as bytes, or scaled to float32 on the CPU, where float64 always works."""
-        if self._as_bytes:
-            return self.layout.to_network(torch.from_numpy(np.array(block, dtype=np.uint8)))
-        return self.scaling.apply(self.layout.to_network(torch.from_numpy(np.array(block, dtype=np.float64))))
+    def _read(self, block: np.ndarray) -> tuple[Tensor, Tensor | None]:
+        """A copy of a block as bytes, or scaled to float32 on the CPU, where float64 always works; and its fingerprints."""
+        raw = self.layout.to_network(torch.from_numpy(np.array(block, dtype=np.uint8 if self._as_bytes else np.float64)))
+        prints = None
+        if self._fingerprint is not None:
+            prints = self._fingerprint(raw.double()).to(self.device if self._exact == torch.float64 else "cpu")
+        return raw if self._as_bytes else self._scaling(raw), prints
 
     def _scale_on_device(self, samples: Tensor) -> Tensor:
         samples = samples.to(self.device)
-        return samples if self._device_scaling is None else self._device_scaling.apply(samples.to(self._exact))
+        return self._scaling(samples.to(self._exact), are_bytes=True) if self._as_bytes else samples
+
+
+def _on(module: nn.Module, device: torch.device) -> nn.Module:
+    """A module with its buffers on a device: itself if they are there, else a copy."""
+    there = all(buffer.device.type == device.type for buffer in module.buffers())
+    return module if there else copy.deepcopy(module).to(device)
+
+
+def _padded(samples: Tensor, size: int) -> Tensor:
+    """Samples with zeros up to a size."""
+    if len(samples) == size:
+        return samples
+    return torch.cat([samples, samples.new_zeros(size - len(samples), *samples.shape[1:])])
 
 
 def _read_ahead(function: Callable[[Item], Result], items: list[Item]) -> Iterable[Result]:

@@ -1,6 +1,8 @@
 """X in blocks of rows: arrays in memory, memory maps, arrays in chunks elsewhere, and rows that are made on request."""
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -27,18 +29,21 @@ class RowSource:
     groups: np.ndarray | None = None
 
     @property
-    def ndim(self):
+    def ndim(self) -> int:
         """Number of axes."""
         return len(self.shape)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, key) -> np.ndarray:
+    def __getitem__(self, key: Any) -> np.ndarray:
         raise NotImplementedError
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[:], dtype=dtype)
+
+
+Samples = np.ndarray | RowSource
 
 
 class ChunkedRows(RowSource):
@@ -54,7 +59,7 @@ class ChunkedRows(RowSource):
         If it has too few axes, an unknown number of rows, or no real numbers; when rows are read, if they are not finite.
     """
 
-    def __init__(self, array):
+    def __init__(self, array: Any):
         if len(array.shape) < 2:
             raise ValueError(f"Expected 2D array, got {len(array.shape)}D array instead: X has shape {tuple(array.shape)}.")
         if any(size != size for size in array.shape):  # dask's NaN
@@ -66,7 +71,7 @@ class ChunkedRows(RowSource):
         self.array = array
         self.chunk_rows = _largest_chunk(array.chunks)
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: Any) -> np.ndarray:
         if isinstance(key, slice) and (key.step or 1) > 0:
             start, stop, step = key.indices(len(self))
             return self._read(start, max(start, stop), step)
@@ -80,47 +85,47 @@ class ChunkedRows(RowSource):
                 samples[start:stop] = self._read(part[0], part[-1] + 1)[part - part[0]]
         return samples[position.reshape(rows.shape)]
 
-    def _read(self, start, stop, step=1):
+    def _read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
         block = np.asarray(self.array[int(start) : int(stop) : int(step)])
         if block.dtype.kind == "f" and not np.isfinite(block).all():
             raise ValueError(f"Input X contains {'NaN' if np.isnan(block).any() else 'infinity'}.")
         return block
 
 
-def _largest_chunk(chunks) -> int:
+def _largest_chunk(chunks: Any) -> int:
     """Rows of a chunk: of dask the largest, of h5py's contiguous arrays one."""
     if not chunks:
         return 1
     return max(1, int(np.max(chunks[0])))
 
 
-def as_source(X):
+def as_source(X: Any) -> Any:
     """X itself, or :class:`ChunkedRows` around an array that lies in chunks elsewhere."""
     in_chunks = all(hasattr(X, name) for name in ("shape", "dtype", "chunks"))
     return ChunkedRows(X) if in_chunks and not isinstance(X, RowSource) else X
 
 
-def row_blocks(X):
+def row_blocks(X: Samples) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (number of the first row, block of rows)."""
     rows = rows_per_block(X, _BLOCK_BYTES)
     for start in range(0, X.shape[0], rows):
         yield start, X[start : start + rows]
 
 
-def chunk_rows(X) -> int:
+def chunk_rows(X: Samples) -> int:
     """Neighbouring rows of X that are read together; one of an array in memory."""
     return getattr(X, "chunk_rows", 1)
 
 
-def rows_per_block(X, n_bytes) -> int:
+def rows_per_block(X: Samples, n_bytes: int) -> int:
     """Rows of X that take so many bytes as float64, at least one; of an array in chunks whole chunks."""
     rows = max(1, n_bytes // (8 * math.prod(X.shape[1:])))
     chunk = chunk_rows(X)
     return max(1, rows // chunk) * chunk
 
 
-def neighbours_together(X, rows: np.ndarray) -> np.ndarray:
-    """The rows group by group, as the groups come up, ascending in each; as they are where rows have nothing in common."""
+def neighbours_together(X: Samples, rows: np.ndarray) -> np.ndarray:
+    """The rows group by group, in the order in which groups come up, ascending in each; unchanged where there are no groups."""
     groups = getattr(X, "groups", None)
     if groups is None:
         return rows

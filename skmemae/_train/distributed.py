@@ -4,13 +4,11 @@ The rest of the package knows an object with the methods of :class:`SingleProces
 """
 
 import contextlib
-import hashlib
 import multiprocessing
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from datetime import timedelta
-from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -26,7 +24,7 @@ _fits_entered = 0
 
 
 @contextlib.contextmanager
-def single_process():
+def single_process() -> Iterator[None]:
     """Fit in this process alone, also where ``torchrun`` has started others, within a ``with`` block.
 
     Examples
@@ -53,7 +51,7 @@ class SingleProcess:
     def barrier(self) -> None:
         """Wait for all processes."""
 
-    def all_reduce(self, values):
+    def all_reduce(self, values: Any) -> Any:
         """Sum of a tensor or an array over the processes, in place."""
         return values
 
@@ -76,9 +74,8 @@ class SingleProcess:
         """The module, with gradients that are averaged over the processes."""
         return module
 
-    def shared_statistics(self, module: nn.Module):
-        """A context in which batch normalisation sees the batch of all processes."""
-        return contextlib.nullcontext()
+    def share_statistics(self, module: nn.Module) -> None:
+        """Let batch normalisation see the batch of all processes, on CUDA devices; elsewhere each process sees its own part."""
 
     def check_equal(self, **named: str) -> None:
         """Raise a ValueError, in all processes, unless all have come with the same values."""
@@ -100,56 +97,45 @@ class Processes(SingleProcess):
     group : torch.distributed.ProcessGroup or None, default=None
     """
 
-    def __init__(self, rank: int, size: int, local_rank: int, group=None):
+    def __init__(self, rank: int, size: int, local_rank: int, group: Any = None):
         self.rank = rank
         self.size = size
         self.local_rank = local_rank
         self.group = group
 
-    def barrier(self):
+    def barrier(self) -> None:
         dist.all_reduce(torch.zeros(1), group=self.group)
 
-    def all_reduce(self, values):
+    def all_reduce(self, values: Any) -> Any:
         dist.all_reduce(torch.from_numpy(values) if isinstance(values, np.ndarray) else values, group=self.group)
         return values
 
-    def broadcast(self, *tensors):
+    def broadcast(self, *tensors: Tensor) -> None:
         for tensor in tensors:
             dist.broadcast(tensor.detach(), group=self.group, group_src=0)
 
-    def compute_on_first(self, function, *args):
+    def compute_on_first(self, function: Callable, *args: Any) -> Any:
         result = [self.checked(lambda: function(*args) if self.rank == 0 else None)]
         dist.broadcast_object_list(result, group=self.group, group_src=0, device=torch.device("cpu"))
         return result[0]
 
-    def shard(self, rows):
+    def shard(self, rows: Tensor) -> Tensor:
         return rows[self.rank :: self.size]
 
-    def contiguous_shard(self, n):
+    def contiguous_shard(self, n: int) -> tuple[int, int]:
         return n * self.rank // self.size, n * (self.rank + 1) // self.size
 
-    def wrap(self, module):
+    def wrap(self, module: nn.Module) -> nn.Module:
         parallel = nn.parallel.DistributedDataParallel
         name = "forward_sync_buffers" if "forward_sync_buffers" in signature(parallel).parameters else "broadcast_buffers"
         buffers: dict[str, Any] = {name: False}  # they are equal already
         return parallel(module, process_group=self.group, **buffers)
 
-    @contextlib.contextmanager
-    def shared_statistics(self, module):
+    def share_statistics(self, module: nn.Module) -> None:
         if next(module.parameters()).is_cuda:
             nn.SyncBatchNorm.convert_sync_batchnorm(module, self.group)
-            yield
-            return
-        layers = [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
-        for layer in layers:  # SyncBatchNorm supports CUDA only
-            vars(layer)["forward"] = _SharedNormalisation(layer, self)
-        try:
-            yield
-        finally:
-            for layer in layers:
-                vars(layer).pop("forward", None)
 
-    def check_equal(self, **named):
+    def check_equal(self, **named: str) -> None:
         for name, value in named.items():
             values = self._gather(value)
             for rank, other in enumerate(values):
@@ -159,7 +145,7 @@ class Processes(SingleProcess):
                         f"process 0 and {other} in process {rank}."
                     )
 
-    def checked(self, function, *args):
+    def checked(self, function: Callable, *args: Any) -> Any:
         try:
             result, failure = function(*args), None
         except Exception as error:
@@ -170,81 +156,14 @@ class Processes(SingleProcess):
                 raise RuntimeError(_failure(rank, self.size, failure))
         return result
 
-    def _gather(self, text):
-        texts = [None] * self.size
+    def _gather(self, text: str | None) -> list[str | None]:
+        texts: list[str | None] = [None] * self.size
         dist.all_gather_object(texts, text, group=self.group)
         return texts
 
 
-class _SharedNormalisation:
-    """Forward pass of a batch normalisation in training, with the statistics of the batch of all processes."""
-
-    def __init__(self, layer, processes):
-        self.layer = layer
-        self.processes = processes
-
-    def __call__(self, x: Tensor) -> Tensor:
-        layer = self.layer
-        if not layer.training:
-            return type(layer).forward(layer, x)
-        axes = [axis for axis in range(x.ndim) if axis != 1]
-        shape = [1, -1, *[1] * (x.ndim - 2)]
-        values = x.float()
-        count = self.processes.all_reduce(torch.tensor(float(x.numel() // x.shape[1]), device=x.device))
-        mean = _Sum.apply(values.sum(axes), self.processes) / count
-        centered = values - mean.view(shape)
-        variance = _Sum.apply(centered.square().sum(axes), self.processes) / count
-        if layer.track_running_stats:
-            with torch.no_grad():
-                layer.num_batches_tracked += 1
-                momentum = 1 / layer.num_batches_tracked if layer.momentum is None else layer.momentum
-                layer.running_mean.lerp_(mean, momentum)
-                layer.running_var.lerp_(variance * (count / (count - 1)), momentum)
-        normalised = centered * torch.rsqrt(variance + layer.eps).view(shape)
-        if layer.affine:
-            normalised = normalised * layer.weight.view(shape) + layer.bias.view(shape)
-        return normalised.to(x.dtype)
-
-
-class _Sum(torch.autograd.Function):
-    """Sum over the processes, with its gradient."""
-
-    @staticmethod
-    def forward(ctx, values, processes):
-        ctx.processes = processes
-        return processes.all_reduce(values.clone())
-
-    @staticmethod
-    def backward(ctx, grad):
-        return ctx.processes.all_reduce(grad.clone()), None
-
-
-def fingerprint(X) -> str:
-    """A digest of shape, dtype, and the first and the last row."""
-    rows = b"".join(np.ascontiguousarray(X[i : i + 1]).tobytes() for i in (0, X.shape[0] - 1))
-    return f"{X.shape} {X.dtype} {hashlib.sha256(rows).hexdigest()[:8]}"
-
-
-def plain_parameters(params: dict[str, Any]) -> str:
-    """Parameters as text that is the same in another process; of an object, its class, and of a function, its name."""
-    return str({name: _plain(value) for name, value in params.items()})
-
-
-def _plain(value):
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, str | int | float | None):
-        return value
-    if isinstance(value, list | tuple):
-        return tuple(map(_plain, value))
-    if isinstance(value, partial):
-        return _plain([value.func, *value.args, *value.keywords.items()])
-    named = value if hasattr(value, "__qualname__") else type(value)
-    return f"{named.__module__}.{named.__qualname__}"
-
-
 @contextlib.contextmanager
-def processes_of_fit():
+def processes_of_fit() -> Iterator[SingleProcess]:
     """The processes of this fit: all that ``torchrun`` has started or that share a process group, or this one alone.
 
     Inside a worker of joblib and inside :func:`single_process` a fit is always alone.
@@ -296,9 +215,9 @@ def _several() -> bool:
     return ours and int(os.environ["WORLD_SIZE"]) > 1
 
 
-def _wait_for_all(store, rank, size) -> str:
+def _wait_for_all(store: Any, rank: int, size: int) -> str:
     """Wait until all processes are here; a prefix for the keys of this fit."""
-    global _fits_entered  # the processes count alike: a fit that somebody misses is counted by nobody
+    global _fits_entered  # incremented only after all ranks have entered, so counters agree
     prefix = f"skmemae/{_fits_entered}"
     keys = [f"{prefix}/entered/{other}" for other in range(size)]
     store.set(keys[rank], "")
@@ -316,5 +235,5 @@ def _wait_for_all(store, rank, size) -> str:
     return prefix
 
 
-def _failure(rank, size, text):
+def _failure(rank: int, size: int, text: str) -> str:
     return f"Process {rank} of {size} failed in fit: {text}"

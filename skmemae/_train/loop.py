@@ -1,23 +1,22 @@
-"""The training loop: objective and early stopping."""
+"""The training loop: objective, early stopping, and what is kept of an epoch."""
 
 import math
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from functools import partial
 from itertools import zip_longest
 from statistics import fmean
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from skmemae._data.loader import Loader
 from skmemae._data.sources import neighbours_together
 from skmemae._runtime import MicroBatches, training_precision
-from skmemae._train.checkpoint import NO_CHECKPOINT
+from skmemae._train.items import Items, random_queries
 from skmemae._train.optimiser import Adam, schedule
-from skmemae._train.progress import Progress
-from skmemae._train.upkeep import Items, LearnedItems, RowItems, random_queries
-from skmemae.network import MemAE
+from skmemae._train.run import Run
+from skmemae.network import MemAE, Output, RowMemAE
 
 _DIVERGED = 100.0  # times the error of a blank reconstruction
 _USUAL_RATE = 0.01  # a learning rate that is seldom to blame
@@ -25,187 +24,102 @@ _OFF_SCALE = 1000.0  # scaled values of this size are to blame, and not the lear
 
 
 class Settings(NamedTuple):
-    """What the loop must know: parameters of the same names of ``MemAEDetector``, with "auto" resolved, and ``power``."""
+    """Resolved parameters of ``MemAEDetector`` of the same names, and further constants of the loop."""
 
     learning_rate: float
     batch_size: int
     max_epochs: int
     validation_fraction: float
-    n_iter_no_change: int
-    tol: float
     entropy_weight: float
-    latent_l1: float
     power: float  # of the absolute errors that training makes small
-    precision: str
-    verbose: int
+    patience: int = 20  # epochs without a smaller held-out error after which training stops
+    tolerance: float = 1e-4  # relative decrease of the held-out error that counts
 
 
-class History(NamedTuple):
-    """What training learned besides the network's parameters."""
+class Split(NamedTuple):
+    """Rows of the loader, apart."""
 
-    loss_curve: list[float]  # objective per training sample, one number per epoch
-    validation_curve: list[float]  # error per held-out sample, one number per epoch
-    held_out_rows: Tensor  # the rows that no network was trained on
-
-    def trained(self, rows: Tensor) -> Tensor:
-        """Those of the rows that were given to train on which were not held out."""
-        return rows[~torch.isin(rows, self.held_out_rows)]
+    training: Tensor
+    held_out: Tensor
 
 
-def train_members(
-    networks,
+class Curves(NamedTuple):
+    """Numbers of each epoch of a network."""
+
+    loss: list[float]  # objective per training sample
+    validation: list[float]  # error per held-out sample
+
+
+def train_networks(
+    networks: Sequence[MemAE | RowMemAE],
     loader: Loader,
+    split: Split,
     settings: Settings,
-    generator,
-    rows,
-    processes,
-    stream=None,
-    choice=None,
-    usage=None,
-    tasks=None,
-    checkpoint=NO_CHECKPOINT,
-) -> History:
+    run: Run,
+    items_of: Callable[["Training"], Items],
+    state: Callable[[], dict[str, Any]] = dict,
+) -> Curves:
     """Train the networks of an ensemble in place, one after the other, with the same rows held out.
 
     Parameters
     ----------
-    networks : list of MemAE
+    networks : sequence of MemAE, or of one RowMemAE
         On the device of the loader.
     loader : Loader
+    split : Split
     settings : Settings
-    generator : torch.Generator
-        On the CPU; the only source of randomness of the loop.
-    rows : Tensor of int
-        The rows to train on.
-    processes : SingleProcess or Processes
-        Which train together, all with the same arguments.
-    stream : RandomStream or None, default=None
-        What modules of users draw from in a forward pass.
-    choice : Choice or None, default=None
-        The rows that the memory items of a network with members are made of (:class:`RowItems`).
-    usage : ndarray of shape (n_networks, N) or None, default=None
-        Of networks that have been trained before, the share of the queries that used each item; None for fresh ones.
-    tasks : FitTasks or None, default=None
-        On the first process, what tells callbacks of networks and epochs.
-    checkpoint : Checkpoint, default=NO_CHECKPOINT
-        From which networks with learned items, or none, go on.
+    run : Run
+    items_of : callable
+        Maintenance of the memory items in the training of a network.
+    state : callable, default=dict
+        Gives the ``state_dict`` of the model that holds the networks, for checkpoints.
 
     Returns
     -------
-    history : History
+    curves : Curves
         Means over the networks that ran so many epochs.
     """
-    verbose = settings.verbose if processes.rank == 0 else 0
-    split, histories = _split_rows(loader, rows, settings, generator, processes.size), []
-    is_watched = processes.compute_on_first(bool, tasks)
-    with Progress(len(networks), settings.max_epochs, verbose, tasks, is_watched) as progress:
+    curves = [Curves(*kept) for kept in run.stored.get("curves", [])]
+    with run.observed(len(networks), settings.max_epochs):
         for number, network in enumerate(networks):
-            progress.begin_network()
-            used = None if usage is None else torch.as_tensor(usage[number], device=loader.device)
-            stage = (checkpoint if choice is None else NO_CHECKPOINT), f"network {number}"
-            with processes.shared_statistics(network):
-                tools = processes, stream, progress, choice, used, *stage
-                histories.append(train(network, loader, settings, generator, split, *tools))
-            processes.broadcast(*network.parameters(), *network.buffers())
-            progress.end_network(network)
-    loss_curves, validation_curves = ([history[i] for history in histories] for i in (0, 1))
-    return History(_mean_curve(loss_curves), _mean_curve(validation_curves), split[1])
+            for observer in run.observers:
+                observer.begin_network()
+            training = Training(network, loader, split, settings, run)
+            training.items = items_of(training)
+
+            def keep(state_of_training: dict[str, Any], number: int = number) -> None:
+                done = [list(kept) for kept in curves]
+                run.checkpoint.write(
+                    {"seed": run.seed, "curves": done, "number": number, "training": state_of_training, "model": state()}
+                )
+
+            if number == run.stored.get("number"):
+                training.load_state_dict(run.stored["training"])
+            if number >= len(curves):
+                run.processes.share_statistics(network)
+                curves.append(training.train(keep if run.checkpoint is not None else None))
+                run.processes.broadcast(*network.parameters(), *network.buffers())
+            network.eval()
+            for observer in run.observers:
+                observer.end_network(network)
+    return Curves(_mean_curve([c.loss for c in curves]), _mean_curve([c.validation for c in curves]))
 
 
-def _mean_curve(curves) -> list[float]:
+def _mean_curve(curves: list[list[float]]) -> list[float]:
     return [fmean(value for value in epoch if value is not None) for epoch in zip_longest(*curves)]
 
 
-def train(
-    network: MemAE,
-    loader: Loader,
-    settings: Settings,
-    generator,
-    split,
-    processes,
-    stream,
-    progress,
-    choice,
-    usage,
-    checkpoint,
-    stage: str,
-) -> History:
-    """Train in place: warm up without the memory, fill it with encodings, then train everything together.
-
-    A memory of rows is there from the start. Parameters as those of :func:`train_members`, but the rows to train on and those
-    that are held out in ``split``, ``progress`` to go on with, and the ``usage`` of the items of this network. Each epoch is
-    kept in the ``checkpoint``, under the name of the ``stage``.
-
-    Raises
-    ------
-    ValueError
-        If training diverges: the objective is not finite, or the error ends far above that of a blank reconstruction.
-    MemoryError
-        If the device has no room for two samples.
-    """
-    s, (rows, held_out_rows) = settings, split
-    held_out = loader.hold_out(processes.shard(held_out_rows)) if len(held_out_rows) else None
-    optimiser, micro = Adam(network), MicroBatches(least=2, may_split=processes.size == 1)
-
-    def draw(count):
-        return random_queries(count, network, loader, rows, micro.size(s.batch_size), generator, processes)
-
-    items = _items_of(network, loader, optimiser, draw, s.max_epochs, choice, usage)
-    stopping = EarlyStopping(network, s)
-    parts = {"network": network, "optimiser": optimiser, "micro": micro, "stopping": stopping, "generator": generator}
-    parts |= {} if stream is None else {"stream": stream}
-    run: dict[str, Any] = {"loss_curve": [], "validation_curve": [], "means": None, "stops": False}
-    checkpoint.begin(stage, parts, run)
-    loss_curve, validation_curve, first = run["loss_curve"], run["validation_curve"], len(run["loss_curve"])
-    for epoch in range(first, s.max_epochs):
-        if run["stops"]:
-            break
-        progress.begin_epoch()
-        model = MemAE(network.encoder, network.decoder) if epoch < items.first_epoch else network
-        items.begin_epoch(epoch)
-        if epoch in (first, items.first_epoch):
-            step = processes.wrap(model)
-        means, mass = _train_epoch(step, loader, rows, s, optimiser, epoch, generator, processes, micro, stream, items)
-        check_divergence(means, math.isfinite(means.loss), loader, s)
-        loss_curve.append(means.loss)
-        items.end_epoch(epoch, mass)
-        if held_out is not None:
-            total = held_out_error(model, loader, held_out, s, micro.size(s.batch_size), processes, items)
-            validation_curve.append(total / len(held_out_rows))
-        progress.show(means.loss, validation_curve)
-        stops = progress.is_watched and processes.compute_on_first(progress.end_epoch, model)
-        if held_out is not None and epoch >= items.settled_epoch:
-            stops = stopping.should_stop(validation_curve[-1]) or stops
-        run |= {"means": list(means), "stops": stops and model is network}
-        checkpoint.keep(stage, parts, run, is_last=run["stops"] or epoch == s.max_epochs - 1)
-    means = Means(*run["means"])
-    kept_error = min(means.error, stopping.best)
-    check_divergence(means, kept_error <= _DIVERGED * max(means.energy, 1.0), loader, s)
-    stopping.restore_best()
-    network.eval()
-    return History(loss_curve, validation_curve, held_out_rows)
-
-
-def _items_of(network: MemAE, loader: Loader, optimiser, draw, max_epochs: int, choice, usage) -> Items:
-    """What becomes of the network's items."""
-    if network.memory is None:
-        return Items()
-    if choice is None:
-        return LearnedItems(network, optimiser, draw, max_epochs, usage)
-    return RowItems(network, loader, choice.rows, choice.training)
-
-
-def _split_rows(loader, rows, s: Settings, generator, n_processes) -> tuple[Tensor, Tensor]:
+def split_rows(loader: Loader, rows: Tensor, fraction: float, run: Run) -> Split:
     """Rows to train on and rows to hold out, no more of these than fit; batch normalisation needs two of the former.
 
     Of rows that have parts in common with their neighbours, neighbours are held out.
     """
-    rows = rows[torch.randperm(len(rows), generator=generator)]
-    count = min(int(s.validation_fraction * len(rows)), len(rows) - 2, loader.max_held_out)
-    if count < n_processes:
-        return rows, rows[:0]
+    rows = rows[torch.randperm(len(rows), generator=run.generator)]
+    count = min(int(fraction * len(rows)), len(rows) - 2, loader.max_held_out)
+    if count < run.processes.size:
+        return Split(rows, rows[:0])
     rows = torch.from_numpy(neighbours_together(loader.X, rows.numpy()))
-    return rows[count:], rows[:count]
+    return Split(rows[count:], rows[:count])
 
 
 class Means(NamedTuple):
@@ -216,32 +130,154 @@ class Means(NamedTuple):
     energy: float  # the error of a blank reconstruction
 
 
-def _train_epoch(model, loader, rows, s, optimiser, epoch, generator, processes, micro, stream, items):
-    """One pass over the rows: means over the samples, and the mass that each item carried."""
-    model.train()
-    batches = split_batches(loader.shuffle(rows, s.batch_size, generator), s.batch_size, max(2, processes.size))
-    totals, masses = torch.zeros(3, device=loader.device), None
-    for number, x in enumerate(loader.stream([processes.shard(batch) for batch in batches])):
-        backward = partial(_backward, model, s, processes.size / len(batches[number]), stream, items)
-        for sums, mass in micro.map(backward, x, optimiser.clear):
-            totals += sums
-            if mass is not None:
-                masses = mass if masses is None else masses.add_(mass)
-        optimiser.step(s.learning_rate * schedule((epoch + (number + 1) / len(batches)) / s.max_epochs))
-    processes.all_reduce(totals)
-    if masses is not None:
-        processes.all_reduce(masses)
-    return Means(*(totals / len(rows)).tolist()), masses  # the one synchronisation of an epoch
+class Training:
+    """Training of one network in place: warm up without the memory, fill it with encodings, then train all together.
 
+    A memory of rows is there from the start.
 
-def _backward(model, s, scale, stream, items, x):
-    """Leave gradients of the summed objective times ``scale``; sums of objective, error and energy, and the items' mass."""
-    with training_precision(s.precision, x.device), nullcontext() if stream is None else stream.active():
-        output = items.forward(model, x)
-    loss, error = objective(output, x, s.entropy_weight, s.latent_l1, s.power)
-    (loss * (scale * len(x))).backward()
-    energy = summed_error(x.new_zeros(1).expand_as(x), x, s.power)
-    return torch.stack([loss.detach() * len(x), error.detach() * len(x), energy]), output.mass
+    Parameters
+    ----------
+    network : MemAE or RowMemAE
+        On the device of the loader.
+    loader : Loader
+    split : Split
+    settings : Settings
+    run : Run
+    """
+
+    def __init__(self, network: MemAE | RowMemAE, loader: Loader, split: Split, settings: Settings, run: Run):
+        self.network = network
+        self.loader = loader
+        self.split = split
+        self.settings = settings
+        self.run = run
+        self.held_out_rows = run.processes.shard(split.held_out)
+        self.held_out = loader.hold_out(self.held_out_rows) if len(split.held_out) else None
+        self.optimiser = Adam(network)
+        self.micro = MicroBatches(least=2, may_split=run.processes.size == 1)
+        self.stopping = EarlyStopping(network, settings)
+        self.items = Items()
+        self.curves = Curves([], [])
+
+    def train(self, keep: Callable[[dict[str, Any]], None] | None = None) -> Curves:
+        """Train for all epochs, or until the held-out error no longer falls.
+
+        Parameters
+        ----------
+        keep : callable or None, default=None
+            Writes the state of training to a checkpoint.
+
+        Raises
+        ------
+        ValueError
+            If training diverges: the objective is not finite, or the error ends far above that of a blank reconstruction.
+        MemoryError
+            If the device has no room for two samples.
+        """
+        s, run, items = self.settings, self.run, self.items
+        wrapped: dict[bool, nn.Module] = {}
+        first = len(self.curves.loss)
+        means = Means(math.inf, math.inf, math.inf)
+        for epoch in range(first, s.max_epochs):
+            for observer in run.observers:
+                observer.begin_epoch()
+            warms_up = epoch < items.first_epoch
+            model = self.network.without_memory() if warms_up and isinstance(self.network, MemAE) else self.network
+            items.begin_epoch(epoch)
+            if warms_up not in wrapped:
+                wrapped[warms_up] = run.processes.wrap(model)
+            means, mass = self.train_epoch(wrapped[warms_up], epoch)
+            check_divergence(means, math.isfinite(means.loss), self.loader, s)
+            self.curves.loss.append(means.loss)
+            items.end_epoch(epoch, mass)
+            error = None if self.held_out is None else self.held_out_error(model)
+            if error is not None:
+                self.curves.validation.append(error)
+            stops = run.end_epoch(model, means.loss, error)
+            if error is not None and epoch >= items.settled_epoch:
+                stops = self.stopping.should_stop(error) or stops
+            if keep is not None and run.checkpoint.is_due():
+                keep(self.state_dict())
+            if stops and model is self.network:
+                break
+        if len(self.curves.loss) > first:
+            kept_error = min(means.error, self.stopping.best)
+            check_divergence(means, kept_error <= _DIVERGED * max(means.energy, 1.0), self.loader, s)
+        self.stopping.restore_best()
+        self.network.eval()
+        return self.curves
+
+    def train_epoch(self, model: nn.Module, epoch: int) -> tuple[Means, Tensor | None]:
+        """One pass over the training rows: means over the samples, and the mass that each item carried."""
+        s, run, rows = self.settings, self.run, self.split.training
+        model.train()
+        order = self.loader.shuffle(rows, s.batch_size, run.generator)
+        batches = split_batches(order, s.batch_size, max(2, run.processes.size))
+        totals, masses = torch.zeros(3, device=self.loader.device), None
+        for number, (x, some) in enumerate(self.loader.stream([run.processes.shard(batch) for batch in batches])):
+            scale = run.processes.size / len(batches[number])
+
+            def backward(x: Tensor, some: Tensor, scale: float = scale) -> tuple[Tensor, Tensor | None]:
+                return self.backward(model, x, some, scale)
+
+            for sums, mass in self.micro.map(backward, x, some, undo=self.optimiser.clear):
+                totals += sums
+                if mass is not None:
+                    masses = mass if masses is None else masses.add_(mass)
+            self.optimiser.step(s.learning_rate * schedule((epoch + (number + 1) / len(batches)) / s.max_epochs))
+        run.processes.all_reduce(totals)
+        if masses is not None:
+            run.processes.all_reduce(masses)
+        return Means(*(totals / len(rows)).tolist()), masses  # the one synchronisation of an epoch
+
+    def backward(self, model: nn.Module, x: Tensor, rows: Tensor, scale: float) -> tuple[Tensor, Tensor | None]:
+        """Leave gradients of the summed objective times ``scale``; sums of objective, error and energy, and the mass."""
+        s = self.settings
+        with training_precision(x.device), nullcontext() if self.run.stream is None else self.run.stream.active():
+            output = self.items.forward(model, x, rows)
+        loss, error = objective(output, x, s.entropy_weight, s.power)
+        (loss * (scale * len(x))).backward()
+        energy = summed_error(x.new_zeros(1).expand_as(x), x, s.power)
+        return torch.stack([loss.detach() * len(x), error.detach() * len(x), energy]), output.mass
+
+    @torch.no_grad()
+    def held_out_error(self, model: nn.Module) -> float:
+        """Mean error over the samples that are held out."""
+        model.eval()
+        total = torch.zeros((), device=self.loader.device)
+        size = self.micro.size(self.settings.batch_size)
+        for x, rows in self.loader.minibatches(self.held_out, self.held_out_rows, size):
+            total += summed_error(model(x, **self.items.hidden(rows)).reconstruction, x, self.settings.power)
+        return float(self.run.processes.all_reduce(total)) / len(self.split.held_out)
+
+    def random_queries(self, count: int) -> Tensor:
+        """Queries of random training samples, slightly moved, the same on all processes: (count, C)."""
+        rows, generator = self.split.training, self.run.generator
+        rows = rows[torch.randperm(len(rows), generator=generator)[:count]]
+        batches = [self.loader.samples(batch) for batch in rows.split(self.micro.size(self.settings.batch_size))]
+        queries = random_queries(self.network, batches, count, generator)
+        self.run.processes.broadcast(queries)
+        return queries
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that changes in training besides the network itself."""
+        stream = self.run.stream
+        return {
+            "curves": list(self.curves),
+            "optimiser": self.optimiser.state_dict(),
+            "stopping": self.stopping.state_dict(),
+            "generator": self.run.generator.get_state(),
+            "stream": None if stream is None else stream.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.curves = Curves(*state["curves"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.stopping.load_state_dict(state["stopping"])
+        self.run.generator.set_state(state["generator"])
+        if self.run.stream is not None:
+            self.run.stream.set_state(state["stream"])
 
 
 def check_divergence(means: Means, fine: bool, loader: Loader, s: Settings) -> None:
@@ -250,7 +286,7 @@ def check_divergence(means: Means, fine: bool, loader: Loader, s: Settings) -> N
         return
     cause = f"Lower learning_rate (now {s.learning_rate})"
     if s.learning_rate <= _USUAL_RATE:
-        cause += f", entropy_weight (now {s.entropy_weight:.3g}) or latent_l1 (now {s.latent_l1:.3g}), or raise temperature"
+        cause += f" or entropy_weight (now {s.entropy_weight:.3g}), or raise temperature"
     size = (means.energy / math.prod(loader.layout.sample_shape)) ** (1 / s.power)
     if size > _OFF_SCALE:
         cause = f"Scaled values are {size:.3g} in the mean: let scaling='auto' bring X to unit scale, or rescale X"
@@ -260,11 +296,11 @@ def check_divergence(means: Means, fine: bool, loader: Loader, s: Settings) -> N
     )
 
 
-def objective(output, x: Tensor, entropy_weight: float, latent_l1: float, power: float = 2.0) -> tuple[Tensor, Tensor]:
+def objective(output: Output, x: Tensor, entropy_weight: float, power: float = 2.0) -> tuple[Tensor, Tensor]:
     """Equation 10 of the paper: squared error of a sample plus alpha times the entropy of its weights, as a mean over samples.
 
-    With one query per location the entropy of a sample is the mean over its locations. ``latent_l1`` adds the l1 norm of
-    the encoding (the AE-l1 ablation), ``power`` replaces the square. With members all are means over the members.
+    With one query per location the entropy of a sample is the mean over its locations. ``power`` replaces the square. With
+    members both are means over the members.
 
     Returns
     -------
@@ -272,13 +308,9 @@ def objective(output, x: Tensor, entropy_weight: float, latent_l1: float, power:
         The objective, and the error in it.
     """
     error = summed_error(output.reconstruction.float(), x, power) / len(x)
-    loss = error
-    if output.entropy is not None and entropy_weight:
-        loss = loss + entropy_weight * output.entropy.mean()
-    if latent_l1:
-        n_members = output.reconstruction.numel() / x.numel()
-        loss = loss + latent_l1 * output.encoding.float().abs().sum() / (n_members * len(x))
-    return loss, error
+    if output.entropy is None or not entropy_weight:
+        return error, error
+    return error + entropy_weight * output.entropy.mean(), error
 
 
 def summed_error(reconstruction: Tensor, x: Tensor, power: float) -> Tensor:
@@ -296,26 +328,16 @@ def split_batches(order: Tensor, batch_size: int, least: int = 2) -> list[Tensor
     return batches
 
 
-@torch.no_grad()
-def held_out_error(model: MemAE, loader: Loader, held_out: Tensor, settings, batch_size: int, processes, items) -> float:
-    """Error summed over the samples that the processes hold out."""
-    model.eval()
-    total = torch.zeros((), device=loader.device)
-    for x in loader.minibatches(held_out, batch_size):
-        total += summed_error(model(x, hidden=items.find_own(x)).reconstruction, x, settings.power)
-    return float(processes.all_reduce(total))
-
-
 class EarlyStopping:
-    """Keep the parameters with the smallest held-out error, and stop when it no longer falls.
+    """Keeps the parameters with the smallest held-out error, and tells when it no longer falls.
 
     Parameters
     ----------
-    network : MemAE
+    network : nn.Module
     settings : Settings
     """
 
-    def __init__(self, network: MemAE, settings: Settings):
+    def __init__(self, network: nn.Module, settings: Settings):
         self.network = network
         self.settings = settings
         self.best = math.inf
@@ -324,19 +346,19 @@ class EarlyStopping:
 
     def should_stop(self, error: float) -> bool:
         """Take note of an epoch's held-out error; whether enough epochs have passed without a smaller one."""
-        if error < self.best * (1 - self.settings.tol):
+        if error < self.best * (1 - self.settings.tolerance):
             self.best, self.waited = error, 0
             self.best_state = {name: value.clone() for name, value in self.network.state_dict().items()}
         else:
             self.waited += 1
-        return self.waited >= self.settings.n_iter_no_change
+        return self.waited >= self.settings.patience
 
-    def state_dict(self) -> dict:
-        """What it knows."""
+    def state_dict(self) -> dict[str, Any]:
+        """Best error and parameters, and epochs since."""
         return {"best": self.best, "best_state": self.best_state, "waited": self.waited}
 
-    def load_state_dict(self, state: dict) -> None:
-        """Know what another knew."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
         self.best, self.best_state, self.waited = state["best"], state["best_state"], state["waited"]
 
     def restore_best(self) -> None:

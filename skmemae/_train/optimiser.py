@@ -21,7 +21,7 @@ class Adam:
     The first step of ``torch.optim.Adam`` imports torch's compiler, which takes longer than most fits.
     """
 
-    def __init__(self, network):
+    def __init__(self, network: torch.nn.Module):
         self.parameters = [p for p in network.parameters() if p.requires_grad]
         self.means = [torch.zeros_like(p) for p in self.parameters]
         self.squares = [torch.zeros_like(p) for p in self.parameters]

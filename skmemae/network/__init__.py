@@ -1,19 +1,24 @@
-"""Plain torch: the network and its memory, usable without the rest of the package."""
+"""Plain torch: the networks and their memories, usable without the rest of the package."""
 
-from skmemae.network.exemplars import PaceExemplars, TurnExemplars, restore_exemplars
-from skmemae.network.memae import MemAE, Output, build_network, restore_network
-from skmemae.network.memory import Answer, Memory
+from skmemae.network.backbones import Backbone
+from skmemae.network.ensemble import Ensemble
+from skmemae.network.features import PaceFeatures, TurnFeatures
+from skmemae.network.memae import MemAE, Output, RowMemAE, build_network, build_row_network
+from skmemae.network.memory import Answer, Memory, RowMemory
 from skmemae.network.randomness import RandomStream
 
 __all__ = [
     "Answer",
+    "Backbone",
+    "Ensemble",
     "MemAE",
     "Memory",
     "Output",
-    "PaceExemplars",
+    "PaceFeatures",
     "RandomStream",
-    "TurnExemplars",
+    "RowMemAE",
+    "RowMemory",
+    "TurnFeatures",
     "build_network",
-    "restore_exemplars",
-    "restore_network",
+    "build_row_network",
 ]

@@ -1,21 +1,25 @@
-"""Encoders and decoders: fully connected, alone and side by side, 2-D and 3-D convolutional, and a fast 2-D one for clips."""
+"""Encoders and decoders: fully connected, alone and side by side, 2-D and 3-D convolutional, and 2-D ones for clips."""
 
 import math
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-_CORRECTION = 0.1  # of the usual size of a decoder's first weights, where it corrects a sample
-_CONVOLUTION = {2: (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d), 3: (nn.Conv3d, nn.ConvTranspose3d, nn.BatchNorm3d)}
+_CONVOLUTION: dict[int, tuple[type[Any], type[Any], type[Any]]] = {
+    2: (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d),
+    3: (nn.Conv3d, nn.ConvTranspose3d, nn.BatchNorm3d),
+}
 
 
 class Backbone(NamedTuple):
-    """Encoder and the decoder that inverts it."""
+    """Encoder, the decoder that inverts it, and the parts that encodings are made of."""
 
     encoder: nn.Module
     decoder: nn.Module
+    heads: int = 1  # parts of a query that the memory addresses on their own
 
 
 class Layer(NamedTuple):
@@ -25,12 +29,17 @@ class Layer(NamedTuple):
     stride: int | tuple[int, ...]  # for all axes, or a tuple with one for each
     channels: int
 
-    def strides(self, n_axes) -> tuple[int, ...]:
+    def strides(self, n_axes: int) -> tuple[int, ...]:
         """Strides, one for each axis."""
         return self.stride if isinstance(self.stride, tuple) else (self.stride,) * n_axes
 
 
-def fully_connected(sample_shape, widths, activation=lambda: nn.LeakyReLU(0.1), bare_code=True) -> Backbone:
+def fully_connected(
+    sample_shape: Sequence[int],
+    widths: Sequence[int],
+    activation: Callable[[], nn.Module] = lambda: nn.LeakyReLU(0.1),
+    bare_code: bool = True,
+) -> Backbone:
     """Fully connected backbone d - widths[0] - ... - widths[-1] and back, with an activation after each layer but the last.
 
     The encoder flattens samples of any shape; the decoder restores the shape.
@@ -73,76 +82,27 @@ class MemberLinear(nn.Module):
         return torch.baddbmm(self.bias, x, self.weight)
 
 
-class MemberEncoder(nn.Module):
-    """Encoders side by side: (batch, \\*sample_shape) -> (members, batch, C), with the sample in it (members, batch, C + d).
-
-    Samples may have a leading axis of members of their own.
-    """
-
-    def __init__(self, layers: nn.Sequential, members: int, n_axes: int, with_sample: bool):
-        super().__init__()
-        self.layers = layers
-        self.members = members
-        self.n_axes = n_axes
-        self.with_sample = with_sample
-
-    def forward(self, x: Tensor) -> Tensor:
-        flat = x.flatten(-self.n_axes)
-        flat = flat.expand(self.members, *flat.shape[-2:])
-        query = self.layers(flat)
-        return torch.cat([query, flat.to(query.dtype)], dim=-1) if self.with_sample else query
-
-
-class MemberDecoder(nn.Module):
-    """Decoders side by side; with the sample in the encoding, what they give is a correction of it."""
-
-    layers: nn.Sequential
-
-    def __init__(self, layers: nn.Sequential, sample_shape: tuple[int, ...], with_sample: bool):
-        super().__init__()
-        self.layers = layers
-        self.sample_shape = tuple(sample_shape)
-        self.with_sample = with_sample
-
-    def forward(self, encoding: Tensor) -> Tensor:
-        if not self.with_sample:
-            return self.layers(encoding).unflatten(-1, self.sample_shape)
-        size = math.prod(self.sample_shape)
-        query, sample = encoding.split([encoding.shape[-1] - size, size], dim=-1)
-        return (sample + self.layers(query)).unflatten(-1, self.sample_shape)
-
-
-def side_by_side(sample_shape, widths, members: int, with_sample: bool) -> Backbone:
-    """Fully connected backbones of several members as one, with an activation after each layer but the last.
-
-    With ``with_sample`` the encoding is a short query, by which the memory addresses, and beside it the sample itself. The
-    decoder gives back the sample that the memory has read out, plus a correction that it makes of the read-out query.
+def member_layers(members: int, sizes: tuple[int, ...]) -> nn.Sequential:
+    """Fully connected layers of several members side by side, with an activation after each layer but the last.
 
     Parameters
     ----------
-    sample_shape : tuple of int
-    widths : tuple of int
-        Output widths of the encoder's layers; the last is the width of the query.
     members : int
-    with_sample : bool
+    sizes : tuple of int
+        Widths before the first layer and after each layer.
 
     Returns
     -------
-    backbone : Backbone
+    layers : nn.Sequential
+        (members, rows, sizes[0]) -> (members, rows, sizes[-1])
     """
-    sizes = (math.prod(sample_shape), *widths)
-
-    def layers(sizes):
-        stack: list[nn.Module] = []
-        for before, after in pairwise(sizes):
-            stack += [MemberLinear(members, before, after), nn.LeakyReLU(0.1)]
-        return nn.Sequential(*stack[:-1])
-
-    encoder = MemberEncoder(layers(sizes), members, len(sample_shape), with_sample)
-    return Backbone(encoder, MemberDecoder(layers(sizes[::-1]), sample_shape, with_sample))
+    layers: list[nn.Module] = []
+    for before, after in pairwise(sizes):
+        layers += [MemberLinear(members, before, after), nn.LeakyReLU(0.1)]
+    return nn.Sequential(*layers[:-1])
 
 
-def convolutional(sample_shape, widths, bottleneck: bool) -> Backbone:
+def convolutional(sample_shape: Sequence[int], widths: Sequence[int], bottleneck: bool) -> Backbone:
     """Convolutional backbone: stride 2, batch normalisation and LeakyReLU, mirrored by transposed convolutions.
 
     Parameters
@@ -163,7 +123,7 @@ def convolutional(sample_shape, widths, bottleneck: bool) -> Backbone:
     mirrored = [Layer(3, 2, c) for c in (*channels[-2::-1], sample_shape[0])]
     if not bottleneck:
         return stacked_convolutions(sample_shape, layers, mirrored, lambda: nn.LeakyReLU(0.1))
-    encoder, decoder = stacked_convolutions(sample_shape, layers, mirrored, lambda: nn.LeakyReLU(0.1), bare_code=False)
+    encoder, decoder, _ = stacked_convolutions(sample_shape, layers, mirrored, lambda: nn.LeakyReLU(0.1), bare_code=False)
     map_shape = (channels[-1], *position_sizes(sample_shape, layers)[-1])
     map_size = math.prod(map_shape)
     norm = _CONVOLUTION[len(sample_shape) - 1][2]
@@ -175,10 +135,11 @@ def convolutional(sample_shape, widths, bottleneck: bool) -> Backbone:
     )
 
 
-def frames_as_channels(sample_shape, widths=(32, 64, 64, 64)) -> Backbone:
+def frames_as_channels(sample_shape: Sequence[int], widths: Sequence[int] = (32, 64, 64, 64)) -> Backbone:
     """Backbone for clips of 2-D convolutions with the frames as channels, at a fraction of the cost of 3-D convolutions.
 
-    Only the second and third of the four layers have stride 2, so that codes keep the positions of moving objects.
+    Only the second and third of the four layers have stride 2, so that codes keep the positions of moving objects. The memory
+    has a head for every eight numbers of a query, so that a small one can compose many kinds of normal motion.
 
     Parameters
     ----------
@@ -196,14 +157,21 @@ def frames_as_channels(sample_shape, widths=(32, 64, 64, 64)) -> Backbone:
     layers = [Layer(3, stride, width) for stride, width in zip(strides, widths, strict=True)]
     outputs = (*widths[-2::-1], channels * frames)
     mirrored = [Layer(3, stride, width) for stride, width in zip(strides[::-1], outputs, strict=True)]
-    encoder, decoder = stacked_convolutions((channels * frames, *size), layers, mirrored, lambda: nn.LeakyReLU(0.1))
+    encoder, decoder, _ = stacked_convolutions((channels * frames, *size), layers, mirrored, lambda: nn.LeakyReLU(0.1))
     return Backbone(
         nn.Sequential(nn.Flatten(1, 2), encoder),
         nn.Sequential(decoder, nn.Unflatten(1, (channels, frames))),
+        heads=max(1, widths[-1] // 8),
     )
 
 
-def stacked_convolutions(sample_shape, layers, mirrored, activation, bare_code=True) -> Backbone:
+def stacked_convolutions(
+    sample_shape: Sequence[int],
+    layers: list[Layer],
+    mirrored: list[Layer],
+    activation: Callable[[], nn.Module],
+    bare_code: bool = True,
+) -> Backbone:
     """Backbone from lists of layers, with batch normalisation and an activation after each layer but the last.
 
     Parameters
@@ -224,7 +192,9 @@ def stacked_convolutions(sample_shape, layers, mirrored, activation, bare_code=T
     """
     conv, transposed, norm = _CONVOLUTION[len(sample_shape) - 1]
     sizes = position_sizes(sample_shape, layers)
-    encoder, decoder, before = [], [], sample_shape[0]
+    encoder: list[nn.Module] = []
+    decoder: list[nn.Module] = []
+    before = sample_shape[0]
     # A bias before batch normalisation has no effect, but its gradient is noise, which Adam scales up like any other.
     for step, (kernel, stride, after) in enumerate(layers, start=1):
         bias = bare_code and step == len(layers)
@@ -242,7 +212,7 @@ def stacked_convolutions(sample_shape, layers, mirrored, activation, bare_code=T
     return Backbone(nn.Sequential(*(encoder[:-2] if bare_code else encoder)), nn.Sequential(*decoder[:-2]))
 
 
-def position_sizes(sample_shape, layers) -> list[tuple[int, ...]]:
+def position_sizes(sample_shape: Sequence[int], layers: list[Layer]) -> list[tuple[int, ...]]:
     """Sizes of the axes other than channels, before the first layer and after each layer."""
     sizes = [tuple(sample_shape[1:])]
     for layer in layers:
@@ -266,11 +236,6 @@ def initialise(module: nn.Module, generator: torch.Generator) -> None:
             layer.reset_running_stats()
             nn.init.ones_(layer.weight)
             nn.init.zeros_(layer.bias)
-    if isinstance(module, MemberDecoder) and module.with_sample:
-        with torch.no_grad():  # a small correction to begin with
-            last = cast(MemberLinear, module.layers[-1])
-            last.weight.mul_(_CORRECTION)
-            last.bias.zero_()
 
 
 def _uniform(parameter: Tensor, bound: float, generator: torch.Generator) -> None:

@@ -1,41 +1,41 @@
-"""The whole network: encoder, memory, decoder."""
+"""The networks: encoder, memory, decoder; one alone, or those of several members side by side."""
 
-import math
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from skmemae.network.backbones import Backbone, convolutional, fully_connected, initialise, side_by_side
-from skmemae.network.memory import Memory
+from skmemae.network.backbones import Backbone, MemberLinear, convolutional, fully_connected, initialise, member_layers
+from skmemae.network.memory import Memory, RowMemory
 from skmemae.network.randomness import RandomStream, draw_seed
+
+_CORRECTION = 0.1  # of the usual size of a decoder's first weights, where it corrects a row
+Backbones = str | Callable[[tuple[int, ...]], tuple[nn.Module, nn.Module]]
 
 
 class Output(NamedTuple):
-    """What one pass through the network gives; all with a leading axis of members if the network has one."""
+    """Result of one pass through a network; of several members with a leading axis of members everywhere."""
 
     reconstruction: Tensor  # like the samples
-    encoding: Tensor  # (batch, C) or (batch, C, *positions)
-    read_out: Tensor | None = None  # like the queries; None without a memory
+    query: Tensor  # encoding as the memory reads it: (batch, C) or (batch, C, *positions)
+    read_out: Tensor | None = None  # of the memory, for the queries; None without a memory
     entropy: Tensor | None = None  # of the addressing weights, in training: (batch,) or (batch, *positions)
-    mass: Tensor | None = None  # what each item carried, in training: (N,)
-    hidden: Tensor | None = None  # the item that did not answer, -1 for none: (batch,)
+    mass: Tensor | None = None  # weights of each item summed over the queries, in training: (N,)
 
 
 class MemAE(nn.Module):
     """A memory-augmented autoencoder (figure 2 of the paper).
 
-    The decoder sees the memory's read-out and nothing else of the encoding.
+    The decoder sees the read-out of the memory and nothing else of the encoding.
 
     Parameters
     ----------
     encoder, decoder : nn.Module
     memory : Memory or None, default=None
         None makes the plain autoencoder.
-    memory_unit : {"sample", "location"}, default="sample"
-        One query per sample (the encoding, flattened) or one per position of the feature map.
-    members : int or None, default=None
-        Networks side by side in these modules, which then give encodings and reconstructions with a leading axis of members.
+    per_sample : bool, default=True
+        One query per sample (the encoding, flattened) rather than one per position of the feature map.
 
     Examples
     --------
@@ -46,89 +46,143 @@ class MemAE(nn.Module):
     torch.Size([2, 1, 8, 8])
     """
 
-    memory: Memory | None
-
-    def __init__(self, encoder, decoder, memory=None, memory_unit="sample", members=None):
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, memory: Memory | None = None, per_sample: bool = True):
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
         self.memory = memory
-        self.memory_unit = memory_unit
-        self.members = members
+        self.per_sample = per_sample
 
-    def queries(self, encoding: Tensor) -> Tensor:
-        """The encoding as the memory reads it: ([members,] batch, C) or (batch, C, \\*positions)."""
-        return encoding.flatten(1) if self.memory_unit == "sample" and self.members is None else encoding
-
-    def forward(self, x: Tensor, examples: Tensor | None = None, hidden: Tensor | None = None) -> Output:
-        """Reconstruct samples.
-
-        Parameters
-        ----------
-        x : Tensor of shape (batch, \\*sample_shape)
-        examples : Tensor of shape ([members,] N, \\*sample_shape) or None, default=None
-            Samples whose encodings answer in the place of the memory items, with their gradient.
-        hidden : Tensor of int of shape ([members,] batch) or None, default=None
-            The memory item that must not answer a sample, -1 for none.
-        """
+    def queries(self, x: Tensor) -> Tensor:
+        """Queries of samples: (batch, \\*sample_shape) -> (batch, C) or (batch, C, \\*positions)."""
         encoding = self.encoder(x)
-        if self.memory is None:
-            return Output(self.decoder(encoding), encoding)
-        items = None if examples is None else self.queries(self.encoder(examples))
-        read_out, entropy, mass = self.memory(self.queries(encoding), items, hidden)
-        return Output(self.decoder(read_out.reshape(encoding.shape)), encoding, read_out, entropy, mass, hidden)
+        return encoding.flatten(1) if self.per_sample else encoding
 
-    def decode_items(self, items: Tensor, encoding_shape: tuple[int, ...]) -> Tensor:
+    def forward(self, x: Tensor) -> Output:
+        """Reconstruct samples of shape (batch, \\*sample_shape)."""
+        encoding = self.encoder(x)
+        query = encoding.flatten(1) if self.per_sample else encoding
+        if self.memory is None:
+            return Output(self.decoder(encoding), query)
+        read_out, entropy, mass = self.memory(query)
+        return Output(self.decoder(read_out.reshape(encoding.shape)), query, read_out, entropy, mass)
+
+    def without_memory(self) -> "MemAE":
+        """The autoencoder of the same encoder and decoder."""
+        return MemAE(self.encoder, self.decoder)
+
+    def decode_items(self, items: Tensor, sample_shape: Sequence[int]) -> Tensor:
         """Decode memory items as if each answered alone (figure 3 of the paper).
 
         Parameters
         ----------
         items : Tensor of shape (n, C)
-        encoding_shape : tuple of int
-            Shape of one encoding, (C,) or (C, \\*positions).
+        sample_shape : sequence of int
 
         Returns
         -------
         samples : Tensor of shape (n, \\*sample_shape)
         """
-        if self.memory_unit == "location":
+        encoding_shape = self.encoder(items.new_zeros(1, *sample_shape)).shape[1:]
+        if not self.per_sample:
             items = items.reshape(*items.shape, *[1] * (len(encoding_shape) - 1))
-            return self.decoder(items.expand(-1, *encoding_shape))
-        return self.decoder(items.reshape(-1, *encoding_shape))
+        return self.decoder(items.expand(-1, *encoding_shape) if not self.per_sample else items.reshape(-1, *encoding_shape))
+
+
+class RowMemAE(nn.Module):
+    """Autoencoders of vectors, several members side by side, with a memory of rows or without a memory.
+
+    The encoder makes a short query of a row, by which the memory addresses. The reconstruction is the mixture of rows that the
+    memory reads out, plus a correction that the decoder makes of the mixture of their keys.
+
+    Parameters
+    ----------
+    row_width : int
+        Numbers of a row.
+    widths : sequence of int
+        Output widths of the encoder's layers; the last is the width of the query.
+    members : int
+    memory : RowMemory or None, default=None
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmemae.network import RowMemAE
+    >>> network = RowMemAE(row_width=6, widths=(4,), members=3)
+    >>> network(torch.zeros(2, 6)).reconstruction.shape
+    torch.Size([3, 2, 6])
+    """
+
+    def __init__(self, row_width: int, widths: Sequence[int], members: int, memory: RowMemory | None = None):
+        super().__init__()
+        sizes = (row_width, *widths)
+        self.encoder = member_layers(members, sizes)
+        self.decoder = member_layers(members, sizes[::-1])
+        self.memory = memory
+        self.members = members
+
+    def queries(self, x: Tensor) -> Tensor:
+        """Queries of rows, (batch, d), or of rows of each member, (members, batch, d): (members, batch, C)."""
+        return self.encoder(x.expand(self.members, *x.shape[-2:]))
+
+    def forward(self, x: Tensor, hidden: Tensor | None = None, examples: Tensor | None = None) -> Output:
+        """Reconstruct rows.
+
+        Parameters
+        ----------
+        x : Tensor of shape (batch, d)
+        hidden : Tensor of int of shape (members, batch) or None, default=None
+            The memory item that is left out for a row, -1 for none.
+        examples : Tensor of shape (members, n, d) or None, default=None
+            Rows that answer in place of those of the memory, with the gradient of their queries.
+        """
+        query = self.queries(x)
+        if self.memory is None:
+            return Output(self.decoder(query), query)
+        items = None
+        if examples is not None:
+            keys = self.queries(examples)
+            items = keys, examples.to(keys.dtype)
+        read_out, entropy, mass = self.memory(query, items, hidden)
+        return Output(self.decode(read_out), query, read_out, entropy, mass)
+
+    def decode(self, read_out: Tensor) -> Tensor:
+        """Rows of read-outs: (members, batch, C + d) -> (members, batch, d)."""
+        key, row = read_out.split(
+            [self.decoder[0].weight.shape[1], read_out.shape[-1] - self.decoder[0].weight.shape[1]], dim=-1
+        )
+        return row + self.decoder(key)
 
 
 def build_network(
-    sample_shape,
-    backbone,
-    widths,
+    sample_shape: Sequence[int],
+    backbone: Backbones,
+    widths: Sequence[int] | None = None,
     *,
-    memory_size,
-    memory_unit="sample",
-    similarity="cosine",
-    temperature=1.0,
-    shrink_threshold=1.0,
-    memory_heads=1,
-    members=None,
-    generator=None,
+    memory_size: int,
+    memory_unit: str = "sample",
+    similarity: str = "cosine",
+    temperature: float = 1.0,
+    shrink_threshold: float = 1.0,
+    memory_heads: int = 1,
+    generator: torch.Generator | None = None,
 ) -> MemAE:
     """Build a network with fresh parameters, drawn from ``generator`` alone.
 
     Parameters
     ----------
-    sample_shape : tuple of int
+    sample_shape : sequence of int
         (d,), (C, H, W) or (C, T, H, W).
     backbone : {"fc", "conv2d", "conv3d"} or callable
-        A callable takes the sample shape and returns an encoder and a decoder.
-    widths : tuple of int
+        A callable takes the sample shape and returns an encoder and a decoder, or a
+        :class:`~skmemae.network.backbones.Backbone`, which also tells the number of heads.
+    widths : sequence of int or None, default=None
         Ignored by a callable.
     memory_size : int
         0 leaves the memory out.
     memory_unit : {"sample", "location"}, default="sample"
     similarity, temperature, shrink_threshold, memory_heads
         See :class:`skmemae.network.Memory`.
-    members : int or None, default=None
-        None builds one network. A number builds fully connected networks side by side whose memory items are encodings of
-        samples, which are not trained (``skmemae.network.backbones.side_by_side``).
     generator : torch.Generator or None, default=None
         None draws from a generator of seed 0.
 
@@ -144,122 +198,112 @@ def build_network(
     ValueError
         If its decoder does not give the sample's shape back, or the heads do not divide the width of an item.
     """
-    if generator is None:
-        generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0) if generator is None else generator
+    settings = {"similarity": similarity, "temperature": temperature, "shrink_threshold": shrink_threshold}
+    per_sample = memory_unit == "sample"
     if callable(backbone):
         stream = RandomStream(draw_seed(generator))
-        encoder, decoder = _call_backbone(backbone, sample_shape, stream)
+        encoder, decoder, heads = call_backbone(backbone, sample_shape, stream)
         with stream.active():
             shape = _encoding_shape(encoder, decoder, sample_shape)
     else:
-        encoder, decoder = _meta_backbone(backbone, sample_shape, widths, memory_unit, members, memory_size)
+        encoder, decoder, heads = meta_backbone(backbone, sample_shape, widths or (), per_sample)
+        heads = memory_heads
         for module in (encoder, decoder):
-            empty = {name: torch.empty(value.shape, dtype=value.dtype) for name, value in module.state_dict().items()}
-            module.load_state_dict(empty, assign=True)
+            fill_empty(module)
             initialise(module, generator)
-        if members is None:
-            shape = _encoding_shape(encoder, decoder, sample_shape)
-        else:
-            shape = torch.Size((widths[-1] + math.prod(sample_shape),))
-    width = shape.numel() if memory_unit == "sample" else shape[0]
-    memory = _memory(
-        width,
-        memory_size,
-        similarity,
-        temperature,
-        shrink_threshold,
-        memory_heads,
-        members,
-        None if members is None else widths[-1],
-    )
-    if memory is not None:
-        nn.init.uniform_(memory.items, -(width**-0.5), width**-0.5, generator=generator)
-    return MemAE(encoder, decoder, memory, memory_unit, members).eval()
+        shape = _encoding_shape(encoder, decoder, sample_shape)
+    memory = None
+    if memory_size:
+        memory = Memory(memory_size, shape.numel() if per_sample else shape[0], heads=heads, **settings)
+        draw_items(memory.items, generator)
+    return MemAE(encoder, decoder, memory, per_sample).eval()
 
 
-def restore_network(parameters, sample_shape, backbone, widths, *, memory_unit="sample", members=None, **memory) -> MemAE:
-    """Build a network around parameters that are there already; runs no computation, so that no thread of torch starts.
+def build_row_network(
+    row_width: int,
+    widths: Sequence[int],
+    members: int,
+    memory_size: int,
+    generator: torch.Generator,
+    **settings: Any,
+) -> RowMemAE:
+    """Build networks of members side by side with fresh parameters, drawn from ``generator`` alone.
 
     Parameters
     ----------
-    parameters : dict of str to Tensor
-        The ``state_dict`` of the network.
-    sample_shape, backbone, widths, memory_unit, members, **memory
-        Those of :func:`build_network`, without the generator.
+    row_width, widths, members
+        See :class:`RowMemAE`.
+    memory_size : int
+        0 leaves the memory out.
+    generator : torch.Generator
+    **settings
+        Of :class:`skmemae.network.RowMemory`: ``similarity``, ``temperature`` and ``shrink_threshold``.
 
     Returns
     -------
-    network : MemAE
-        On the device of the parameters, in evaluation mode.
+    network : RowMemAE
+        On the CPU, in evaluation mode. Its memory holds random numbers.
+    """
+    with torch.device("meta"):
+        memory = RowMemory(members, memory_size, widths[-1], row_width, **settings) if memory_size else None
+        network = RowMemAE(row_width, widths, members, memory)
+    fill_empty(network)
+    for module in (network.encoder, network.decoder):
+        initialise(module, generator)
+    if network.memory is not None:
+        with torch.no_grad():  # a small correction to begin with
+            last = cast(MemberLinear, network.decoder[-1])
+            last.weight.mul_(_CORRECTION)
+            last.bias.zero_()
+        items = torch.empty(members, memory_size, widths[-1] + row_width)
+        draw_items(items, generator)
+        network.memory.keys, network.memory.rows = (part.clone() for part in items.split([widths[-1], row_width], dim=2))
+    return network.eval()
+
+
+def draw_items(items: Tensor, generator: torch.Generator) -> None:
+    """Fill memory items of shape (..., C) with random numbers, in place."""
+    bound = items.shape[-1] ** -0.5
+    nn.init.uniform_(items, -bound, bound, generator=generator)
+
+
+def fill_empty(module: nn.Module) -> None:
+    """Give a module that was built without numbers memory of its own, with any numbers in it."""
+    empty = {name: torch.empty(value.shape, dtype=value.dtype) for name, value in module.state_dict().items()}
+    module.load_state_dict(empty, assign=True)
+
+
+def meta_backbone(family: str, sample_shape: Sequence[int], widths: Sequence[int], per_sample: bool) -> Backbone:
+    """A backbone of a known family without numbers: the initialisation of torch's layers draws from the global generator."""
+    with torch.device("meta"):
+        if family == "fc":
+            return fully_connected(sample_shape, widths)
+        return convolutional(sample_shape, widths, bottleneck=per_sample)
+
+
+def call_backbone(backbone: Callable, sample_shape: Sequence[int], stream: RandomStream) -> Backbone:
+    """The user's modules, which initialise themselves from the stream.
 
     Raises
     ------
-    RuntimeError
-        If the parameters are not those of such a network.
+    TypeError
+        If the callable returns anything but a pair of modules or a :class:`Backbone`.
     """
-    if callable(backbone):
-        encoder, decoder = _call_backbone(backbone, sample_shape, RandomStream(0))
-    else:
-        encoder, decoder = _meta_backbone(backbone, sample_shape, widths, memory_unit, members, memory["memory_size"])
-    width = parameters["memory.items"].shape[-1] if memory["memory_size"] else 0
-    key_width = None if members is None else widths[-1]
-    with torch.device("meta"):
-        kept = _memory(width, **memory, members=members, key_width=key_width)
-        network = MemAE(encoder, decoder, kept, memory_unit, members).eval()
-    network.load_state_dict(parameters, assign=True)
-    return network
-
-
-def _memory(
-    width,
-    memory_size,
-    similarity="cosine",
-    temperature=1.0,
-    shrink_threshold=1.0,
-    memory_heads=1,
-    members=None,
-    key_width=None,
-) -> Memory | None:
-    if memory_size == 0:
-        return None
-    memory = Memory(
-        memory_size,
-        width,
-        similarity=similarity,
-        temperature=temperature,
-        shrink_threshold=shrink_threshold,
-        heads=memory_heads,
-        members=members,
-        key_width=key_width,
-    )
-    memory.items.requires_grad_(members is None)
-    return memory
-
-
-def _meta_backbone(family, sample_shape, widths, memory_unit, members, memory_size) -> Backbone:
-    """A backbone of a known family without numbers: the initialisation of torch's layers draws from the global generator."""
-    with torch.device("meta"):
-        if members is not None:
-            return side_by_side(sample_shape, widths, members, with_sample=memory_size > 0)
-        if family == "fc":
-            return fully_connected(sample_shape, widths)
-        return convolutional(sample_shape, widths, bottleneck=memory_unit == "sample")
-
-
-def _call_backbone(backbone, sample_shape, stream: RandomStream) -> Backbone:
-    """The user's modules, which initialise themselves from the stream."""
     with stream.active():
-        pair = backbone(tuple(sample_shape))
+        found = backbone(tuple(sample_shape))
+    pair = found[:2] if isinstance(found, Backbone) else found
     if not (isinstance(pair, tuple | list) and len(pair) == 2 and all(isinstance(module, nn.Module) for module in pair)):
         raise TypeError(
             "The 'backbone' parameter must return a pair of torch.nn.Module, the encoder and the decoder. "
-            f"Got {pair!r} instead."
+            f"Got {found!r} instead."
         )
-    return Backbone(*(module.float() for module in pair))
+    encoder, decoder = (module.float() for module in pair)
+    return Backbone(encoder, decoder, found.heads if isinstance(found, Backbone) else 1)
 
 
 @torch.no_grad()  # in inference mode a lazy module would get parameters that cannot be trained
-def _encoding_shape(encoder, decoder, sample_shape) -> torch.Size:
+def _encoding_shape(encoder: nn.Module, decoder: nn.Module, sample_shape: Sequence[int]) -> torch.Size:
     """Shape of one encoding, from a pass of two blank samples."""
     encoder.eval()
     decoder.eval()

@@ -1,7 +1,7 @@
-"""Memories of training samples in the features of networks that tell changed samples apart."""
+"""Memories of training samples in the features of networks that have learned to recognise a change of a sample."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,23 +10,23 @@ WIDTHS = (32, 64, 128)
 _STRIDES = (2, 2, 1)
 _MOST_PIXELS = 32  # along a side of an image that is turned; larger ones are averaged down to it
 _NEAREST = 3
-_SAME = 1e-4  # of a squared distance per number: what is as near is the sample itself
-_SHRINKAGE = 0.05  # of the mean variance, added to that of each direction
+_SAME = 1e-4  # squared distance per number below which an item is the sample itself
+_SHRINKAGE = 0.05  # share of the mean variance that is added to the variance of each direction
 _TINY = 1e-12
 _TURNS = 4
 _SHIFT = 14  # parts of a side, by one of which images are moved at most
 _LIGHT = 0.2  # deviation of the factor and of the offset of a channel's values
-_WINDOW = 5  # frames whose motion is compared, of clips that have nine
-_ACTIVE = 4  # parts of the places of a window, of which one, where most changes, is compared
-_STILL = 0.15  # deviations of all values: a place that changes less is still
+_WINDOW = 5  # frames whose motion is compared, in clips of nine frames
+_ACTIVE = 4  # one in so many places of a window is compared, where most changes
+_STILL = 0.15  # change of a place, in deviations of all values, below which nothing moves there
 
 
-class Exemplars(nn.Module):
-    """What all kinds have in common: an encoder, the changes that it learns to tell, and its features of training samples.
+class ReferenceFeatures(nn.Module):
+    """Base class: an encoder, the changes that it learns to recognise, and its features of training samples.
 
-    A network that can tell in which way a sample was changed has to know what such samples show. Its features of training
-    samples are memory items. Features are compared by their directions, in units of the deviations of the training samples
-    along each axis of their variation (a Mahalanobis distance).
+    To recognise how a sample was changed, a network has to know what such samples show. Its features of training samples are
+    memory items. Features are compared by their directions, in units of the deviations of the training samples along each axis
+    of their variation (a Mahalanobis distance).
 
     Parameters
     ----------
@@ -35,18 +35,19 @@ class Exemplars(nn.Module):
     channels : int
         Of the images that the encoder sees.
     n_changes : int
-        How many it tells apart.
+        Number of changes to recognise.
     groups : int
         Kinds of features, each compared with its own items.
     """
 
-    most_items = 4000  # of each group, that are kept
-    mean: Tensor  # added to samples, from which it was subtracted
+    most_items = 4000  # of each group
+    mean: Tensor  # the scaling has subtracted it from samples; it is added again
     centers: Tensor
     whitening: Tensor
     items: Tensor
+    norms: Tensor
 
-    def __init__(self, size, channels, n_changes, groups):
+    def __init__(self, size: int, channels: int, n_changes: int, groups: int):
         super().__init__()
         layers: list[nn.Module] = []
         for kernel, stride, after in zip((5, 3, 3), _STRIDES, WIDTHS, strict=True):
@@ -58,36 +59,48 @@ class Exemplars(nn.Module):
         self.register_buffer("centers", torch.zeros(groups, 1, channels))
         self.register_buffer("whitening", torch.zeros(groups, channels, channels))
         self.register_buffer("items", torch.zeros(groups, size, channels))
+        self.register_buffer("norms", torch.zeros(groups, 1, size))
+
+    @property
+    def size(self) -> int:
+        """Memory items of each group."""
+        return self.items.shape[1]
 
     def features(self, x: Tensor) -> Tensor:
         """Directions of the encodings, of length 1: (batch, \\*sample_shape) -> (groups, n, width)."""
         raise NotImplementedError
 
     def loss(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """How badly the network tells changed samples apart."""
+        """Cross-entropy of the changes that the network has to recognise."""
         raise NotImplementedError
 
     def maps(self, images: Tensor) -> Tensor:
         """Feature maps: (n, channels, H, W) -> (n, width, h, w)."""
         return self.encoder(images.contiguous(memory_format=torch.channels_last))
 
-    def keep(self, features: Tensor) -> None:
-        """Learn the units of features of training samples, (groups, n, width), and keep them as the memory items."""
+    def learn(self, features: Tensor) -> None:
+        """Learn the units of features of training samples, (groups, n, width), which become the memory items."""
         self.centers = features.mean(dim=1, keepdim=True)
         centered = (features - self.centers).double()
         variance, axes = torch.linalg.eigh(centered.mT @ centered / features.shape[1])
         variance = variance.clamp_min(0) + _SHRINKAGE * variance.mean(dim=1, keepdim=True) + _TINY
         self.whitening = (axes * variance.rsqrt().unsqueeze(1)).float()
-        self.items = self.queries(features)
+        self.items = torch.zeros_like(features[:, :0])
+        self.extend(features)
+
+    def extend(self, features: Tensor) -> None:
+        """Add features of samples, (groups, n, width), to the memory items; where there are too many, the oldest go."""
+        self.items = torch.cat([self.items, self.queries(features)], dim=1)[:, -self.most_items :]
+        self.norms = self.items.square().sum(dim=-1).unsqueeze(1)
 
     def queries(self, features: Tensor) -> Tensor:
         """Features in the units of the training samples: (groups, n, width) -> (groups, n, width)."""
         return (features - self.centers) @ self.whitening
 
     def nearest(self, features: Tensor) -> Tensor:
-        """Mean squared distance per number from the nearest items, but from that of the sample itself: (groups, n)."""
+        """Mean squared distance per number from the nearest items, that of the sample itself left out: (groups, n)."""
         queries = self.queries(features)
-        squares = queries.square().sum(dim=-1, keepdim=True) + self.items.square().sum(dim=-1).unsqueeze(1)
+        squares = queries.square().sum(dim=-1, keepdim=True) + self.norms
         distances = (squares - 2 * queries @ self.items.mT).clamp_min(0) / queries.shape[-1]
         count = min(_NEAREST + 1, self.items.shape[1])
         nearest = distances.topk(count, dim=-1, largest=False).values
@@ -96,8 +109,8 @@ class Exemplars(nn.Module):
         return near.mean(dim=-1).clamp_min(_SAME)
 
 
-class TurnExemplars(Exemplars):
-    """How unlike the training samples a sample is by what it shows: the network tells quarter turns apart [1]_, [2]_.
+class TurnFeatures(ReferenceFeatures):
+    """Distance of an image from the training images in the features of a network that recognises quarter turns [1]_, [2]_.
 
     Features of an image and of its three quarter turns are compared, each with those of the training images after that turn.
 
@@ -106,7 +119,7 @@ class TurnExemplars(Exemplars):
     sample_shape : tuple of int
         (C, H, W), or (C, T, H, W), of which frames count as channels.
     size : int
-        How many training samples are kept.
+        Number of training samples in the memory.
 
     References
     ----------
@@ -116,18 +129,18 @@ class TurnExemplars(Exemplars):
     Examples
     --------
     >>> import torch
-    >>> from skmemae.network import TurnExemplars
-    >>> exemplars = TurnExemplars((1, 12, 12), size=5).eval()
+    >>> from skmemae.network import TurnFeatures
+    >>> features = TurnFeatures((1, 12, 12), size=5).eval()
     >>> with torch.no_grad():
-    ...     exemplars.keep(exemplars.features(torch.rand(5, 1, 12, 12)))
-    ...     exemplars(torch.rand(2, 1, 12, 12)).shape
+    ...     features.learn(features.features(torch.rand(5, 1, 12, 12)))
+    ...     features(torch.rand(2, 1, 12, 12)).shape
     torch.Size([2])
     """
 
     rows: Tensor
     columns: Tensor
 
-    def __init__(self, sample_shape, size):
+    def __init__(self, sample_shape: Sequence[int], size: int):
         *channels, height, width = sample_shape
         super().__init__(size, math.prod(channels), n_changes=_TURNS, groups=_TURNS)
         side = min(height, width, _MOST_PIXELS)
@@ -159,19 +172,19 @@ class TurnExemplars(Exemplars):
         return nn.functional.cross_entropy(logits.flatten(0, 1).float(), turns)
 
 
-class PaceExemplars(Exemplars):
-    """How unlike the training clips the motion in a clip is: the network tells at which pace a clip is played.
+class PaceFeatures(ReferenceFeatures):
+    """Distance of the motion in a clip from that in training clips, in the features of a network that recognises the pace [1]_.
 
-    A window of some frames of a clip is shown at its pace, or as every second frame of a longer one, and so on. To tell which,
-    at each place, a network has to know how what is there moves. What is compared is the window in the middle of a clip. The
-    values of a clip are changes from frame to frame: places are weighed by the largest ones, and the worst places count most.
+    A window of some frames of a clip is shown at its pace, or as every second frame of a longer one, and so on. To recognise the
+    pace at each place, a network has to know how things move there. The window in the middle of a clip is compared. The values
+    of a clip are changes from frame to frame: places are weighed by the largest ones, and the worst places count most.
 
     Parameters
     ----------
     sample_shape : tuple of int
         (C, T, H, W), of three frames at least.
     size : int
-        How many places in training clips are kept.
+        Number of places of training clips in the memory.
 
     References
     ----------
@@ -180,17 +193,17 @@ class PaceExemplars(Exemplars):
     Examples
     --------
     >>> import torch
-    >>> from skmemae.network import PaceExemplars
-    >>> exemplars = PaceExemplars((1, 9, 16, 16), size=5).eval()
+    >>> from skmemae.network import PaceFeatures
+    >>> features = PaceFeatures((1, 9, 16, 16), size=5).eval()
     >>> with torch.no_grad():
-    ...     exemplars.keep(exemplars.features(torch.rand(5, 1, 9, 16, 16)))
-    ...     exemplars(torch.rand(2, 1, 9, 16, 16)).shape
+    ...     features.learn(features.features(torch.rand(5, 1, 9, 16, 16)))
+    ...     features(torch.rand(2, 1, 9, 16, 16)).shape
     torch.Size([2])
     """
 
     most_items = 2000
 
-    def __init__(self, sample_shape, size):
+    def __init__(self, sample_shape: Sequence[int], size: int):
         channels, frames = sample_shape[:2]
         self.length = min(_WINDOW, (frames + 1) // 2)
         self.paces = range(1, (frames - 1) // (self.length - 1) + 1)
@@ -249,33 +262,7 @@ class PaceExemplars(Exemplars):
         return (losses * moves).sum() / moves.sum().clamp_min(1)
 
 
-KINDS: dict[str, Callable[..., Exemplars]] = {"turns": TurnExemplars, "paces": PaceExemplars}
-
-
-def restore_exemplars(kind, sample_shape, parameters) -> Exemplars:
-    """Build exemplars around parameters that are there already; runs no computation.
-
-    Parameters
-    ----------
-    kind : {"turns", "paces"}
-    sample_shape : tuple of int
-    parameters : dict of str to Tensor
-        The ``state_dict``.
-
-    Returns
-    -------
-    exemplars : Exemplars
-        On the CPU, in evaluation mode.
-
-    Raises
-    ------
-    RuntimeError
-        If the parameters are not those of such a network.
-    """
-    with torch.device("meta"):
-        exemplars = KINDS[kind](sample_shape, parameters["items"].shape[1]).eval().requires_grad_(False)
-    exemplars.load_state_dict(parameters, assign=True)
-    return exemplars
+KINDS: dict[str, Callable[..., ReferenceFeatures]] = {"turns": TurnFeatures, "paces": PaceFeatures}
 
 
 def _averages(before: int, after: int) -> Tensor:

@@ -1,25 +1,26 @@
 """Scaling learned from X, in one or two passes over its blocks."""
 
 import math
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from torch import Tensor
 
 from skmemae._data.layout import Layout
-from skmemae._data.scaling import FAR_LIMIT, TABLE_LIMIT, Scaling
-from skmemae._data.sources import row_blocks
+from skmemae._data.sources import Samples, row_blocks
+from skmemae._model.scaling import FAR_LIMIT, TABLE_LIMIT, Scaling
 
-_EXCESS = 50.0, 10.0  # excess kurtosis from which a tail is heavy, and from which it is where values span two decades
-_UNIT = 0.05  # quantile of the positive values that a logarithm counts in
+_EXCESS = 50.0, 10.0  # excess kurtosis of a heavy tail, and of one whose values span two decades
+_UNIT = 0.05  # quantile of the positive values that is the unit of a logarithm
 _TAIL_ROWS, _TAIL_NUMBERS = 100_000, 2**24  # rows that show a tail, and numbers that are looked at for it at most
-_REFERENCE_NUMBERS = 2**20, 2**22  # that show a typical value, and quartiles
+_REFERENCE_NUMBERS = 2**20, 2**22  # numbers that show a typical value, and quartiles
 _REACH = 3.0  # interquartile ranges beyond the quartiles up to which values count; normal ones are within 2.5
 _LARGEST, _SMALLEST = np.finfo(np.float64).max, np.finfo(np.float64).tiny
 
 
-def learn_scaling(X, layout: Layout, kind: str | None, training_mask=None) -> Scaling:
+def learn_scaling(X: Samples, layout: Layout, kind: str | None, training_mask: np.ndarray | None = None) -> Scaling:
     """Learn a scaling per column for vectors, per channel for images and clips, or sample by sample.
 
     Parameters
@@ -42,21 +43,19 @@ def learn_scaling(X, layout: Layout, kind: str | None, training_mask=None) -> Sc
     scaling : Scaling
     """
     table = layout.family == "fc"
-    limit = TABLE_LIMIT if table and kind in ("log", "standard") else FAR_LIMIT
-    shape = layout.sample_shape if table else (layout.sample_shape[0], *[1] * (len(layout.sample_shape) - 1))
-    scaling = Scaling(np.zeros(shape), np.ones(shape), limit)
+    robust = table and kind in ("log", "standard")
+    scaling = Scaling(layout.sample_shape, table, TABLE_LIMIT if robust else FAR_LIMIT)
+    scaling.learn_units(np.zeros(1), np.ones(1))
     if kind is None:
         return scaling
     if kind == "contrast":
         return _learn_contrast(X, layout, training_mask)
     if kind == "log":
-        scaling = replace(scaling, log_unit=_heavy_tails(X, layout, shape, training_mask))
-
-    robust = table and kind in ("log", "standard")
+        scaling.learn(log_unit=_heavy_tails(X, layout, scaling.unit_shape, training_mask))
     some = _flat(scaling.log(_some_samples(X, layout, training_mask, _REFERENCE_NUMBERS[robust])))
     reach = _reach(some) if robust else None
 
-    def blocks():
+    def blocks() -> Iterator[np.ndarray]:
         for samples in _sample_blocks(X, layout, training_mask):
             columns = _flat(scaling.log(samples))
             yield columns if reach is None else np.clip(columns, *reach)
@@ -72,11 +71,12 @@ def learn_scaling(X, layout: Layout, kind: str | None, training_mask=None) -> Sc
         size = np.where(center == 0, 1.0, np.abs(center))
         # Less than the deviation of a flag that is set in a single row.
         unit = np.maximum(size / (2 * math.sqrt(len(X))), _SMALLEST)
-    return replace(scaling, center=center.reshape(shape), scale=np.where(spread > 0, spread, unit).reshape(shape))
+    scaling.learn_units(center, np.where(spread > 0, spread, unit))
+    return scaling
 
 
-def _reach(columns) -> tuple[np.ndarray, np.ndarray]:
-    """From where to where values of each column count; of a column mostly of one value, the quartiles are those of the rest."""
+def _reach(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Smallest and largest value of each column that counts; in a column mostly of one value the quartiles are those of the rest."""
     unit = _power_of_two(np.abs(columns).max(axis=0))
     low, middle, high = np.quantile(columns / unit, [0.25, 0.5, 0.75], axis=0)
     for column in np.flatnonzero(low == high):
@@ -90,7 +90,7 @@ def _reach(columns) -> tuple[np.ndarray, np.ndarray]:
         return (low - reach) * unit, (high + reach) * unit
 
 
-def _extremes(blocks):
+def _extremes(blocks: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     scaler = MinMaxScaler()
     with np.errstate(all="ignore"):
         for columns in blocks:
@@ -98,7 +98,7 @@ def _extremes(blocks):
     return scaler.data_min_, scaler.data_max_
 
 
-def _moments(blocks, some):
+def _moments(blocks: Iterable[np.ndarray], some: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of columns, which are 0 for a constant column to the bit.
 
     Numbers are counted from a typical one of ``some``, in units of a large one, so that an offset costs no digits and no square
@@ -113,13 +113,13 @@ def _moments(blocks, some):
         return np.clip((scaler.mean_ + shift) * unit, -_LARGEST, _LARGEST), np.minimum(np.sqrt(scaler.var_) * unit, _LARGEST)
 
 
-def _power_of_two(values):
+def _power_of_two(values: np.ndarray) -> np.ndarray:
     """The largest power of two that is not above each value, by which dividing is exact; 1 for 0."""
     _, exponents = np.frexp(values)
     return np.where(values > 0, np.ldexp(1.0, exponents - 1), 1.0)
 
 
-def _learn_contrast(X, layout: Layout, training_mask) -> Scaling:
+def _learn_contrast(X: Samples, layout: Layout, training_mask: np.ndarray | None) -> Scaling:
     unit, mean, deviation, count = None, 0.0, 0.0, 0
     for samples in _sample_blocks(X, layout, training_mask):
         if unit is None:
@@ -128,17 +128,18 @@ def _learn_contrast(X, layout: Layout, training_mask) -> Scaling:
         mean, deviation, count = mean + float(means.sum()), deviation + float(deviations.sum()), count + len(samples)
     if unit is None or deviation == 0:
         return learn_scaling(X, layout, "standard", training_mask)
-    shape = (1,) * len(layout.sample_shape)
-    center, scale = (np.full(shape, min(value / count * unit, _LARGEST)) for value in (mean, deviation))
-    scale = np.maximum(scale, np.nextafter(0, 1))
-    scaling = Scaling(center, scale, mean_sample=np.zeros(layout.sample_shape))
-    total = np.zeros(layout.sample_shape)
+    center, scale = (np.array(min(value / count * unit, _LARGEST)) for value in (mean, deviation))
+    scaling = Scaling(layout.sample_shape, False, FAR_LIMIT)
+    scaling.learn_units(center, np.maximum(scale, np.nextafter(0, 1)))
+    scaling.learn(mean_sample=torch.zeros(layout.sample_shape, dtype=torch.float64))
+    total = torch.zeros(layout.sample_shape, dtype=torch.float64)
     for samples in _sample_blocks(X, layout, training_mask):
-        total = total + scaling.apply(samples).double().sum(dim=0).numpy()
-    return replace(scaling, mean_sample=total / count)
+        total = total + scaling(samples).double().sum(dim=0)
+    scaling.learn(mean_sample=total / count)
+    return scaling
 
 
-def _heavy_tails(X, layout: Layout, shape, training_mask) -> np.ndarray | None:
+def _heavy_tails(X: Samples, layout: Layout, shape: tuple[int, ...], training_mask: np.ndarray | None) -> Tensor | None:
     """Units of the columns that are never negative and have a heavy tail, infinite for the others; None if there are none.
 
     The unit is a small one of the values that are not zero, so that amounts are told apart by how many times as large they are.
@@ -157,21 +158,21 @@ def _heavy_tails(X, layout: Layout, shape, training_mask) -> np.ndarray | None:
         small = max(np.quantile(values, _UNIT), _SMALLEST)
         if excess[column] > _EXCESS[0] or values.max() / 100 > small:
             log_unit[column] = small
-    return log_unit.reshape(shape) if np.isfinite(log_unit).any() else None
+    return torch.from_numpy(log_unit.reshape(shape)) if np.isfinite(log_unit).any() else None
 
 
-def _some_samples(X, layout: Layout, training_mask, numbers):
+def _some_samples(X: Samples, layout: Layout, training_mask: np.ndarray | None, numbers: int) -> Tensor:
     kept = np.arange(X.shape[0]) if training_mask is None else np.flatnonzero(training_mask)
     enough = max(1, min(_TAIL_ROWS, numbers // math.prod(layout.sample_shape)))
     return layout.to_network(_float64(X[kept[:: max(1, len(kept) // enough)]]))
 
 
-def _flat(samples) -> np.ndarray:
+def _flat(samples: Tensor) -> np.ndarray:
     """Values by column or channel: (n, channels)."""
     return samples.movedim(1, -1).reshape(-1, samples.shape[1]).numpy()
 
 
-def _sample_blocks(X, layout: Layout, training_mask):
+def _sample_blocks(X: Samples, layout: Layout, training_mask: np.ndarray | None) -> Iterator[Tensor]:
     for start, block in row_blocks(X):
         if training_mask is not None:
             block = block[training_mask[start : start + len(block)]]
@@ -179,5 +180,5 @@ def _sample_blocks(X, layout: Layout, training_mask):
             yield layout.to_network(_float64(block))
 
 
-def _float64(block):
+def _float64(block: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(block, dtype=np.float64))

@@ -1,0 +1,196 @@
+"""Explanations of scores: the share of each number, its expected value, and the memory items with the largest weights."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from skmemae._data.sources import Samples
+from skmemae._model.fitted import Batch, FittedModel
+from skmemae._model.score import Terms
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_REPAIRS = 5  # times that the worst column of a row is replaced by its reconstruction
+_BLURRED = 24  # the map in which a region is sought is blurred by the smaller side of the image over this number
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Explanations of anomaly scores, the result of :meth:`MemAEDetector.explain`.
+
+    Attributes
+    ----------
+    scores : ndarray of shape (n_samples,)
+        Anomaly scores, higher = more abnormal, under either convention.
+    shares : ndarray of the shape of X
+        The part of each number of a sample in its score, not negative: they sum to the score. For images and clips a map.
+    values : ndarray of the shape of X
+        The samples.
+    expected : ndarray of the shape of X
+        Values that the memory expects in their place, in the units of X. For rows of a table the reconstruction of the row once
+        the column with the largest share is replaced by its expected value, given the others; else the reconstruction.
+    items : ndarray of int of shape (n_samples, n_items)
+        The memory items with the largest addressing weights for each sample, as rows of ``memory_``, the largest first. In a
+        memory of rows one item for each training row.
+    weights : ndarray of shape (n_samples, n_items)
+        Their addressing weights, in [0, 1]: means over the members and locations, for a training row the sum over its items.
+    rows : ndarray of int of shape (n_samples, n_items) or None
+        The training rows that these items are made of; None where items are learned.
+    regions : ndarray of int of shape (n_samples, n_axes, 2) or None
+        The region with the largest share of the score of an image or clip: start and stop along the axes (H, W) or (T, H, W) of
+        a box. It is around the connected part of the slightly blurred map that is above half of the maximum and has the largest
+        sum. None for tables.
+    feature_names : ndarray of str or None
+        Names of the columns, if ``fit`` saw them.
+    index : pandas Index or None
+        Labels of the samples, if X was a DataFrame.
+    """
+
+    scores: np.ndarray
+    shares: np.ndarray
+    values: np.ndarray
+    expected: np.ndarray
+    items: np.ndarray
+    weights: np.ndarray
+    rows: np.ndarray | None = None
+    regions: np.ndarray | None = None
+    feature_names: np.ndarray | None = None
+    index: Any = None
+
+    def to_frame(self, n_features: int | None = None) -> "pd.DataFrame":
+        """The columns with the largest shares of the score of each row of a table.
+
+        Parameters
+        ----------
+        n_features : int or None, default=None
+            Number of columns for each row, those with the largest shares; None for all.
+
+        Returns
+        -------
+        frame : pandas DataFrame
+            With the columns "sample" (label or number of the row), "feature", "share", "value" and "expected", the samples in
+            their order, the largest share of each first.
+
+        Raises
+        ------
+        ValueError
+            If the samples are not rows of a table, or ``n_features`` is no positive int.
+        """
+        import pandas as pd
+
+        if self.shares.ndim != 2:
+            raise ValueError(f"to_frame is for rows of a table; these samples have shape {self.shares.shape[1:]}.")
+        count = self.shares.shape[1]
+        if n_features is not None and (not isinstance(n_features, int | np.integer) or n_features < 1):
+            raise ValueError(
+                f"The 'n_features' parameter of to_frame must be None or a positive int. Got {n_features!r} instead."
+            )
+        largest = np.argsort(-self.shares, axis=1, kind="stable")[:, :n_features]
+        names = np.array([f"x{i}" for i in range(count)]) if self.feature_names is None else self.feature_names
+        samples = np.arange(len(self.scores)) if self.index is None else self.index
+        columns = {"sample": np.repeat(samples, largest.shape[1]), "feature": names[largest].ravel()}
+        for name, values in (("share", self.shares), ("value", self.values), ("expected", self.expected)):
+            columns[name] = np.take_along_axis(values, largest, axis=1).ravel()
+        return pd.DataFrame(columns)
+
+
+def explain(model: FittedModel, X: Samples, n_items: int) -> Explanation:
+    r"""Explain the scores of samples, in one pass over them.
+
+    Parameters
+    ----------
+    model : FittedModel
+    X : ndarray or RowSource of shape (n_samples, \*array_shape)
+    n_items : int
+        Memory items to name for each sample.
+    """
+    rows = model.known.item_rows
+    item_rows = None if rows is None else rows.flatten().numpy(force=True)
+    first, group = np.arange(0), np.arange(0)
+    if model.networks.memories:
+        numbers = np.arange(model.networks.members * model.networks.config["memory_size"])
+        first, group = (
+            (numbers, numbers) if item_rows is None else np.unique(item_rows, return_index=True, return_inverse=True)[1:]
+        )
+    of_rows = torch.from_numpy(group.ravel()).to(model.device)
+
+    def explained(batch: Batch) -> tuple[Tensor, ...]:
+        terms = model.terms(batch)
+        shares = _shares(model, batch, terms)
+        return (
+            model.combine(terms, batch.group),
+            shares,
+            _expected(model, batch, shares),
+            *_largest_weights(model, batch, of_rows, len(first), min(n_items, len(first))),
+        )
+
+    scores, shares, expected, places, weights = model.collect(X, explained)
+    # Sums of float32 differ from those of the score in the last digits.
+    sums = shares.reshape(len(shares), -1).sum(axis=1)
+    shares *= (scores / np.where(sums > 0, sums, 1.0)).reshape(-1, *[1] * (shares.ndim - 1))
+    items = first[places]
+    return Explanation(
+        scores=scores,
+        shares=model.layout.from_network(torch.from_numpy(shares)).numpy(),
+        values=np.array(X),
+        expected=model.unscaled(X, expected),
+        items=items,
+        weights=weights,
+        rows=None if item_rows is None else item_rows[items],
+        regions=None if model.layout.family == "fc" else _regions(shares.sum(axis=1)),
+    )
+
+
+def _shares(model: FittedModel, batch: Batch, terms: Terms) -> Tensor:
+    """Part of each number in the score, up to a factor of each sample: like x, float64, on the CPU."""
+    shares = model.score.shares(batch.x, batch.output, terms.scoring)
+    if model.subsets is None:
+        return shares
+    errors = (model.score.errors(terms) / model.score.typical_error).cpu()
+    return errors.view(-1, *[1] * (shares.ndim - 1)) * shares + model.subsets.shares(batch.x).cpu().double()
+
+
+def _expected(model: FittedModel, batch: Batch, shares: Tensor) -> Tensor:
+    """The reconstruction; for a row of a table that of the row with its worst column replaced by its expected value.
+
+    A wrong value is part of the query, and draws the reconstruction to itself.
+    """
+    output = batch.output
+    if batch.x.ndim > 2:
+        return output.reconstruction.mean(dim=0)
+    worst = torch.nn.functional.one_hot(shares.argmax(dim=1), batch.x.shape[1]).bool().to(batch.x.device)
+    x = batch.x
+    for _ in range(_REPAIRS):
+        x = torch.where(worst, output.reconstruction.mean(dim=0), x)
+        output = model.networks(x, batch.own_items)
+    return output.reconstruction.mean(dim=0)
+
+
+def _largest_weights(model: FittedModel, batch: Batch, of_rows: Tensor, n_groups: int, count: int) -> tuple[Tensor, Tensor]:
+    """Groups of items with the largest weights, by their numbers, and these weights: (batch, count) each."""
+    if not len(of_rows):
+        return torch.zeros(len(batch.x), 0, dtype=torch.int64), torch.zeros(len(batch.x), 0, dtype=torch.float64)
+    weights = model.batch_weights(batch)
+    weights = weights.flatten(1, -2).mean(dim=1) if weights.ndim > 2 else weights
+    summed = weights.new_zeros(len(weights), n_groups).index_add_(1, of_rows, weights)
+    largest, places = summed.topk(count, dim=1)
+    return places, largest.double()
+
+
+def _regions(maps: np.ndarray) -> np.ndarray:
+    """Boxes around the worst regions of maps of shape (n, H, W) or (n, T, H, W): (n, axes, 2)."""
+    sigma = min(maps.shape[-2:]) / _BLURRED
+    maps = ndimage.gaussian_filter(maps, (*[0] * (maps.ndim - 2), sigma, sigma))
+    inside = np.ones((3,) * maps.ndim)
+    inside[[0, 2]] = 0  # regions touch within a sample alone
+    axes = tuple(range(1, maps.ndim))
+    labels, count = ndimage.label(maps >= maps.max(axis=axes, keepdims=True) / 2, inside)
+    boxes = np.array([[(side.start, side.stop) for side in box] for box in ndimage.find_objects(labels)])
+    samples, sums = boxes[:, 0, 0], ndimage.sum_labels(maps, labels, np.arange(1, count + 1))
+    order = np.lexsort((sums, samples))
+    return boxes[order[np.searchsorted(samples[order], np.arange(len(maps)), side="right") - 1], 1:]

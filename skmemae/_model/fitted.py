@@ -1,0 +1,282 @@
+"""A fitted detector without its threshold, as one module: samples go in; scores, reconstructions and explanations come out."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from skmemae._data.layout import Layout
+from skmemae._data.loader import Loader
+from skmemae._data.sources import Samples
+from skmemae._model.known import Calibration, Fingerprint, KnownSamples
+from skmemae._model.scaling import Scaling
+from skmemae._model.score import Score, Terms
+from skmemae._model.subsets import RandomSubsets
+from skmemae._runtime import MicroBatches, isolated, move_to_device, resolve_device, scoring_precision
+from skmemae.network import Ensemble, Output
+from skmemae.network.features import KINDS, ReferenceFeatures
+
+HEIGHTS = (8, 32, 128, 512, 1024)  # numbers of samples that are scored together, so that few samples need little padding
+_CHUNK_NUMBERS = {"cpu": 2**16, "other": 2**22}  # numbers of images and clips in a chunk; more are no faster
+_TABLE_NUMBERS = 2**20
+_DECODED_NUMBERS = 2**24  # numbers of decoded memory items at a time
+
+
+class Batch(NamedTuple):
+    """Scaled samples with all that the networks make of them."""
+
+    x: Tensor  # (batch, *sample_shape)
+    group: Tensor | None  # (batch,), the known sample that each one is, -1 for none
+    own_items: Tensor | None  # (members, batch), memory items that are left out, -1 for none
+    output: Output
+
+
+class FittedModel(nn.Module):
+    """All that a fit has learned, as submodules with buffers.
+
+    ``state_dict()`` and :attr:`config` are the state of the model: files, pickles and checkpoints hold them, and
+    :meth:`from_config` makes an empty model that loads the ``state_dict``.
+
+    Parameters
+    ----------
+    layout : Layout
+    scaling : Scaling
+    networks : Ensemble
+    score : Score
+    known : KnownSamples
+    subsets : RandomSubsets or None, default=None
+        Whose distances the score adds.
+    features : ReferenceFeatures or None, default=None
+        Whose distances the score multiplies.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        scaling: Scaling,
+        networks: Ensemble,
+        score: Score,
+        known: KnownSamples,
+        subsets: RandomSubsets | None = None,
+        features: ReferenceFeatures | None = None,
+    ):
+        super().__init__()
+        self.layout = layout
+        self.scaling = scaling
+        self.networks = networks
+        self.score = score
+        self.known = known
+        self.subsets = subsets
+        self.features = features
+        self.calibration: Calibration | None = None  # where samples were held out
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Kinds and sizes of the parts: plain values, but for a callable backbone."""
+        return {
+            "layout": asdict(self.layout),
+            "limit": self.scaling.limit,
+            "network": self.networks.config,
+            "score": self.score.name,
+            "n_training": self.known.n_training,
+            "features": None if self.features is None else self.features.size,
+            "calibrated": self.calibration is not None,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "FittedModel":
+        """A model without numbers, to load a ``state_dict`` into; runs no computation."""
+        layout = Layout(**config["layout"])
+        score = Score(config["score"], config["network"]["members"])
+        scaling = Scaling(layout.sample_shape, layout.family == "fc", config["limit"])
+        fingerprint = Fingerprint(scaling.unit_shape, math.prod(layout.sample_shape))
+        subsets = RandomSubsets(layout.sample_shape) if score.factor == "subsets" else None
+        features = None
+        if score.factor in KINDS:
+            with torch.device("meta"):
+                features = KINDS[score.factor](layout.sample_shape, config["features"]).requires_grad_(False)
+        known = KnownSamples(fingerprint, config["n_training"])
+        model = cls(layout, scaling, Ensemble.empty(config["network"]), score, known, subsets, features)
+        model.calibration = Calibration() if config["calibrated"] else None
+        return model.eval()
+
+    @classmethod
+    @isolated
+    def from_state(cls, config: dict[str, Any], state: dict[str, Tensor]) -> "FittedModel":
+        """A model with the numbers of a ``state_dict``, which it keeps.
+
+        Raises
+        ------
+        RuntimeError
+            If the numbers do not have the names, types and sizes of those of such a model.
+        """
+        model = cls.from_config(config)
+        expected = model.networks.state_dict(prefix="networks.")
+        for name, tensor in expected.items():
+            if name in state and state[name].dtype != tensor.dtype:
+                raise RuntimeError(f"{name} must be {tensor.dtype}. Got {state[name].dtype}.")
+        model.load_state_dict(state, assign=True)
+        return model
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return next(self.networks.parameters()).device
+
+    def move(self, device: str) -> None:
+        """Move the model to a device, or leave it where it is if that fails."""
+        before = self.device
+        try:
+            move_to_device(self, resolve_device(device))
+        except BaseException:
+            self.to(before)
+            raise
+
+    def forward(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores, (batch,), and squared residuals in the shape of X, of samples (batch, \\*array_shape) of float64."""
+        samples = self.layout.to_network(X)
+        batch = self.batch(self.scaling(samples), self.known.fingerprint(samples))
+        return self.batch_scores(batch), self.squared_residuals(batch)
+
+    def batch(self, x: Tensor, prints: Tensor | None = None, group: Tensor | None = None) -> Batch:
+        """Pass scaled samples through the networks; training samples are found by fingerprints, or given by their groups."""
+        if group is None and prints is not None:
+            group = self.known.find(prints).to(x.device)
+        own_items = None if group is None else self.known.own_items(group)
+        return Batch(x, group, own_items, self.networks(x, own_items))
+
+    def terms(self, batch: Batch) -> Terms:
+        """Terms of the scores."""
+        terms = self.score.terms(batch.x, batch.output, self.scaling)
+        scoring = None if batch.own_items is None else self.known.scoring_members(batch.own_items).mT.to(terms.errors)
+        subsets = None if self.subsets is None else self.subsets(batch.x)
+        features = None if self.features is None else self.features(batch.x)
+        return terms._replace(scoring=scoring, subset_distances=subsets, feature_distances=features)
+
+    def combine(self, terms: Terms, group: Tensor | None) -> Tensor:
+        """Scores of terms, of training samples as if they had not been trained on: (batch,), float64."""
+        subsets = None if self.subsets is None else self.subsets.in_units(terms.subset_distances)
+        scores = self.score(self.score.errors(terms), subsets, terms.feature_distances)
+        return scores if self.calibration is None else self.calibration(scores, (group >= 0).to(scores.device))
+
+    def batch_scores(self, batch: Batch) -> Tensor:
+        """Anomaly scores: (batch,), float64, higher = more abnormal."""
+        return self.combine(self.terms(batch), batch.group)
+
+    def scores(self, X: Samples) -> np.ndarray:
+        """Anomaly scores, higher = more abnormal: (n_samples,), float64, finite."""
+        return self.collect(X, lambda batch: (self.batch_scores(batch),))[0]
+
+    def reconstruct(self, X: Samples) -> np.ndarray:
+        """Reconstructions in the units and the shape of X, the mean over the members; float32, for float64 X float64."""
+        return self.unscaled(X, self.collect(X, lambda batch: (batch.output.reconstruction.mean(dim=0),))[0])
+
+    def unscaled(self, X: Samples, scaled: np.ndarray) -> np.ndarray:
+        """Scaled reconstructions of the samples of X, in the units and the shape of X; float32, for float64 X float64."""
+        exact = X.dtype.newbyteorder("=") == np.float64
+        reconstructions = np.empty((len(scaled), *self.layout.array_shape), dtype=np.float64 if exact else np.float32)
+        largest = np.finfo(reconstructions.dtype).max
+        for rows, samples in self._loader(X).unscaled_blocks():
+            inverse = self.scaling.inverse(torch.from_numpy(scaled[rows]).double(), samples)
+            reconstructions[rows] = self.layout.from_network(inverse).clamp(-float(largest), float(largest)).numpy()
+        return reconstructions
+
+    def residuals(self, X: Samples) -> np.ndarray:
+        """Squared residuals in scaled units and the shape of X, the mean over the members: float32."""
+        return self.collect(X, lambda batch: (self.squared_residuals(batch),))[0]
+
+    def squared_residuals(self, batch: Batch) -> Tensor:
+        """The mean over the members, in the shape of X."""
+        residuals = (batch.output.reconstruction - batch.x).square()
+        return self.layout.from_network(residuals.mean(dim=0))
+
+    def weights(self, X: Samples) -> np.ndarray:
+        """Addressing weights of all members side by side: (n_samples, [\\*positions,] members * N)."""
+        return self.collect(X, lambda batch: (self.batch_weights(batch),))[0]
+
+    def batch_weights(self, batch: Batch) -> Tensor:
+        """Addressing weights of all members side by side: (batch, [\\*positions,] members * N)."""
+        weights = self.networks.weights(batch.output.query, batch.own_items)
+        return weights.movedim(0, -2).flatten(-2) / len(weights)
+
+    def items(self) -> np.ndarray:
+        """The memory items of all members: (members * N, C)."""
+        return self.networks.items().numpy(force=True)
+
+    @isolated
+    @torch.no_grad()
+    def decode_items(self, numbers: np.ndarray) -> np.ndarray:
+        """Samples that single memory items decode to, in the units and the shape of X: (len(numbers), \\*array_shape), float32."""
+        decoded = np.empty((len(numbers), *self.layout.array_shape), dtype=np.float32)
+        size = max(1, _DECODED_NUMBERS // math.prod(self.layout.sample_shape))
+        largest = float(np.finfo(np.float32).max)
+        for start in range(0, len(numbers), size):
+            some = torch.from_numpy(numbers[start : start + size]).to(self.device)
+            samples = self.scaling.inverse(self.networks.decode_items(some).cpu().double())
+            decoded[start : start + size] = self.layout.from_network(samples).clamp(-largest, largest).numpy()
+        return decoded
+
+    @isolated
+    @torch.inference_mode()
+    def collect(self, X: Samples, function: Callable[[Batch], tuple[Tensor, ...]]) -> list[np.ndarray]:
+        """Results of a function of batches for all samples of X, one array for each tensor that it returns."""
+        loader = self._loader(X)
+        return collected(self.passes(loader, function, 0, len(loader)), len(loader))
+
+    def passes(
+        self,
+        loader: Loader,
+        function: Callable[[Batch], tuple[Tensor, ...]],
+        start: int,
+        stop: int,
+        group: Tensor | None = None,
+    ) -> Iterator[tuple[int, list[tuple[Tensor, ...]]]]:
+        """Yield (number of samples, results of the function for the parts of a chunk), of which the last is padded.
+
+        Parts may come again if memory runs out, so the function changes nothing. ``group`` tells the known sample that each
+        sample of the loader is; for None the loader takes fingerprints.
+        """
+        micro, done = MicroBatches(least=1), start
+
+        def results(x: Tensor, prints: Tensor | None, some: Tensor | None) -> tuple[Tensor, ...]:
+            return function(self.batch(x, prints, some))
+
+        height = self.height(stop - start)
+        for chunk in loader.chunks(height, start, stop):
+            some = None
+            if group is not None:
+                some = torch.full((height,), -1, device=chunk.x.device)
+                some[: chunk.count] = group[done : done + chunk.count].to(chunk.x.device)
+            with scoring_precision(loader.device):
+                yield chunk.count, micro.map(results, chunk.x, chunk.prints, some)
+            done += chunk.count
+
+    def height(self, n: int) -> int:
+        """Samples of a chunk: the fewest of a few heights that hold n samples, as far as their numbers allow."""
+        numbers = _CHUNK_NUMBERS.get(self.device.type, _CHUNK_NUMBERS["other"])
+        most = (_TABLE_NUMBERS if self.layout.family == "fc" else numbers) // math.prod(self.layout.sample_shape)
+        enough = next((height for height in HEIGHTS if height >= n), HEIGHTS[-1])
+        return max(1, min(enough, most) if self.layout.family == "fc" or enough == HEIGHTS[0] else most)
+
+    def _loader(self, X: Samples) -> Loader:
+        needs_prints = self.known.own_item is not None or self.calibration is not None
+        fingerprint = self.known.fingerprint if needs_prints else None
+        return Loader(X, self.layout, self.scaling, self.device, fingerprint, resident_bytes=0)
+
+
+def collected(passes: Iterator[tuple[int, list[tuple[Tensor, ...]]]], total: int) -> list[np.ndarray]:
+    """Results of :meth:`FittedModel.passes` for so many samples, one array for each tensor."""
+    arrays: list[np.ndarray] = []  # whole ones from the start: small arrays kept between large temporaries fragment the heap
+    done = 0
+    for count, parts in passes:
+        for number, tensors in enumerate(zip(*parts, strict=True)):
+            part = torch.cat(tensors)[:count].numpy(force=True)
+            if done == 0:
+                arrays.append(np.empty((total, *part.shape[1:]), dtype=part.dtype))
+            arrays[number][done : done + count] = part
+        done += count
+    return arrays

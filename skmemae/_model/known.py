@@ -1,0 +1,291 @@
+"""Training samples, known again by fingerprints of their raw numbers, and their scores as if they had not been trained on."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skmemae._data.layout import Layout
+from skmemae._data.sources import Samples, row_blocks
+from skmemae._model.learned import LARGEST, TINY, Learned, at_least, at_most
+
+_SEED = 0x5EED
+_PROJECTIONS = 3
+_PRECISION = 1e-6  # of a number that was printed with seven significant digits, with some room
+_FLOOR = 0.5  # of a column's deviation: the size from which the precision of small values is counted
+_OFFSET = 1e3  # deviations from zero, above which an offset no longer widens the precision of a column
+_COPY = 1e-9  # precision with which two training samples are copies
+_BESIDE = 4  # neighbours on either side that are compared with a sample
+_LARGEST = 1e100  # in units, so that no sum overflows
+_REFERENCE_NUMBERS = 2**20  # that show typical values
+_MOST_KNOTS = 100
+
+
+class Fingerprint(Learned):
+    """Projections of raw samples in units of their columns or channels, by which a sample is known again.
+
+    They survive conversion to float32 and printing with seven significant digits.
+
+    Parameters
+    ----------
+    unit_shape : tuple of int
+        Shape that broadcasts against a sample: one unit for each column of a table, or for each channel.
+    size : int
+        Numbers of a sample.
+
+    Attributes
+    ----------
+    center, scale : Tensor of shape unit_shape, float64
+        A typical value and deviation of each column or channel.
+    directions : Tensor of shape (size, 3), float32
+    """
+
+    center: Tensor
+    scale: Tensor
+    directions: Tensor
+
+    def __init__(self, unit_shape: tuple[int, ...], size: int):
+        super().__init__()
+        self.unit_shape, self.size = unit_shape, size
+        for name in ("center", "scale"):
+            self.declare(name, torch.float64, *unit_shape)
+        self.declare("directions", torch.float32, size, _PROJECTIONS)
+
+    def learn_units(self, X: Samples, layout: Layout) -> "Fingerprint":
+        """Learn typical values and deviations from some samples of X."""
+        enough = max(1, _REFERENCE_NUMBERS // self.size)
+        some = np.array(X[:: max(1, len(X) // enough)], dtype=np.float64)
+        columns = layout.to_network(torch.from_numpy(some)).movedim(1, -1).flatten(0, -2).clamp(-_LARGEST, _LARGEST)
+        center = columns.median(dim=0).values
+        deviations = (columns - center).abs()
+        scale = deviations.masked_fill(deviations == 0, torch.nan).nanmedian(dim=0).values
+        scale = torch.where(scale > 0, scale, center.abs())
+        generator = torch.Generator().manual_seed(_SEED)
+        self.learn(
+            center=center.view(self.unit_shape),
+            scale=torch.where(scale > 0, scale, 1.0).view(self.unit_shape),
+            directions=torch.rand(self.size, _PROJECTIONS, generator=generator, dtype=torch.float32) + 0.5,
+        )
+        return self
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """Fingerprints of samples: three projections, and the precision to which they are known.
+
+        Parameters
+        ----------
+        samples : Tensor of shape (batch, \\*sample_shape), float64
+            In the units of X.
+
+        Returns
+        -------
+        prints : Tensor of shape (batch, 4), float64
+        """
+        values = samples.clamp(-_LARGEST, _LARGEST)
+        scaled = ((values - self.center.to(samples)) / self.scale.to(samples)).clamp(-_LARGEST, _LARGEST).flatten(1)
+        sizes = (values.abs() / self.scale.to(samples)).flatten(1).minimum(_OFFSET + scaled.abs())
+        projections = scaled @ (self.directions.to(samples) / self.size)
+        return torch.cat([projections, _PRECISION * (sizes.mean(dim=1, keepdim=True) + _FLOOR)], dim=1)
+
+
+class Copies(NamedTuple):
+    """Groups of equal rows."""
+
+    prints: Tensor  # (n_groups, 3), fingerprints, the first projection ascending
+    counts: Tensor  # (n_groups,), rows of each group
+    group: Tensor  # (n_samples,), the group of each row
+
+
+def take_prints(X: Samples, layout: Layout, fingerprint: Fingerprint) -> Tensor:
+    """Fingerprints of all samples of X, read in blocks: (n_samples, 4)."""
+    prints = torch.empty(len(X), _PROJECTIONS + 1, dtype=torch.float64)
+    for start, block in row_blocks(X):
+        samples = layout.to_network(torch.from_numpy(np.array(block, dtype=np.float64)))
+        prints[start : start + len(block)] = fingerprint(samples)
+    return prints
+
+
+def group_copies(prints: Tensor) -> Copies:
+    """Group fingerprints, (n_samples, 4), that differ by rounding alone."""
+    columns = prints.numpy()
+    tolerance = columns[:, -1] * (_COPY / _PRECISION)
+    group = np.zeros(len(columns), dtype=np.int64)
+    for column in columns[:, :-1].T:
+        order = np.lexsort((column, group))
+        apart = (np.diff(column[order]) > tolerance[order[1:]]) | (np.diff(group[order]) > 0)
+        group[order] = np.concatenate([[0], np.cumsum(apart)])
+    _, first, group, counts = np.unique(group, return_index=True, return_inverse=True, return_counts=True)
+    ascending = np.argsort(columns[first, 0], kind="stable")
+    place = np.empty_like(ascending)
+    place[ascending] = np.arange(len(ascending))
+    found = (columns[first[ascending], :-1], counts[ascending], place[group.ravel()])
+    return Copies(*(torch.from_numpy(array) for array in found))
+
+
+class KnownSamples(Learned):
+    """The training samples, and the memory items that are made of them.
+
+    A row of a memory of rows is scored without its own item, in training and whenever it comes again: an item that answered
+    the very row that it is made of would hide that nothing else resembles it.
+
+    Parameters
+    ----------
+    fingerprint : Fingerprint
+    n_training : int or None, default=None
+        In a memory of rows, the first so many items of each member are made of rows that it was trained on, the others of rows
+        that it was not. None where items are learned.
+
+    Attributes
+    ----------
+    prints : Tensor of shape (n_groups, 3), float64
+        Fingerprints of the samples, the first projection ascending.
+    counts : Tensor of shape (n_groups,), int64
+        Rows of the training data that are this sample.
+    item_groups, item_rows : Tensor of shape (members, N), int64, or None
+        The sample that each item of a memory of rows is made of, and its row in the training data.
+    """
+
+    prints: Tensor
+    counts: Tensor
+    item_groups: Tensor | None
+    item_rows: Tensor | None
+    own_item: Tensor | None
+
+    def __init__(self, fingerprint: Fingerprint, n_training: int | None = None):
+        super().__init__()
+        self.fingerprint = fingerprint
+        self.n_training = n_training
+        self.declare("prints", torch.float64, "n_groups", _PROJECTIONS)
+        self.declare("counts", torch.int64, "n_groups")
+        for name in ("item_groups", "item_rows"):
+            self.declare(name, torch.int64, "members", "N", optional=n_training is None)
+        self.register_buffer(
+            "own_item", None, persistent=False
+        )  # (members, n_groups + 1), -1 for none, of the last for unknown
+
+    def learn_samples(self, copies: Copies, rows: Tensor) -> Tensor:
+        """Take the samples of some rows; the known sample that each row of the data is, -1 for none: (n_samples,)."""
+        groups = torch.unique(copies.group[rows])
+        self.learn(prints=copies.prints[groups], counts=copies.counts[groups])
+        if not len(groups):
+            return torch.full_like(copies.group, -1)
+        place = torch.searchsorted(groups, copies.group).clamp_max(len(groups) - 1)
+        return torch.where(groups[place] == copies.group, place, -1)
+
+    def learn_items(self, group: Tensor, chosen: Tensor, numbers: Tensor) -> None:
+        """Take the rows that memory items are made of.
+
+        Parameters
+        ----------
+        group : Tensor of int of shape (n_samples,)
+            Of :meth:`learn_samples` with these rows.
+        chosen : Tensor of int of shape (members, N)
+            The row of each item.
+        numbers : Tensor of int of shape (n_samples,)
+            Numbers of the rows among all training data of a stream.
+        """
+        self.learn(item_groups=group[chosen], item_rows=numbers[chosen])
+        self.own_item = self.own_items_of_groups(with_copies=False)
+
+    def own_items_of_groups(self, with_copies: bool) -> Tensor:
+        """The first item of each member that is made of each sample: (members, n_groups + 1), -1 for none.
+
+        Parameters
+        ----------
+        with_copies : bool
+            Whether samples that the training data holds more than once have an own item. They have one in training alone:
+            after it their copies may answer for them.
+        """
+        members, size = self.item_groups.shape
+        items = torch.full((members, len(self.counts) + 1), size, dtype=torch.int64, device=self.counts.device)
+        places = torch.arange(size, device=items.device).expand(members, -1)
+        items.scatter_reduce_(1, self.item_groups, places, "amin")
+        items[items == size] = -1
+        if not with_copies:
+            items[:, :-1][:, self.counts > 1] = -1
+        return items
+
+    def find(self, prints: Tensor) -> Tensor:
+        """The group of each sample with such a fingerprint: (batch, 4) -> (batch,), int64, -1 for unknown samples."""
+        wanted = prints[:, :-1].contiguous()
+        last = len(self.prints) - 1
+        place = _bisect(self.prints[:, 0].contiguous(), wanted[:, 0].contiguous())
+        beside = place.unsqueeze(1) + torch.arange(-_BESIDE, _BESIDE, device=place.device)
+        beside = beside.clamp(0, last)
+        gaps = (self.prints[beside] - wanted.unsqueeze(1)).abs().amax(dim=2)
+        gap, nearest = gaps.min(dim=1)
+        group = beside.gather(1, nearest.unsqueeze(1)).squeeze(1)
+        return torch.where(gap <= prints[:, -1], group, -1)
+
+    def own_items(self, group: Tensor) -> Tensor | None:
+        """The item of each member that is made of each sample: (batch,) -> (members, batch); None where items are learned."""
+        return None if self.own_item is None else self.own_item[:, group]
+
+    def scoring_members(self, own_items: Tensor) -> Tensor:
+        """Which members score a sample: those that were not trained on it if there are any, else all.
+
+        (members, batch) of :meth:`own_items` -> (members, batch), bool
+        """
+        untrained = own_items >= self.n_training
+        return untrained | ~untrained.any(dim=0)
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        if self.item_groups is not None and not self.item_groups.is_meta:
+            self.own_item = self.own_items_of_groups(with_copies=False)
+
+
+class Calibration(Learned):
+    """Scores of training samples as if they had not been trained on.
+
+    A network reconstructs training samples better than other samples of the same kind. The score that such a sample would have
+    otherwise is taken to be the quantile of held-out scores at which it is among the scores of training samples: ranks stay,
+    and between quantiles logarithms of scores are interpolated.
+
+    Attributes
+    ----------
+    trained, held_out : Tensor of shape (n_quantiles,), float64
+        The same quantiles of the logarithms of the scores of training samples and of held-out samples.
+    """
+
+    trained: Tensor
+    held_out: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("trained", "held_out"):
+            self.declare(name, torch.float64, "n_quantiles")
+
+    def learn_quantiles(self, trained: np.ndarray, held_out: np.ndarray) -> "Calibration":
+        """Learn from the scores of training samples and of samples that were held out, one of each at least."""
+        count = min(len(held_out), _MOST_KNOTS)
+        levels = np.arange(1, count + 1) / (count + 1)
+        # A new score exceeds such a quantile of few scores with just this probability.
+        below, above = (np.quantile(scores, levels, method="weibull") for scores in (trained, held_out))
+        below = np.maximum(below, TINY)
+        above = np.maximum(np.maximum(above, TINY), below)
+        self.learn(trained=torch.from_numpy(np.log(below)), held_out=torch.from_numpy(np.log(above)))
+        return self
+
+    def forward(self, scores: Tensor, is_known: Tensor) -> Tensor:
+        """Scores with those of known samples raised: (batch,), float64 and bool -> (batch,)."""
+        logarithms = at_least(scores, TINY).log()
+        raised = self.held_out - self.trained
+        place = (logarithms.unsqueeze(1) >= self.trained[1:-1]).sum(dim=1)
+        following = (place + 1).clamp_max(len(self.trained) - 1)
+        step = at_least(self.trained[following] - self.trained[place], TINY)
+        share = ((logarithms - self.trained[place]) / step).clamp(0, 1)
+        raised = raised[place] + share * (raised[following] - raised[place])
+        return torch.where(is_known, at_most((logarithms + raised).exp(), LARGEST), scores)
+
+
+def _bisect(ascending: Tensor, values: Tensor) -> Tensor:
+    """Number of ascending values below each value: (n,), (batch,) -> (batch,)."""
+    if not torch.compiler.is_compiling():
+        return torch.searchsorted(ascending, values)
+    place, step = torch.zeros_like(values, dtype=torch.int64), 2 ** (len(ascending).bit_length() - 1)
+    padded = torch.cat([ascending, ascending.new_full((2 * step - len(ascending),), torch.inf)])  # ONNX has no search
+    while step:
+        place = torch.where(padded[place + step - 1] < values, place + step, place)
+        step //= 2
+    return place

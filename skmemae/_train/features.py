@@ -1,0 +1,115 @@
+"""Training of the network of reference features, which learns to recognise changes of samples."""
+
+import copy
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from skmemae._data.loader import Loader
+from skmemae._model.scaling import Scaling
+from skmemae._runtime import MicroBatches, move_to_device, training_precision
+from skmemae._train.loop import split_batches
+from skmemae._train.optimiser import Adam, schedule
+from skmemae._train.run import Run
+from skmemae.network.backbones import initialise
+from skmemae.network.features import KINDS, ReferenceFeatures
+
+
+class _Plan(NamedTuple):
+    """Settings of training for a kind of features."""
+
+    batch_size: int
+    learning_rate: float
+    share: float  # of the steps of the network that reconstructs
+
+
+_PLANS = {"turns": _Plan(32, 3e-3, 0.875), "paces": _Plan(16, 2e-3, 2.25)}
+_ENCODED = 64  # samples that are encoded at a time
+
+
+def train_features(kind: str, loader: Loader, scaling: Scaling, rows: Tensor, steps: int, run: Run) -> ReferenceFeatures:
+    """Train on changed samples, and keep features of the samples as memory items.
+
+    Parameters
+    ----------
+    kind : {"turns", "paces"}
+    loader : Loader
+        Of images or clips.
+    scaling : Scaling
+        Of the loader.
+    rows : Tensor of int
+        The rows to train on.
+    steps : int
+        Of the network that reconstructs.
+    run : Run
+
+    Returns
+    -------
+    features : ReferenceFeatures
+        On the device of the loader, in evaluation mode.
+    """
+    features, plan = KINDS[kind](loader.layout.sample_shape, 0), _PLANS[kind]
+    initialise(features, run.generator)
+    features.mean += _subtracted(scaling, kind)
+    move_to_device(features, loader.device)
+    optimiser, micro = Adam(features), MicroBatches(least=2)
+    features.train()
+    steps, step = max(1, round(plan.share * steps)), 0
+    bar = _bar(steps) if run.verbose == 1 else None
+    while step < steps:
+        batches = split_batches(loader.shuffle(rows, plan.batch_size, run.generator), plan.batch_size)
+        for x, _ in loader.stream(batches[: steps - step]):
+            micro.map(partial(_backward, features, len(x), run.generator), x, undo=optimiser.clear)
+            step += 1
+            optimiser.step(plan.learning_rate * schedule(step / steps))
+            if bar is not None:
+                bar.update()
+    if bar is not None:
+        bar.close()
+    features.eval().requires_grad_(False)
+    with torch.no_grad():
+        features.learn(_features(features, loader, rows, run.generator))
+    return features
+
+
+def _bar(steps: int) -> Any:
+    """A bar of steps."""
+    from tqdm.auto import tqdm  # warns where notebooks have no widgets, and starts a thread
+
+    return tqdm(total=steps, desc="reference features", unit="step")
+
+
+def _subtracted(scaling: Scaling, kind: str) -> Tensor:
+    """The mean image that scaling subtracts, which shows how images are turned; for clips the value of black."""
+    if kind == "turns":
+        return torch.zeros(()) if scaling.mean_sample is None else scaling.mean_sample.cpu().float()
+    return (scaling.center / scaling.scale).cpu().float()
+
+
+@torch.no_grad()
+def with_more(features: ReferenceFeatures, loader: Loader, rows: Tensor, generator: torch.Generator) -> ReferenceFeatures:
+    """A copy with features of more samples, and of the earlier ones as many of the latest as there is room for."""
+    more = copy.deepcopy(features)
+    more.extend(_features(more, loader, rows, generator))
+    return more
+
+
+def _features(features: ReferenceFeatures, loader: Loader, rows: Tensor, generator: torch.Generator) -> Tensor:
+    """Features of random samples, of each as many as it takes to have enough: (groups, n, width)."""
+    most = features.most_items
+    rows = rows[torch.randperm(len(rows), generator=generator)[:most]]
+    parts, taken = [], -(-most // len(rows))
+    for x, _ in loader.stream(list(rows.split(_ENCODED))):
+        found = features.features(x)
+        some = torch.randperm(found.shape[1], generator=generator)[: taken * len(x)]
+        parts.append(found[:, some.to(found.device)])
+    return torch.cat(parts, dim=1)[:, :most]
+
+
+def _backward(features: ReferenceFeatures, total: int, generator: torch.Generator, x: Tensor) -> None:
+    """Leave the gradient of the mean loss over a batch of so many samples, of which these are a part."""
+    with training_precision(x.device):
+        loss = features.loss(x, generator)
+    (loss * (len(x) / total)).backward()

@@ -1,0 +1,335 @@
+"""From samples to a fitted model: a fit, and updates with more samples of a stream."""
+
+import copy
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skmemae._data.layout import Layout, choose_layout
+from skmemae._data.loader import Loader
+from skmemae._data.sources import Samples
+from skmemae._defaults import decide, resolve, share_of_outliers
+from skmemae._model.fitted import HEIGHTS, FittedModel
+from skmemae._model.known import Copies, Fingerprint, KnownSamples, group_copies, take_prints
+from skmemae._model.scaling import Scaling
+from skmemae._model.score import Score
+from skmemae._model.statistics import learn_scaling
+from skmemae._model.subsets import RandomSubsets
+from skmemae._runtime import is_out_of_memory, move_to_device
+from skmemae._train.distributed import SingleProcess
+from skmemae._train.features import train_features, with_more
+from skmemae._train.items import Items, LearnedItems, RowItems
+from skmemae._train.loop import Curves, Settings, Split, Training, split_rows, train_networks
+from skmemae._train.result import TrainingScores, score_training, usage_of
+from skmemae._train.rows import Choice, choose_items, select_rows, some_rows, thin_copies
+from skmemae._train.run import Run
+from skmemae.network import Ensemble, RandomStream
+from skmemae.network.randomness import draw_seed
+
+_NOISE_CHUNKS = 4  # of vectors, which tell the noise of scores; of images and clips, which take longer, one
+_LEAST_WINDOW = 1000  # samples that a window holds at least
+_EPOCHS = 2  # an update has so many times fewer epochs than a fit
+_NETWORK = (
+    "backbone",
+    "widths",
+    "side_by_side",
+    "per_sample",
+    "memory_size",
+    "memory_heads",
+    "similarity",
+    "temperature",
+    "shrink_threshold",
+)
+
+
+class Fitted(NamedTuple):
+    """Result of a fit or an update."""
+
+    model: FittedModel
+    params: dict[str, Any]  # resolved
+    curves: Curves
+    scores: TrainingScores
+    noise: float  # of the scores, relative
+
+
+class Window(NamedTuple):
+    """The latest samples of a stream that are remembered."""
+
+    n_seen: int  # samples since the stream began
+    capacity: int  # samples that are remembered
+
+    @classmethod
+    def of(cls, n_samples: int) -> "Window":
+        """The window of a fit."""
+        return cls(n_samples, max(n_samples, _LEAST_WINDOW))
+
+    def after(self, n_samples: int) -> "Window":
+        """The window once so many more samples were seen."""
+        return self._replace(n_seen=self.n_seen + n_samples)
+
+    def latest(self, before: np.ndarray, new: np.ndarray) -> np.ndarray:
+        """The last scores of all, as many as the window holds."""
+        return np.concatenate([before, new])[-self.capacity :]
+
+
+def fit_model(X: Samples, layout: Layout, given: dict[str, Any], run: Run) -> Fitted:
+    """Learn scaling, memory, networks, and the units of the score from X.
+
+    Parameters
+    ----------
+    X : ndarray or RowSource of shape (n_samples, \\*array_shape)
+    layout : Layout
+    given : dict
+        Parameters of ``MemAEDetector``, as the user gave them.
+    run : Run
+    """
+    decided = decide(given, layout, len(X))
+    fingerprint = _empty_fingerprint(layout).learn_units(X, layout)
+    copies = group_copies(run.on_first(take_prints, X, layout, fingerprint))
+    mask = thin_copies(copies) if decided["thins_copies"] else None
+    rows = torch.arange(len(X)) if mask is None else torch.nonzero(mask).flatten()
+    scaling = run.on_first(learn_scaling, X, layout, decided["scaling"], None if mask is None else mask.numpy())
+    loader = Loader(X, layout, scaling, run.device)
+
+    has_row_memory = decided["memory_unit"] == "row" and decided["memory_size"] != 0
+    subsets = None
+    if has_row_memory:
+        draw, adds = torch.Generator().manual_seed(run.seed), decided["anomaly_score"].endswith("-subsets")
+        rows, subsets = run.on_first(select_rows, loader, rows, copies, share_of_outliers(given), adds, draw)
+        rows = some_rows(rows, run.generator)
+    params = resolve(decided, layout, len(rows)) | {"device": str(run.device)}
+    choice = choose_items(rows, params["ensemble_size"], params["memory_size"], run.generator) if has_row_memory else None
+
+    networks = build_networks(params, layout, run)
+    split = split_rows(loader, rows, params["validation_fraction"], run)
+    known = KnownSamples(fingerprint, None if choice is None else choice.n_training)
+    group = _learn_known(known, copies, choice, split, torch.arange(len(X)))
+    score = Score(params["anomaly_score"], params["ensemble_size"])
+    model = FittedModel(layout, scaling, networks, score, known, _subsets_of(subsets)).to(run.device)
+    if "model" in run.stored:
+        model.load_state_dict(run.stored["model"])
+    run.stream = RandomStream(run.seed, run.device) if callable(given["backbone"]) else None
+
+    settings = settings_of(params, score)
+    as_trained = partial(score_training, loader=loader, rows=rows, held_out=rows[:0], group=group, processes=SingleProcess())
+    for observer in run.observers:
+        observer.begin(model, settings.max_epochs, as_trained)
+    items = items_of(model, loader, group, choice, settings)
+    curves = train_networks(networks.networks, loader, split, settings, run, items, model.state_dict)
+    if score.factor in ("turns", "paces"):
+        trained = rows[~torch.isin(rows, split.held_out)]
+        steps = settings.max_epochs * -(-len(trained) // settings.batch_size)
+        model.features = run.on_first(train_features, score.factor, loader, scaling, trained, steps, run).to(run.device)
+    scores = score_training(model, loader, rows, split.held_out, group, run.processes)
+    for observer in run.observers:
+        observer.end(model)
+    noise = run.on_first(score_noise, model, X, scores.scores)
+    return Fitted(model, params, curves, scores, noise)
+
+
+def update_model(model: FittedModel, window: Window, usage: np.ndarray, X: Samples, given: dict[str, Any], run: Run) -> Fitted:
+    """Go on training with more samples; the model itself is left as it is.
+
+    Parameters
+    ----------
+    model : FittedModel
+    window : Window
+    usage : ndarray of shape (members, N)
+        Share of the queries that used each item.
+    X : ndarray or RowSource of shape (n_samples, \\*array_shape)
+    given : dict
+        Parameters of ``MemAEDetector`` as the user gave them; those of the networks, items and score stay as in the fit.
+    run : Run
+        With a seed of its own.
+
+    Returns
+    -------
+    fitted : Fitted
+        With the scores of the new samples.
+    """
+    model = copy.deepcopy(model)
+    if model.known.item_rows is None:
+        return _update_learned(model, window, usage, X, given, run)
+    return _update_rows(model, window, X, given, run)
+
+
+def _update_learned(
+    model: FittedModel, window: Window, usage: np.ndarray, X: Samples, given: dict[str, Any], run: Run
+) -> Fitted:
+    """Networks with learned items, or without a memory, go on with the new samples alone."""
+    params, rows = _params_of_update(given, model, len(X), run), torch.arange(len(X))
+    move_to_device(model, run.device)
+    loader = Loader(X, model.layout, model.scaling, run.device)
+    run.stream = RandomStream(draw_seed(run.generator), run.device) if callable(params["backbone"]) else None
+    asked, _ = run.on_first(usage_of, model, loader, None)
+    # An item that a small piece has no use for may have one among the samples of the whole window.
+    weight = len(X) / min(window.n_seen + len(X), window.capacity)
+    usage = (1 - weight) * usage.reshape(asked.shape) + weight * asked
+    split = split_rows(loader, rows, params["validation_fraction"], run)
+    fingerprint = copy.deepcopy(model.known.fingerprint).cpu()
+    copies = group_copies(run.on_first(take_prints, X, model.layout, fingerprint))
+    group = model.known.cpu().learn_samples(copies, split.training)
+    model.known.to(run.device)
+    settings = settings_of(params, model.score)
+    items = items_of(model, loader, group, None, settings, usage)
+    curves = train_networks(model.networks.networks, loader, split, settings, run, items)
+    if model.features is not None:
+        trained = rows[~torch.isin(rows, split.held_out)]
+        model.features = run.on_first(with_more, model.features, loader, trained, run.generator).to(run.device)
+    scores = score_training(model, loader, rows, split.held_out, group, run.processes, new_units=False)
+    return Fitted(model, params, curves, scores, 0.0)
+
+
+def _update_rows(model: FittedModel, window: Window, X: Samples, given: dict[str, Any], run: Run) -> Fitted:
+    """A memory of rows takes the new rows in and drops the oldest; the networks go on with those that it then holds.
+
+    To drop the least used rows instead leaves the most usual ones, and finds fewer outliers.
+    """
+    model, old, layout = model.cpu(), model.known, choose_layout(model.layout.sample_shape)
+    numbers, first = (torch.from_numpy(array) for array in np.unique(old.item_rows.numpy(), return_index=True))
+    stay = slice(max(0, len(numbers) - max(window.capacity - len(X), 0)), None)
+    numbers, first, n_kept = numbers[stay], first[stay], len(numbers[stay])
+    kept = model.networks.rows.memory.rows.flatten(0, 1)[first]
+    scaled = Loader(X, model.layout, model.scaling, torch.device("cpu")).samples(torch.arange(len(X)))
+    identity = Scaling(layout.sample_shape, True, math.inf)
+    identity.learn_units(np.zeros(1), np.ones(1))
+    loader = Loader(torch.cat([kept, scaled]).numpy(), layout, identity, run.device)
+    new_prints = run.on_first(take_prints, X, model.layout, old.fingerprint)
+    kept_prints = old.prints[old.item_groups.flatten()[first]]
+    copies = group_copies(torch.cat([torch.cat([kept_prints, new_prints[:1, -1:].expand(n_kept, 1)], dim=1), new_prints]))
+
+    draw, adds = torch.Generator().manual_seed(draw_seed(run.generator)), model.subsets is not None
+    share = share_of_outliers(given)
+    rows, subsets = run.on_first(select_rows, loader, torch.arange(len(loader)), copies, share, adds, draw, n_kept)
+    rows = some_rows(rows, run.generator)
+    params = _params_of_update(given, model, len(rows), run)
+    choice = choose_items(rows, params["ensemble_size"], params["memory_size"], run.generator)
+    networks = build_networks(params, model.layout, run)
+    weights = {k: v for k, v in model.networks.state_dict().items() if not k.endswith(("memory.keys", "memory.rows"))}
+    networks.load_state_dict(weights, strict=False)
+    split = split_rows(loader, rows, params["validation_fraction"], run)
+    known = KnownSamples(old.fingerprint, choice.n_training)
+    group = _learn_known(known, copies, choice, split, torch.cat([numbers, window.n_seen + torch.arange(len(X))]))
+    score = Score(model.score.name, params["ensemble_size"])
+    new = FittedModel(model.layout, model.scaling, networks, score, known, _subsets_of(subsets)).to(run.device)
+    settings = settings_of(params, score)
+    items = items_of(new, loader, group, choice, settings)
+    curves = train_networks(networks.networks, loader, split, settings, run, items)
+    scores = score_training(new, loader, rows, split.held_out, group, run.processes)
+    return Fitted(
+        new, params, curves, scores._replace(scores=scores.scores[n_kept:], calibration_scores=scores.scores[n_kept:]), 0.0
+    )
+
+
+def _learn_known(known: KnownSamples, copies: Copies, choice: Choice | None, split: Split, numbers: Tensor) -> Tensor:
+    """Let the samples be known again that items are made of, or whose scores are calibrated; which of them each row is."""
+    if choice is None:
+        return known.learn_samples(copies, split.training if len(split.held_out) else split.training[:0])
+    group = known.learn_samples(copies, choice.rows.flatten())
+    known.learn_items(group, choice.rows, numbers)
+    return group
+
+
+def _subsets_of(rows: Tensor | None) -> RandomSubsets | None:
+    return None if rows is None else RandomSubsets(rows.shape[2:]).learn_rows(rows)
+
+
+def items_of(
+    model: FittedModel,
+    loader: Loader,
+    group: Tensor,
+    choice: Choice | None,
+    settings: Settings,
+    usage: np.ndarray | None = None,
+) -> Callable[[Training], Items]:
+    """Maintenance of the items of each network in training; ``usage`` is that of networks that have been trained before."""
+    if choice is not None:
+        examples = loader.samples(choice.rows.flatten()).unflatten(0, choice.rows.shape)
+        own = model.known.own_items_of_groups(with_copies=True)
+        return lambda training: RowItems(training.network, examples, own, group, choice.n_training)
+
+    def learned(training: Training) -> Items:
+        network, used = training.network, None
+        if network.memory is None:
+            return Items()
+        if usage is not None:
+            number = next(i for i, other in enumerate(model.networks.networks) if other is network)
+            used = torch.as_tensor(usage[number], device=loader.device)
+        return LearnedItems(network.memory.items, training.optimiser, training.random_queries, settings.max_epochs, used)
+
+    return learned
+
+
+def score_noise(model: FittedModel, X: Samples, scores: np.ndarray) -> float:
+    """By how much scores differ between the batches of ``scores`` and small ones: the median relative difference.
+
+    Matrix products round differently for different heights. Where a table is reconstructed nearly without error, such noise is
+    all that is left.
+    """
+    height, count = HEIGHTS[0], _NOISE_CHUNKS if model.layout.family == "fc" else 1
+    chunks = [X[start : start + height] for start in range(0, min(len(scores), count * height), height)]
+    small = np.concatenate([model.scores(chunk) for chunk in chunks])
+    scores = scores[: len(small)]
+    return float(np.median(np.abs(small - scores) / np.maximum(scores, np.finfo(np.float64).tiny)))
+
+
+def settings_of(params: dict[str, Any], score: Score) -> Settings:
+    """Settings of the training loop, from resolved parameters."""
+    known = {name: params[name] for name in Settings._fields if name in params}
+    return Settings(**known, power=score.trained_power)
+
+
+def build_networks(params: dict[str, Any], layout: Layout, run: Run) -> Ensemble:
+    """Fresh networks of all members, on the device.
+
+    Raises
+    ------
+    MemoryError
+        If there is no room for them.
+    """
+    config = {
+        "sample_shape": layout.sample_shape,
+        "members": params["ensemble_size"],
+        **{name: params[name] for name in _NETWORK},
+    }
+    try:
+        networks = Ensemble.build(config, run.generator)
+        move_to_device(networks, run.device)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MemoryError(
+            f"There is no room for {params['ensemble_size']} network(s) of widths {params['widths']} with "
+            f"{params['memory_size']} memory items: lower widths, memory_size or ensemble_size. torch says: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+    return networks
+
+
+def _empty_fingerprint(layout: Layout) -> Fingerprint:
+    unit_shape = Scaling(layout.sample_shape, layout.family == "fc", math.inf).unit_shape
+    return Fingerprint(unit_shape, math.prod(layout.sample_shape))
+
+
+def _params_of_update(given: dict[str, Any], model: FittedModel, n_training: int, run: Run) -> dict[str, Any]:
+    """Resolved parameters of an update: those of networks, items and score as in the fit, and fewer epochs.
+
+    The size of a memory of rows may grow with the window.
+    """
+    config = model.networks.config
+    params = {**given, "anomaly_score": model.score.name, "ensemble_size": config["members"], "backbone": config["backbone"]}
+    params |= {"widths": config["widths"], "shrink_threshold": config["shrink_threshold"]}
+    unit = "row" if config["side_by_side"] else "sample" if config["per_sample"] else "location"
+    params |= {"memory_unit": unit, "memory_size": config["memory_size"]}
+    if config["memory_size"]:
+        params |= {"similarity": config["similarity"], "temperature": config["temperature"]}
+        if config["side_by_side"]:
+            params["memory_size"] = given["memory_size"] or "auto"
+    decided = decide(params, model.layout, n_training) | {"memory_heads": config["memory_heads"]}
+    resolved = resolve(decided, model.layout, n_training) | {"device": str(run.device)}
+    return {**resolved, "max_epochs": max(1, resolved["max_epochs"] // _EPOCHS)}

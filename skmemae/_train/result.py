@@ -1,0 +1,188 @@
+"""What the training samples tell once the networks are trained: units of the score, calibration, scores, and use of items."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skmemae._data.loader import Loader
+from skmemae._model.fitted import Batch, FittedModel, collected
+from skmemae._model.known import Calibration
+from skmemae._runtime import MicroBatches, scoring_precision, warn_caller
+from skmemae._train.distributed import SingleProcess
+
+_TYPICAL_ROWS, _TYPICAL_NUMBERS = 2**14, 2**26  # samples that tell a typical distance
+_ASKING_ROWS = 2**13  # samples that tell which items are used
+_ROUNDING = 1e-8  # of a query's squared norm: a distance below it is rounding
+
+
+class MemoryCollapseWarning(UserWarning):
+    """The memory has collapsed: one item answers every sample, or the threshold removes all items."""
+
+
+class TrainingScores(NamedTuple):
+    """Scores of the training samples, and use of the memory."""
+
+    scores: np.ndarray  # (n_samples,), float64
+    calibration_scores: np.ndarray  # (n_calibration,), of samples that were held out from the networks that score them
+    usage: np.ndarray  # (members, N), share of the queries that used each item
+    zero_row_fraction: float  # share of the queries whose weights all missed the threshold
+
+
+def score_training(
+    model: FittedModel,
+    loader: Loader,
+    rows: Tensor,
+    held_out: Tensor,
+    group: Tensor,
+    processes: SingleProcess,
+    new_units: bool = True,
+) -> TrainingScores:
+    """Learn the units of the score and the calibration of the model, and score the training samples.
+
+    Parameters
+    ----------
+    model : FittedModel
+        Its score, subsets and calibration are set here.
+    loader : Loader
+        Of all training samples; each process scores its part.
+    rows, held_out : Tensor of int
+        Rows that were trained on or held out, and those that were held out.
+    group : Tensor of int of shape (n_samples,)
+        The known sample that each row is, -1 for none.
+    processes : SingleProcess
+    new_units : bool, default=True
+        Whether typical distances are learned, or stay as they are.
+
+    Raises
+    ------
+    ValueError
+        If a score is not finite.
+    """
+    if new_units and model.score.factor == "query":
+        model.score.learn(typical_query_distances=processes.compute_on_first(_typical_query_distances, model, loader, rows))
+    usage, zero_row_fraction = processes.compute_on_first(usage_of, model, loader, group)
+    errors, distances = _errors_and_distances(model, loader, group, processes)
+    subsets = None
+    if model.subsets is not None:
+        model.score.learn(typical_error=torch.tensor(float(np.median(errors)) or 1.0, dtype=torch.float64, device=model.device))
+        model.subsets.learn_units(distances)
+        subsets = model.subsets.in_units(_like_units(distances, model))
+    features = _like_units(distances[:, 0], model) if model.features is not None else None
+    scores = model.score(_like_units(errors, model), subsets, features).numpy(force=True)
+
+    has_items = model.known.item_rows is not None
+    if not has_items and len(held_out):
+        trained = np.setdiff1d(rows.numpy(), held_out.numpy())
+        model.calibration = Calibration().learn_quantiles(scores[trained], scores[held_out.numpy()]).to(model.device)
+    if model.calibration is not None:
+        is_known = (group >= 0).to(model.device)
+        scores = model.calibration(_like_units(scores, model), is_known).numpy(force=True)
+    return TrainingScores(scores, scores if has_items else scores[held_out.numpy()], usage, zero_row_fraction)
+
+
+@torch.inference_mode()
+def _errors_and_distances(
+    model: FittedModel, loader: Loader, group: Tensor, processes: SingleProcess
+) -> tuple[np.ndarray, np.ndarray]:
+    """Errors, (n_samples,), and distances from subsets or features, (n_samples, n_distances), of all samples."""
+
+    def parts(batch: Batch) -> tuple[Tensor, ...]:
+        terms = model.terms(batch)
+        shared = terms.subset_distances if terms.feature_distances is None else terms.feature_distances.unsqueeze(1)
+        found = model.score.errors(terms), torch.isfinite(terms.errors).all(dim=1)
+        return found if shared is None else (*found, shared.double().to(found[0].device))
+
+    start, stop = processes.contiguous_shard(len(loader))
+    some_errors, is_finite, *some_distances = collected(model.passes(loader, parts, start, stop, group), stop - start)
+    if not is_finite.all():
+        raise ValueError(
+            "Training ended with scores that are not finite: lower learning_rate, or check backbone and temperature."
+        )
+    errors = np.zeros(len(loader))
+    errors[start:stop] = some_errors
+    processes.all_reduce(errors)
+    distances = np.zeros((len(loader), some_distances[0].shape[1] if some_distances else 0))
+    if some_distances:
+        distances[start:stop] = some_distances[0]
+        processes.all_reduce(distances)
+    return errors, distances
+
+
+def _like_units(values: np.ndarray, model: FittedModel) -> Tensor:
+    """Values where the units of the score are; a device without float64 has them on the CPU."""
+    device = model.device if model.device.type != "mps" else "cpu"
+    return torch.from_numpy(values).to(device)
+
+
+@torch.no_grad()
+def _typical_query_distances(model: FittedModel, loader: Loader, rows: Tensor) -> Tensor:
+    """Median over some training samples of each member's squared distance between query and read-out."""
+    n = max(1, min(_TYPICAL_ROWS, _TYPICAL_NUMBERS // math.prod(model.layout.sample_shape)))
+    micro, parts = MicroBatches(least=1), []
+
+    def distances(x: Tensor) -> Tensor:
+        batch = model.batch(x)
+        norms = batch.output.query.flatten(2).square().sum(dim=2).mT
+        distance = model.score.terms(x, batch.output, model.scaling).query_distances
+        return torch.stack([distance, norms.to(distance)])
+
+    for part in rows[:: max(1, len(rows) // n)].split(model.height(len(rows))):
+        with scoring_precision(loader.device):
+            parts += [values.cpu() for values in micro.map(distances, loader.samples(part))]
+    distance, norm = np.median(torch.cat(parts, dim=1).numpy(), axis=1)
+    typical = torch.from_numpy(np.maximum(distance, _ROUNDING * norm))
+    return torch.where(typical > 0, typical, 1.0).to(model.device)
+
+
+@torch.no_grad()
+def usage_of(model: FittedModel, loader: Loader, group: Tensor | None) -> tuple[np.ndarray, float]:
+    """Share of the queries of some samples that used each item, (members, N), and share of those with no weight."""
+    networks = model.networks
+    if not networks.memories:
+        return np.zeros((networks.members, 0)), 0.0
+    rows = torch.arange(0, len(loader), max(1, len(loader) // _ASKING_ROWS))
+    micro = MicroBatches(least=1)
+    used = torch.zeros(networks.members, networks.config["memory_size"], dtype=torch.float64)
+    missed = torch.zeros(networks.members, dtype=torch.float64)
+
+    def use(x: Tensor, group: Tensor | None) -> list[Tensor]:
+        own = None if group is None else model.known.own_items(group)
+        return [values.sum(dim=1) for values in networks.use(x, own)]
+
+    for part in rows.split(model.height(len(rows))):
+        some = None if group is None else group[part].to(loader.device)
+        with scoring_precision(loader.device):
+            for some_used, some_missed in micro.map(use, loader.samples(part), some):
+                used, missed = used + some_used.cpu().double(), missed + some_missed.cpu().double()
+    return (used / len(rows)).numpy(), float(missed.mean()) / len(rows)
+
+
+def warn_of_collapse(usage: np.ndarray, zero_row_fraction: float, shrink_threshold: float) -> None:
+    """Warn if the training queries show a collapse.
+
+    Parameters
+    ----------
+    usage : ndarray of shape (members, N)
+        Share of the queries that used each item of each member.
+    zero_row_fraction : float
+        Share of the queries whose weights all missed the threshold.
+    shrink_threshold : float
+        The threshold as a multiple of 1/N.
+    """
+    if usage.shape[1] < 2:
+        return
+    if zero_row_fraction > 0.5:
+        warn_caller(
+            f"{zero_row_fraction:.0%} of the training queries have no weight above the threshold of {shrink_threshold}/N, so "
+            "each is answered by its best item alone. Lower shrink_threshold or temperature for a mixture of items.",
+            MemoryCollapseWarning,
+        )
+    if (np.count_nonzero(usage, axis=1) == 1).any():
+        warn_caller(
+            "A single memory item answers every training sample, so all reconstructions are equal. "
+            "Lower temperature, or train longer.",
+            MemoryCollapseWarning,
+        )

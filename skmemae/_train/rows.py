@@ -1,0 +1,142 @@
+"""Selection of the rows of a table: which of them to train on, and which the memory of each member is made of."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skmemae._data.loader import Loader
+from skmemae._model.known import Copies
+from skmemae._model.subsets import distance_from
+
+_LEAST_ROWS = 100  # that thinning leaves
+_SMALLEST, _DRAWN = 8, (256, 2000)  # rows of a subset at least, and rows of all subsets together
+_FEWEST, _MOST = 4, 50  # subsets
+_NUMBERS = 2**30  # differences of numbers that the selection may take
+_HEIGHT = 512
+_MOST_ROWS = 80 * 256  # that train a memory of rows
+_CROSS_FITTED = 8  # members from which on each is trained without a quarter of the rows, which it scores
+
+
+class Selection(NamedTuple):
+    """Rows to learn from."""
+
+    rows: Tensor  # (n_selected,), ascending
+    subsets: Tensor | None  # scaled rows of random subsets, (n_subsets, size, d), if the score has a use for them
+
+
+class Choice(NamedTuple):
+    """Rows that the memories are made of."""
+
+    rows: Tensor  # (members, N)
+    n_training: int  # the first so many of each member are trained on
+
+
+def thin_copies(copies: Copies) -> Tensor | None:
+    """Keep ceil(sqrt(k)) of k equal rows, so that frequent rows do not dominate training.
+
+    Returns
+    -------
+    training_mask : Tensor of bool of shape (n_samples,) or None
+        The rows to train on; None if all are, or if fewer than 100 would be left.
+    """
+    if len(copies.counts) == len(copies.group):
+        return None
+    order = torch.argsort(copies.group, stable=True)
+    counts = copies.counts[copies.group[order]]
+    starts = (copies.counts.cumsum(0) - copies.counts)[copies.group[order]]
+    mask = torch.empty(len(order), dtype=torch.bool)
+    mask[order] = torch.arange(len(order)) - starts < counts.double().sqrt().ceil()
+    return None if bool(mask.all()) or int(mask.sum()) < _LEAST_ROWS else mask
+
+
+def some_rows(rows: Tensor, generator: torch.Generator) -> Tensor:
+    """The rows, or as many random ones as training has a use for."""
+    if len(rows) <= _MOST_ROWS:
+        return rows
+    return rows[torch.randperm(len(rows), generator=generator)[:_MOST_ROWS].sort().values]
+
+
+@torch.no_grad()
+def select_rows(
+    loader: Loader,
+    rows: Tensor,
+    copies: Copies,
+    share: float,
+    needs_subsets: bool,
+    generator: torch.Generator,
+    n_trusted: int = 0,
+) -> Selection:
+    """Select all rows but a share, of those that random subsets of rows find most abnormal.
+
+    A subset finds a row abnormal that is far from all its rows. A cluster of outliers is found, as it vanishes in most subsets
+    of so few rows.
+
+    Parameters
+    ----------
+    loader : Loader
+    rows : Tensor of int
+        Ascending; those that may be selected.
+    copies : Copies
+        Equal rows of the loader.
+    share : float
+        Of all rows that are not trusted, copies included, the most that is left out.
+    needs_subsets : bool
+        Whether the anomaly score adds the distances from subsets.
+    generator : torch.Generator
+    n_trusted : int, default=0
+        The first so many rows of the loader are trusted: they are selected.
+    """
+    leaves_out = share * len(loader) >= 1
+    if not (leaves_out or needs_subsets):
+        return Selection(rows, None)
+    subsets = _draw(loader, share, len(rows), generator)
+    trusted, rows = rows[rows < n_trusted], rows[rows >= n_trusted]
+    distances = torch.empty(len(rows), device=subsets.device)
+    for start in range(0, len(rows), _HEIGHT):
+        part = slice(start, start + _HEIGHT)
+        distances[part] = distance_from(subsets, loader.samples(rows[part]))
+    order = distances.argsort(descending=True, stable=True).cpu()
+    stands_for = _rows_for_each(copies, rows)[order.numpy()]
+    left_out = np.count_nonzero(np.cumsum(stands_for) <= share * (len(loader) - n_trusted))
+    selected = torch.cat([trusted, rows[order[left_out:].sort().values]])
+    return Selection(selected, subsets if needs_subsets else None)
+
+
+def _rows_for_each(copies: Copies, rows: Tensor) -> np.ndarray:
+    """How many rows of the table each of the given ones stands for: equal rows are shared among those that are given."""
+    given, counts = copies.group[rows].numpy(), copies.counts.numpy()
+    return counts[given] / np.bincount(given, minlength=len(counts))[given]
+
+
+def _draw(loader: Loader, share: float, n_asking: int, generator: torch.Generator) -> Tensor:
+    """Rows of random subsets, (n_subsets, size, d), with about one outlier in each, if there are as many as ``share`` says."""
+    least, most = _DRAWN
+    total = min(max(_NUMBERS // (n_asking * math.prod(loader.layout.sample_shape)), least), most)
+    size = max(1, min(max(_SMALLEST, round(1 / share)), total // _FEWEST, len(loader) // 2))
+    count = min(total // size, _MOST)
+    places = torch.stack([torch.randperm(len(loader), generator=generator)[:size] for _ in range(count)])
+    return loader.samples(places.flatten()).unflatten(0, places.shape)
+
+
+def choose_items(rows: Tensor, members: int, size: int, generator: torch.Generator) -> Choice:
+    """Choose random rows for the memory of each member.
+
+    Of eight and more members each is trained on the first three quarters of its items, and the last quarter is another one for
+    each of four members: a row of a small table is scored by the members that were not trained on it.
+
+    Parameters
+    ----------
+    rows : Tensor of int
+        To choose from.
+    members, size : int
+    generator : torch.Generator
+    """
+    quarter, chosen = torch.randperm(len(rows), generator=generator) % 4, []
+    for member in range(members):
+        places = torch.randperm(len(rows), generator=generator)[:size]
+        last = quarter[places] == member % 4
+        chosen.append(rows[places[last.argsort(stable=True)]])
+    return Choice(torch.stack(chosen), size - size // 4 if members >= _CROSS_FITTED else size)

@@ -1,0 +1,250 @@
+"""One fit as a run: its processes, random numbers, observers and checkpoint."""
+
+import contextlib
+import hashlib
+import os
+import pickle
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from skmemae._data.sources import Samples
+from skmemae._runtime import replacing
+from skmemae._train.distributed import SingleProcess
+from skmemae.network import RandomStream
+
+_SECONDS = 2.0  # between two writes of a checkpoint, at least
+_WAY_OUT = "Remove it, or give another path."
+_OUTPUT_ONLY = ("verbose", "convention", "contamination")  # parameters on which training depends in nothing or little
+_DIGESTED = 1000  # rows by which data is known again
+
+
+class Observer:
+    """Base class of objects that are told of the progress of a fit; this one ignores it."""
+
+    def begin(self, model: Any, n_epochs: int, score: Callable[[Any], Any]) -> None:
+        """A fit begins to train the networks of a model; ``score`` scores the training samples by a model."""
+
+    def end(self, model: Any) -> None:
+        """The fit of the model has ended."""
+
+    def begin_network(self) -> None:
+        """Training of the next network begins."""
+
+    def begin_epoch(self) -> None:
+        """The next epoch begins."""
+
+    def end_epoch(self, network: nn.Module, loss: float, validation: float | None) -> bool:
+        """An epoch has ended; whether the observer wants the network to train no further."""
+        return False
+
+    def end_network(self, network: nn.Module) -> None:
+        """Training of the network has ended."""
+
+    def close(self) -> None:
+        """Training of all networks has ended, by an error or not."""
+
+
+class Progress(Observer):
+    """A bar (verbose 1) or a line per epoch (verbose 2).
+
+    Parameters
+    ----------
+    n_networks, n_epochs : int
+    verbose : {1, 2}
+    """
+
+    def __init__(self, n_networks: int, n_epochs: int, verbose: int):
+        self.n_networks = n_networks
+        self.n_epochs = n_epochs
+        self.network = self.epoch = 0
+        self.bar = None
+        if verbose == 1:
+            from tqdm.auto import tqdm  # warns where notebooks have no widgets, and starts a thread
+
+            self.bar = tqdm(total=n_networks * n_epochs, desc="MemAE", unit="epoch")
+
+    def begin_network(self) -> None:
+        self.network, self.epoch = self.network + 1, 0
+
+    def end_epoch(self, network: nn.Module, loss: float, validation: float | None) -> bool:
+        self.epoch += 1
+        shown = {"loss": f"{loss:.4g}"}
+        if validation is not None:
+            shown["validation"] = f"{validation:.4g}"
+        if self.bar is not None:
+            self.bar.set_postfix(shown, refresh=False)
+            self.bar.update()
+        else:
+            which = f"network {self.network}/{self.n_networks}, " if self.n_networks > 1 else ""
+            numbers = ", ".join(f"{name} {value}" for name, value in shown.items())
+            print(f"{which}epoch {self.epoch}/{self.n_epochs}: {numbers}", file=sys.stdout)
+        return False
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+class Checkpoint:
+    """A file that holds the state of training, written at most every two seconds, from which a killed fit goes on.
+
+    Parameters
+    ----------
+    path : str or PathLike
+    identity : str
+        Data, parameters and versions on which the fit depends.
+
+    Raises
+    ------
+    ValueError
+        If the file is no checkpoint, or one of another fit.
+    OSError
+        If the file cannot be written.
+    """
+
+    def __init__(self, path: str | os.PathLike, identity: str):
+        self.path = os.path.abspath(os.fsdecode(path))
+        self.identity = identity
+        self.stored: dict[str, Any] = {}
+        if os.path.exists(self.path):
+            self.stored = self._read()
+        else:
+            self.write({})  # an error comes before training
+        self._written = time.monotonic()
+
+    def is_due(self) -> bool:
+        """Whether the last write was long enough ago."""
+        return time.monotonic() - self._written >= _SECONDS
+
+    def write(self, state: dict[str, Any]) -> None:
+        """Replace the content of the file."""
+        with replacing(self.path) as file:
+            torch.save({"identity": self.identity, **state}, file)
+        self._written = time.monotonic()
+
+    def remove(self) -> None:
+        """Remove the file of a fit that is complete."""
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(self.path)
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            content = torch.load(self.path, map_location="cpu", weights_only=True)
+            theirs = content.pop("identity")
+        except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, IndexError, AttributeError) as error:
+            raise ValueError(f"{self.path} is no checkpoint of a fit, or is damaged. {_WAY_OUT}") from error
+        if theirs != self.identity:
+            raise ValueError(
+                f"{self.path} is the checkpoint of another fit: of {theirs}, where this one is of {self.identity}. {_WAY_OUT}"
+            )
+        return content
+
+
+class Run:
+    """A fit or an update: everything that its steps share.
+
+    Parameters
+    ----------
+    device : torch.device
+    seed : int
+        Of all random numbers; a checkpoint brings its own.
+    processes : SingleProcess, default=SingleProcess()
+        Processes that train together.
+    verbose : {0, 1, 2}, default=0
+    observers : sequence of Observer, default=()
+        Told of epochs and networks on this process.
+    checkpoint : Checkpoint or None, default=None
+        On the first process alone.
+
+    Attributes
+    ----------
+    generator : torch.Generator
+        On the CPU.
+    stream : RandomStream or None
+        Random numbers of the user's modules in a forward pass; None for the package's own modules, which draw none.
+    stored : dict
+        State that the checkpoint held at the start, the same on all processes; empty if there was none.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        seed: int,
+        processes: SingleProcess | None = None,
+        verbose: int = 0,
+        observers: Sequence[Observer] = (),
+        checkpoint: Checkpoint | None = None,
+    ):
+        self.device = device
+        self.processes = SingleProcess() if processes is None else processes
+        self.stored: dict[str, Any] = self.processes.compute_on_first(lambda: {} if checkpoint is None else checkpoint.stored)
+        self.seed = self.stored.get("seed", seed)
+        self.generator = torch.Generator().manual_seed(self.seed)
+        self.stream: RandomStream | None = None
+        self.verbose = verbose if self.processes.rank == 0 else 0
+        self.observers = list(observers)
+        self.is_watched = self.processes.compute_on_first(bool, self.observers)  # also where another process tells them
+        self.checkpoint = checkpoint
+        if checkpoint is not None and not self.stored:
+            checkpoint.write({"seed": self.seed})
+
+    def on_first(self, function: Any, *args: Any) -> Any:
+        """The result of a function in the first process, in all of them."""
+        return self.processes.compute_on_first(function, *args)
+
+    @contextlib.contextmanager
+    def observed(self, n_networks: int, n_epochs: int) -> Iterator[None]:
+        """Show progress within the block."""
+        progress = [Progress(n_networks, n_epochs, self.verbose)] if self.verbose else []
+        self.observers = [*progress, *self.observers]
+        try:
+            yield
+        finally:
+            for observer in progress:
+                observer.close()
+            self.observers = self.observers[len(progress) :]
+
+    def end_epoch(self, network: nn.Module, loss: float, validation: float | None) -> bool:
+        """Tell of an epoch that has ended; whether an observer wants the network to train no further."""
+        stops = any([observer.end_epoch(network, loss, validation) for observer in self.observers])  # all are told
+        return self.on_first(bool, stops) if self.is_watched else False
+
+
+def identity_of(X: Samples, parameters: dict[str, Any], version: str) -> str:
+    """Versions, parameters, and a digest of the shape and of rows spread over X, as text."""
+    rows = np.unique(np.linspace(0, len(X) - 1, _DIGESTED).astype(int))
+    kept = plain_parameters({name: value for name, value in parameters.items() if name not in _OUTPUT_ONLY})
+    return f"skmemae {version}, torch {torch.__version__}, X {digest(X, rows)}, {kept}"
+
+
+def digest(X: Samples, rows: Sequence[int] | np.ndarray) -> str:
+    """Shape, dtype, and a digest of some rows of X."""
+    sha = hashlib.sha256()
+    for row in rows:
+        sha.update(np.ascontiguousarray(X[int(row) : int(row) + 1]).tobytes())
+    return f"{X.shape} {X.dtype} {sha.hexdigest()[:16]}"
+
+
+def plain_parameters(params: dict[str, Any]) -> str:
+    """Parameters as text that is the same in another process; of an object, its class, and of a function, its name."""
+    return str({name: _plain(value) for name, value in params.items()})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, str | int | float | None):
+        return value
+    if isinstance(value, list | tuple):
+        return tuple(map(_plain, value))
+    if isinstance(value, partial):
+        return _plain([value.func, *value.args, *value.keywords.items()])
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{named.__module__}.{named.__qualname__}"

@@ -1,0 +1,197 @@
+"""Checks of samples and of single parameters, and DataFrames in and out."""
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from datetime import date, timedelta
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils.validation import _check_n_features, check_array, validate_data
+
+from skmemae._data.sources import RowSource, Samples, as_source
+
+_TIMES = np.datetime64 | np.timedelta64 | date | timedelta
+
+
+def check_positive_int(name: str, value: object, where: str) -> int:
+    """Return the value of a parameter as an int.
+
+    Parameters
+    ----------
+    name : str
+        The parameter.
+    value : object
+        What the caller passed; a bool is not an int here.
+    where : str
+        The function or class that has the parameter.
+
+    Raises
+    ------
+    ValueError
+        If the value is not an int of at least 1.
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"The {name!r} parameter of {where} must be a positive int. Got {value!r} instead.")
+    return int(value)
+
+
+def check_numbers(params: dict[str, Any], accepts_bool: Sequence[str] = ()) -> None:
+    """Raise where a bool stands for a number, which scikit-learn's intervals accept, or a number does not fit into a float.
+
+    Raises
+    ------
+    ValueError
+    """
+    for name, value in params.items():
+        if isinstance(value, bool) and name not in accepts_bool:
+            raise ValueError(f"The {name!r} parameter must not be a bool. Got {value!r} instead.")
+        if isinstance(value, Real) and not is_finite(value):
+            raise ValueError(f"The {name!r} parameter must be a finite number. Got {value!r} instead.")
+
+
+def is_finite(value: Real) -> bool:
+    """Whether a number is finite as a float."""
+    try:
+        return math.isfinite(float(value))
+    except OverflowError:
+        return False
+
+
+@contextlib.contextmanager
+def unchanged_on_error(estimator: Any) -> Iterator[None]:
+    """Put an estimator's attributes back if the block fails or is interrupted."""
+    before = vars(estimator).copy()
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
+
+
+def check_samples(estimator: Any, X: Any, least: int, reset: bool) -> Samples:
+    """X as an array of finite numbers; a source that makes its rows on request checks them when they are read.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Its ``n_features_in_`` and ``feature_names_in_`` are checked, or set if ``reset``.
+    X : array-like of shape (n_samples, ...)
+    least : int
+        Number of samples that are needed.
+    reset : bool
+
+    Raises
+    ------
+    ValueError
+        If X is not accepted.
+    """
+    X = as_source(X)
+    if isinstance(X, torch.Tensor):
+        X = X.detach().cpu()
+        X = (X.float() if X.dtype == torch.bfloat16 else X).numpy()
+    if not isinstance(X, RowSource):
+        return _validated(estimator, X, least, reset)
+    if len(X) < least:
+        raise ValueError(f"Found array with {len(X)} sample(s) (shape={X.shape}) while a minimum of {least} is required.")
+    if reset:
+        estimator.__dict__.pop("feature_names_in_", None)  # of an earlier fit on a DataFrame
+    _check_n_features(estimator, X, reset=reset)
+    return X
+
+
+def _validated(estimator: Any, X: Any, least: int, reset: bool) -> np.ndarray:
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):  # the check sums X, which may overflow
+            checked = validate_data(estimator, X, dtype="numeric", allow_nd=True, ensure_min_samples=least, reset=reset)
+            if checked.dtype.kind in "mM":
+                raise ValueError(f"X holds times, of dtype {checked.dtype}.")
+            # Of polars, and of categories of pandas, it returns objects.
+            return check_array(checked.astype(np.float64), allow_nd=True) if checked.dtype.kind == "O" else checked
+    except (TypeError, ValueError) as error:
+        found = not_a_number(X)
+        if found is None:
+            raise
+        raise ValueError(
+            f"Column {found[0]!r} of X holds {str(found[1])!r}, which could not be converted to a number. Encode such "
+            "columns before, for example by OneHotEncoder in a ColumnTransformer of scikit-learn."
+        ) from error
+
+
+def check_shape(estimator: Any, X: Any, expected: tuple[int, ...]) -> None:
+    """Raise unless samples have the expected shape.
+
+    Raises
+    ------
+    ValueError
+    """
+    if X.shape[1:] != expected:
+        raise ValueError(
+            f"X has samples of shape {X.shape[1:]}, but {type(estimator).__name__} is expecting samples of shape "
+            f"{expected} as input."
+        )
+
+
+def check_known_shape(estimator: Any, X: Any, expected: tuple[int, ...], least: int = 1) -> Samples:
+    """X checked against the shape of the training samples.
+
+    Raises
+    ------
+    ValueError
+        If X is not accepted, or is a single sample.
+    """
+    if len(expected) > 1 and tuple(getattr(X, "shape", ())) == expected:
+        raise ValueError(f"X has shape {expected}, which is one sample; {type(estimator).__name__} takes many: give X[None].")
+    X = check_samples(estimator, X, least, reset=False)
+    check_shape(estimator, X, expected)
+    return X
+
+
+def same_frame_type(X: Any, values: np.ndarray) -> Any:
+    """Values as a DataFrame with the column names and the index of X, or unchanged if X is no DataFrame.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, ...)
+    values : ndarray of X's shape
+    """
+    if _is_pandas(X):
+        return type(X)(values, index=X.index, columns=X.columns)
+    return type(X)(values, schema=X.columns) if _is_polars(X) else values
+
+
+def not_a_number(X: Any) -> tuple[Any, Any] | None:
+    """The name of the first column that holds a value which is not a number, and that value; None if all are numbers."""
+    for name, column in _columns(X):
+        for value in np.asarray(column):
+            if isinstance(value, _TIMES) or (isinstance(value, str) and not _reads_as_number(value)):
+                return name, value
+    return None
+
+
+def _is_pandas(X: Any) -> bool:
+    return hasattr(X, "iloc") and hasattr(X, "columns")
+
+
+def _is_polars(X: Any) -> bool:
+    return hasattr(X, "to_pandas") and hasattr(X, "columns")
+
+
+def _columns(X: Any) -> Iterator[tuple[Any, Any]]:
+    if _is_pandas(X):
+        yield from ((name, X.iloc[:, i]) for i, name in enumerate(X.columns))
+    elif _is_polars(X):
+        yield from ((name, X[name]) for name in X.columns)
+    elif isinstance(X, np.ndarray | list | tuple) and np.ndim(X) == 2:
+        yield from enumerate(np.asarray(X).T)
+
+
+def _reads_as_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

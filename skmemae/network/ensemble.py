@@ -1,0 +1,142 @@
+"""The networks of all members as one module, with one axis of members."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from skmemae.network.memae import MemAE, Output, RowMemAE, build_network, build_row_network, call_backbone, meta_backbone
+from skmemae.network.memory import Memory, RowMemory
+from skmemae.network.randomness import RandomStream
+
+_SETTINGS = ("similarity", "temperature", "shrink_threshold")
+
+
+class Ensemble(nn.Module):
+    """Networks of the same kind and sizes, each a member, or one :class:`RowMemAE` that holds all members.
+
+    Every output has a leading axis of members, also that of a single network.
+
+    Parameters
+    ----------
+    networks : sequence of MemAE, or of one RowMemAE
+    config : dict
+        Kinds and sizes, from which :meth:`empty` makes an ensemble of the same shapes: ``sample_shape``, ``backbone``,
+        ``widths``, ``members``, ``side_by_side`` (whether one network holds all members), ``memory_size``, ``per_sample``,
+        ``memory_heads``, ``query_width``, and settings of the memory.
+    """
+
+    def __init__(self, networks: Sequence[MemAE | RowMemAE], config: dict[str, Any]):
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+        self.config = config
+
+    @classmethod
+    def build(cls, config: dict[str, Any], generator: torch.Generator) -> "Ensemble":
+        """Fresh networks, all random numbers from the generator; ``query_width`` and ``memory_heads`` are found out here."""
+        c = config
+        settings = {name: c[name] for name in _SETTINGS} if c["memory_size"] else {}
+        if c["side_by_side"]:
+            row = build_row_network(c["sample_shape"][0], c["widths"], c["members"], c["memory_size"], generator, **settings)
+            return cls([row], {**c, "query_width": c["widths"][-1]})
+        settings |= {"memory_unit": "sample" if c["per_sample"] else "location", "memory_heads": c["memory_heads"]}
+        settings |= {"memory_size": c["memory_size"], "generator": generator}
+        shape, backbone, widths = c["sample_shape"], c["backbone"], c["widths"]
+        networks = [build_network(shape, backbone, widths, **settings) for _ in range(c["members"])]
+        memory = networks[0].memory
+        found = {} if memory is None else {"query_width": memory.items.shape[1], "memory_heads": memory.heads}
+        return cls(networks, {**c, "query_width": None, **found})
+
+    @classmethod
+    def empty(cls, config: dict[str, Any]) -> "Ensemble":
+        """Networks without numbers, in evaluation mode, to load a ``state_dict`` into; runs no computation."""
+        c, networks = config, []
+        settings = {name: c[name] for name in _SETTINGS} if c["memory_size"] else {}
+        for _ in range(1 if c["side_by_side"] else c["members"]):
+            if c["side_by_side"]:
+                with torch.device("meta"):
+                    sizes, width = (c["members"], c["memory_size"], c["query_width"]), c["sample_shape"][0]
+                    memory = RowMemory(*sizes, width, **settings) if c["memory_size"] else None
+                    networks.append(RowMemAE(width, c["widths"], c["members"], memory))
+                continue
+            if callable(c["backbone"]):
+                encoder, decoder, _ = call_backbone(c["backbone"], c["sample_shape"], RandomStream(0))
+            else:
+                encoder, decoder, _ = meta_backbone(c["backbone"], c["sample_shape"], c["widths"], c["per_sample"])
+            with torch.device("meta"):
+                memory = None
+                if c["memory_size"]:
+                    memory = Memory(c["memory_size"], c["query_width"], heads=c["memory_heads"], **settings)
+                networks.append(MemAE(encoder, decoder, memory, c["per_sample"]))
+        return cls(networks, config).eval()
+
+    @property
+    def rows(self) -> RowMemAE | None:
+        """The network that holds all members; None where each member is a network."""
+        first = self.networks[0]
+        return first if isinstance(first, RowMemAE) else None
+
+    @property
+    def members(self) -> int:
+        """Number of members."""
+        return self.config["members"]
+
+    @property
+    def memories(self) -> list[Memory | RowMemory]:
+        """Memories of the networks; empty without a memory."""
+        return [cast(Memory | RowMemory, network.memory) for network in self.networks if network.memory is not None]
+
+    def forward(self, x: Tensor, hidden: Tensor | None = None) -> Output:
+        """Outputs of all members for samples of shape (batch, \\*sample_shape), with a leading axis of members.
+
+        ``hidden``, (members, batch), are the memory items that are left out, -1 for none; only of a memory of rows.
+        """
+        if self.rows is not None:
+            return self.rows(x, hidden)
+        outputs = [network(x) for network in self.networks]
+        return Output(*(_together(list(column)) for column in zip(*outputs, strict=True)))
+
+    def weights(self, query: Tensor, hidden: Tensor | None = None) -> Tensor:
+        """Addressing weights of queries as :meth:`forward` gives them: (members, batch, [\\*positions,] N)."""
+        if self.rows is not None:
+            return self.rows.memory.weights(query, hidden)
+        return torch.stack([memory.weights(part) for memory, part in zip(self.memories, query, strict=True)])
+
+    def use(self, x: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Share of each sample's queries that use each item, (members, batch, N), and that miss the threshold."""
+        if self.rows is not None:
+            return self.rows.memory.use(self.rows.queries(x), hidden)
+        uses = [network.memory.use(network.queries(x)) for network in self.networks]
+        used, missed = (torch.stack(column) for column in zip(*uses, strict=True))
+        return used, missed
+
+    def items(self) -> Tensor:
+        """Memory items of all members, one member after the other: (members * N, C); of rows the key first, then the row."""
+        if not self.memories:
+            return torch.zeros(0, 0)
+        if self.rows is not None:
+            return torch.cat([self.rows.memory.keys, self.rows.memory.rows], dim=-1).flatten(0, 1)
+        return torch.cat([memory.items for memory in self.memories])
+
+    def decode_items(self, numbers: Tensor) -> Tensor:
+        """Samples that memory items, by their numbers in :meth:`items`, decode to alone: (n, \\*sample_shape)."""
+        member, place = numbers // self.config["memory_size"], numbers % self.config["memory_size"]
+        if self.rows is not None:
+            memory = self.rows.memory
+            items = torch.cat([memory.keys[member, place], memory.rows[member, place]], dim=-1)
+            # The decoder has a place for each member, of which one is kept.
+            return self.rows.decode(items.expand(self.members, -1, -1))[member, torch.arange(len(numbers), device=items.device)]
+        decoded = torch.empty(len(numbers), *self.config["sample_shape"], device=numbers.device)
+        for number, network in enumerate(self.networks):
+            here = torch.nonzero(member == number).flatten()
+            if len(here):
+                decoded[here] = network.decode_items(network.memory.items[place[here]], self.config["sample_shape"]).float()
+        return decoded
+
+
+def _together(values: list) -> Any:
+    """Tensors of the members with a leading axis of members; None of None."""
+    if values[0] is None:
+        return None
+    return values[0].unsqueeze(0) if len(values) == 1 else torch.stack(values)
