@@ -58,6 +58,34 @@ def test_separation_takes_frames_and_pipelines(rng):
         assert metrics.separation(framed, frame) == pytest.approx(expected, rel=1e-5)
 
 
+def test_shuffled_columns_keep_names_types_and_values(rng):
+    pandas = pytest.importorskip("pandas")
+    X = pandas.DataFrame(rng.normal(size=(30, 2)), index=range(5, 35)).assign(c=pandas.Categorical(["x", "y"] * 15))
+    X.columns = ["a", "a", "c"]
+    shuffled = metrics._shuffled_columns(X, rng)
+    assert shuffled.index.equals(X.index) and shuffled.columns.equals(X.columns) and shuffled.dtypes.equals(X.dtypes)
+    for i in range(3):
+        assert shuffled.iloc[:, i].tolist() != X.iloc[:, i].tolist()
+        assert sorted(shuffled.iloc[:, i]) == sorted(X.iloc[:, i])
+
+
+def test_shuffled_columns_of_polars_keep_names_types_and_values(rng):
+    polars = pytest.importorskip("polars")
+    X = polars.DataFrame({"a": rng.normal(size=30), "b": ["x", "y"] * 15})
+    shuffled = metrics._shuffled_columns(X, rng)
+    assert shuffled.schema == X.schema
+    for name in X.columns:
+        assert shuffled[name].to_list() != X[name].to_list()
+        assert sorted(shuffled[name]) == sorted(X[name])
+
+
+def test_shuffled_columns_have_orders_of_their_own(rng):
+    X = np.arange(60).reshape(30, 2)
+    shuffled = metrics._shuffled_columns(X, rng)
+    np.testing.assert_array_equal(np.sort(shuffled, axis=0), X)
+    assert (shuffled[:, 1] != shuffled[:, 0] + 1).any()
+
+
 def test_separation_is_for_tables(rng):
     X = rng.random((20, 8, 8))
     with pytest.raises(ValueError, match=r"needs a table .* Got X of shape \(20, 8, 8\)"):
