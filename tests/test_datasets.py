@@ -77,8 +77,11 @@ def test_pasted_anomalies_need_something_that_moves():
     still = [np.zeros((40, 30, 30), dtype=np.uint8)] * 2
     with pytest.raises(ValueError, match=r"cut out of videos\[\d\]"):
         make_pasted_anomalies(still, n_test=1)
-    with pytest.raises(ValueError, match="'n_test' parameter"):
+    with pytest.raises(ValueError, match="'n_test' parameter .* must be less than the number of videos, 2, .* Got 2"):
         make_pasted_anomalies(still, n_test=2)
+    for n_test in (0, 1.5, True):
+        with pytest.raises(ValueError, match=f"'n_test' parameter of make_pasted_anomalies .* positive int. Got {n_test}"):
+            make_pasted_anomalies(still, n_test=n_test)
 
 
 @pytest.mark.parametrize("normal", [[0, 1], 5])

@@ -55,7 +55,7 @@ KNOWS = {
     "presets": {"network"},
     "display": {"_detector", "_explanation", "_validation", "metrics"},
     "knowledge": set(),
-    "video": {"_data", "_detector", "_resolve"},
+    "video": {"_data", "_detector", "_resolve", "_validation"},
     "datasets": {"_validation", "video"},
     "__init__": {"_detector", "_explanation", "_train", "_version", "_warnings"},
 }

@@ -102,6 +102,13 @@ def test_normality_runs_from_one_to_zero_within_each_video():
     np.testing.assert_allclose(np.concatenate(found), [1, 0, 0.5, 1, 1, 0, 1])
 
 
+@pytest.mark.parametrize("batch_size", [0, -1, 1.5, True])
+def test_a_batch_of_maps_needs_a_positive_int(videos, detector, batch_size):
+    clips = ClipWindows(length=6).fit_transform(videos)
+    with pytest.raises(ValueError, match=rf"'batch_size' parameter of frame_maps must be a positive int. Got {batch_size}"):
+        frame_maps(detector, clips, batch_size=batch_size)
+
+
 @pytest.mark.parametrize("stride", [1, 2, 5])
 def test_maps_cover_every_frame_from_the_nearest_clip(videos, detector, stride):
     clips = ClipWindows(length=6, stride=stride).fit_transform(videos)
