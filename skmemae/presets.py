@@ -61,8 +61,8 @@ def paper(name: str) -> dict[str, Any]:
     Parameters
     ----------
     name : {"mnist", "cifar10", "video", "kddcup99"}
-        The experiment. Settings are printed in the paper; those that it does not give (batches, epochs, scaling) were chosen
-        to come near its results. For images the similarity is the dot product of the authors' code, not the printed cosine.
+        The experiment. Most settings are printed in the paper; batch size, epochs and scaling are not, and were chosen here
+        to come near its results. For images, the similarity is the dot product of the authors' code, not the printed cosine.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Loaders, splits and moving digits."""
+"""Loaders, splits, pasted anomalies and moving digits."""
 
 import gzip
 import hashlib

@@ -92,6 +92,14 @@ def test_separation_is_for_tables(rng):
         metrics.separation(MemAEDetector(max_epochs=1, random_state=0).fit(X), X)
 
 
+def test_pixels_are_ranked_over_all_videos(rng):
+    masks = [rng.uniform(size=(4, 5, 6)) > 0.8 for _ in range(2)]
+    assert metrics.pixel_roc_auc([m * 1.0 for m in masks], masks) == 1
+    assert metrics.pixel_roc_auc([1.0 - m for m in masks], masks) == 0
+    with pytest.raises(ValueError, match=r"Video 1 has a map of shape \(3, 5, 6\)"):
+        metrics.pixel_roc_auc([masks[0], masks[1][:3]], masks)
+
+
 def test_with_one_class_there_is_no_area(table):
     X, _ = table
     det, zeros = MemAEDetector(max_epochs=1, random_state=0).fit(X), np.zeros(len(X))

@@ -1,4 +1,4 @@
-"""From frames to clips and from scores of clips to scores of frames."""
+"""Videos are read, cut into clips, and scored by frames."""
 
 import sys
 import wave
@@ -13,7 +13,6 @@ from sklearn.pipeline import Pipeline
 from figures.memory import anonymous_memory
 from skmemae import MemAEDetector
 from skmemae.datasets import load_images
-from skmemae.metrics import pixel_roc_auc
 from skmemae.video import ClipWindows, OnlineNormality, frame_maps, frame_scores, normality_score, read_video
 
 
@@ -121,14 +120,6 @@ def test_maps_cover_every_frame_from_the_nearest_clip(videos, detector, stride):
             nearest = np.argmin(np.abs(clips.start[rows] + 3 - t))
             at = np.clip(t, clips.start[rows][nearest], clips.start[rows][nearest] + 5)
             np.testing.assert_allclose(found[t], whole[nearest][at - clips.start[rows][nearest]], rtol=1e-5)
-
-
-def test_pixels_are_ranked_over_all_videos(rng):
-    masks = [rng.uniform(size=(4, 5, 6)) > 0.8 for _ in range(2)]
-    assert pixel_roc_auc([m * 1.0 for m in masks], masks) == 1
-    assert pixel_roc_auc([1.0 - m for m in masks], masks) == 0
-    with pytest.raises(ValueError, match=r"Video 1 has a map of shape \(3, 5, 6\)"):
-        pixel_roc_auc([masks[0], masks[1][:3]], masks)
 
 
 def test_frames_one_at_a_time_score_like_the_whole_video(videos, detector):

@@ -18,7 +18,7 @@ def load_images(
     size: tuple[int, int] | None = None,
     grey: bool = False,
 ) -> Bunch:
-    """Read all images of a folder and of the folders in it, or those of a list.
+    """Read all images of a folder and its subfolders, or the image files of a list.
 
     Parameters
     ----------

@@ -147,7 +147,7 @@ def _moving_objects(frame: np.ndarray, background: np.ndarray) -> list[_Cutout]:
 def _continue(
     tracks: list[list[_Cutout]], found: list[_Cutout], step: float
 ) -> tuple[list[list[_Cutout]], list[list[_Cutout]]]:
-    """Append the objects of the next frame to the tracks; return the open tracks, new ones included, and those that ended."""
+    """Append the objects of the next frame to the tracks; return the open tracks, new ones included, and the ended ones."""
     going, ended, free = [], [], list(range(len(found)))
     for cutouts in tracks:
         last = cutouts[-1]

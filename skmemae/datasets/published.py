@@ -14,7 +14,7 @@ from sklearn.utils import Bunch
 
 DataHome = str | os.PathLike[str] | None  # type of a folder of data sets
 
-# sha256 of the bytes of the images followed by those of the labels (image data), or of the file (tables).
+# sha256 of the bytes of all images and then all labels (image data), or of the file (tables).
 _MNIST = "c2069063c1105f2bf96266aef1ff68c6e13bdda7a54e37bf19c16f1db24efc83"
 _CIFAR10_30K = "7c533284b956e581cb7e92cfccf7cd82ca62180d842b7340ceecd4654e325eaa"
 _KDDCUP99 = "8045aca0d84e70e622d1148d7df782496f6333bf6eb979a1b0837c42a9fd9561"
@@ -63,16 +63,13 @@ class _Tables(NamedTuple):
     """A collection of tables, each in a file of its own that holds X and y."""
 
     loader: str
-    digests: dict[str, str]  # sha256 of the file by the name of the table
     folder: str
     suffix: str
     address: str
 
 
-_ODDS = _Tables("load_odds", ODDS, "odds", ".mat", "https://github.com/yzhao062/pyod/tree/development/examples/data")
-_ADBENCH = _Tables(
-    "load_adbench", ADBENCH, "tables", ".npz", "https://github.com/Minqi824/ADBench/tree/main/adbench/datasets/Classical"
-)
+_ODDS = _Tables("load_odds", "odds", ".mat", "https://github.com/yzhao062/pyod/tree/development/examples/data")
+_ADBENCH = _Tables("load_adbench", "tables", ".npz", "https://github.com/Minqi824/ADBench/tree/main/adbench/datasets/Classical")
 
 
 def load_mnist(data_home: DataHome = None) -> Bunch:
@@ -159,7 +156,7 @@ def load_cifar10(data_home: DataHome = None) -> Bunch:
 
 
 def load_kddcup99(data_home: DataHome = None) -> Bunch:
-    """Load KDD Cup 1999, the 10 % file: 494,021 network connections, with the attacks as inliers.
+    """Load KDD Cup 1999, the 10 % file: 494,021 network connections, with attacks as inliers.
 
     Attacks are four fifths of the rows, so the literature treats them as inliers and rows labelled "normal." as outliers.
 
@@ -235,11 +232,11 @@ def load_odds(name: str, data_home: DataHome = None) -> Bunch:
     OSError
         If there is no file.
     """
-    return _load_table(_ODDS, name, data_home)
+    return _load_table(_ODDS, ODDS, name, data_home)
 
 
 def load_adbench(name: str, data_home: DataHome = None) -> Bunch:
-    """Load one of thirteen tables of ADBench (Han et al., NeurIPS 2022) that are not among those of :func:`load_odds`.
+    """Load one of thirteen tables of ADBench (Han et al., NeurIPS 2022) that :func:`load_odds` does not have.
 
     Parameters
     ----------
@@ -261,12 +258,12 @@ def load_adbench(name: str, data_home: DataHome = None) -> Bunch:
     OSError
         If there is no file.
     """
-    return _load_table(_ADBENCH, name, data_home)
+    return _load_table(_ADBENCH, ADBENCH, name, data_home)
 
 
-def _load_table(tables: _Tables, name: str, data_home: DataHome) -> Bunch:
-    """Load a table of a collection from ``data_home`` or the collection's folder in it, and verify it."""
-    loader, digests, folder, suffix, address = tables
+def _load_table(tables: _Tables, digests: dict[str, str], name: str, data_home: DataHome) -> Bunch:
+    """Load a table from ``data_home`` or the collection's folder in it; its sha256 must be the one in ``digests``."""
+    loader, folder, suffix, address = tables
     if name not in digests:
         raise ValueError(f"The 'name' parameter of {loader} must be one of {list(digests)}. Got {name!r} instead.")
     file = name + suffix

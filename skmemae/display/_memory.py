@@ -103,8 +103,7 @@ class MemoryDisplay:
         Parameters
         ----------
         detector : MemAEDetector
-            Items of a detector of tables are shown in scaled units (parameter ``scaling``), those of clips by their middle
-            frames.
+            Items of tables are shown in scaled units (parameter ``scaling``), items of clips by their middle frame.
         n_items : int, default=30
             Number of items to show, the most used first.
 

@@ -75,7 +75,7 @@ def check_values(values: ArrayLike, name: str, caller: str) -> np.ndarray:
 
 
 def check_samples(samples: ArrayLike, name: str, caller: str) -> np.ndarray:
-    """Convert rows or images to an array; raise a ValueError if the shape is another one or there are none."""
+    """Convert rows or images to an array; raise a ValueError if their shape is another one or the array is empty."""
     array = as_array(samples)
     if not (array.ndim in (2, 3) or (array.ndim == 4 and array.shape[3] == 3)) or array.size == 0:
         raise ValueError(
