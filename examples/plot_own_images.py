@@ -13,9 +13,9 @@ own, only the names of the folders change.
 import tempfile
 from pathlib import Path
 
-import imageio.v3 as iio
 import matplotlib.pyplot as plt
 import numpy as np
+from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from skmemae import MemAEDetector
@@ -52,7 +52,7 @@ for folder, defect, n in (
 ):
     (parts / folder).mkdir(parents=True)
     for i in range(n):
-        iio.imwrite(parts / folder / f"part {i}.png", photograph(defect))
+        Image.fromarray(photograph(defect)).save(parts / folder / f"part {i}.png")
 
 # %%
 # Read, fit. Photographs of 96 x 96 pixels are scaled to 32 x 32, which is enough to see

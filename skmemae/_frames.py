@@ -1,4 +1,4 @@
-"""DataFrames of pandas and polars: results in their form, shuffled columns, and the column that holds no numbers."""
+"""DataFrames of pandas and polars: results in their form, and the column that holds no numbers."""
 
 from datetime import date, timedelta
 
@@ -18,19 +18,6 @@ def like(X, values):
     if _is_pandas(X):
         return type(X)(values, index=X.index, columns=X.columns)
     return type(X)(values, schema=X.columns) if _is_polars(X) else values
-
-
-def shuffled_columns(X, rng):
-    """A table like X, with each column in an order of its own."""
-    orders = [rng.permutation(len(X)) for _ in range(np.shape(X)[1])]
-    if _is_pandas(X):
-        shuffled = X.copy()
-        for i, order in enumerate(orders):
-            shuffled.isetitem(i, X.iloc[order, i].array)
-        return shuffled
-    if _is_polars(X):
-        return X.select(X[name][order] for name, order in zip(X.columns, orders, strict=True))
-    return np.take_along_axis(np.asarray(X), np.column_stack(orders), axis=0)
 
 
 def not_a_number(X):

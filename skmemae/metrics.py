@@ -1,20 +1,28 @@
-"""Scorers for grid search that hold under both conventions and both label codings.
+"""Scorers for grid search that are right under both conventions and both label codings.
 
 scikit-learn's scorers use ``decision_function`` and take the larger label as the positive class: ``"roc_auc"`` is silently
-inverted when convention and coding do not match, and ``"average_precision"`` ranks inliers when inliers are +1. The scorers
-here use ``score_samples``, whose sign does not depend on the convention, and take outliers as the positive class.
+inverted when convention and coding do not match, and ``"average_precision"`` ranks inliers when inliers are +1. These scorers
+use ``score_samples``, whose sign does not depend on the convention, and take outliers as the positive class.
 """
 
+from collections.abc import Sequence
+from typing import Any, Protocol
+
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 from sklearn.metrics import average_precision_score, roc_auc_score
-
-from skmemae._frames import shuffled_columns
 
 _CODINGS = ({0, 1}, {-1, 1})
 
 
-def is_outlier(y):
+class _Detector(Protocol):
+    """A fitted outlier detector of scikit-learn, or a Pipeline that ends in one."""
+
+    def score_samples(self, X: Any, /) -> np.ndarray: ...
+
+
+def is_outlier(y: ArrayLike) -> np.ndarray:
     """Convert labels to booleans, True for outliers.
 
     Parameters
@@ -29,7 +37,7 @@ def is_outlier(y):
     Raises
     ------
     ValueError
-        If y has other values, or only ones, which are ambiguous.
+        If y has other values, or holds only ones, which are outliers in one coding and inliers in the other.
     """
     y = np.asarray(y)
     values = set(np.unique(y).tolist())
@@ -38,7 +46,7 @@ def is_outlier(y):
     return y == -1 if -1 in values else y == 1
 
 
-def roc_auc(detector, X, y):
+def roc_auc(detector: _Detector, X: ArrayLike, y: ArrayLike) -> float:
     """Area under the ROC curve with outliers as the positive class; a scorer, higher = better.
 
     Parameters
@@ -69,10 +77,10 @@ def roc_auc(detector, X, y):
     ...     cv=StratifiedKFold(3, shuffle=True, random_state=0),
     ... )
     """
-    return roc_auc_score(is_outlier(y), -detector.score_samples(X))
+    return float(roc_auc_score(*_outliers_and_scores(detector, X, y)))
 
 
-def average_precision(detector, X, y):
+def average_precision(detector: _Detector, X: ArrayLike, y: ArrayLike) -> float:
     """Average precision with outliers as the positive class; a scorer, higher = better.
 
     Parameters
@@ -85,10 +93,10 @@ def average_precision(detector, X, y):
     precision : float
         In [0, 1]; 0, with a warning, if there are no outliers.
     """
-    return average_precision_score(is_outlier(y), -detector.score_samples(X))
+    return float(average_precision_score(*_outliers_and_scores(detector, X, y)))
 
 
-def precision_at_n(detector, X, y):
+def precision_at_n(detector: _Detector, X: ArrayLike, y: ArrayLike) -> float:
     """Share of outliers among the n most abnormal samples, for n outliers in y; a scorer, higher = better.
 
     Parameters
@@ -101,36 +109,43 @@ def precision_at_n(detector, X, y):
     precision : float
         In [0, 1]; NaN if there are no outliers.
     """
-    outlier = is_outlier(y)
-    top = np.argsort(detector.score_samples(X), kind="stable")[: outlier.sum()]
+    outlier, scores = _outliers_and_scores(detector, X, y)
+    top = np.argsort(-scores, kind="stable")[: outlier.sum()]
     return float(outlier[top].mean()) if len(top) else float("nan")
 
 
-def separation(detector, X, y=None):
-    """How far rows with shuffled columns are above rows as they are; a scorer that needs no labels, higher = better.
+def _outliers_and_scores(detector: _Detector, X: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Which samples are outliers, and anomaly scores, higher = more abnormal, under either convention."""
+    outlier = is_outlier(y)
+    return outlier, -detector.score_samples(X)
 
-    Each column of X is shuffled, so that values no longer belong together. The separation is the difference between the
-    medians of the logarithms of both kinds of anomaly scores, in units of the interquartile range of those of X. Medians and
-    quartiles take no notice of some outliers in X, and logarithms none of the unit and power of a score, so that detectors with
-    different settings can be compared. Unlike the error of held-out rows, it is not smallest for what reconstructs everything.
+
+def separation(detector: _Detector, X: ArrayLike, y: object = None) -> float:
+    """How much more abnormal rows with shuffled columns are than unchanged rows; a scorer without labels, higher = better.
+
+    Each column of X is shuffled by itself, so that the values of a row no longer belong together. The separation is the
+    difference between the medians of the logarithms of the anomaly scores of shuffled and unchanged rows, in units of the
+    interquartile range of the logarithms of the unchanged rows. Medians and quartiles are hardly moved by a few outliers in X,
+    and logarithms cancel the unit and the power of a score, so that detectors with different settings can be compared. The
+    error of held-out rows favours a detector that reconstructs everything; the separation does not.
 
     Parameters
     ----------
     detector : fitted MemAEDetector, or a Pipeline that ends in one
     X : array-like of shape (n_samples, d)
-        Rows that were not trained on, such as those that a search holds out.
+        Rows that were not trained on, such as the held-out rows of a search.
     y : Ignored
         Not used, present for API consistency.
 
     Returns
     -------
     separation : float
-        Around 0 where the columns do not depend on each other, or the detector does not see that they do.
+        Around 0 if the columns do not depend on each other, or the detector has not learned how they do.
 
     Raises
     ------
     ValueError
-        If X is not a table.
+        If X is not a dense table.
 
     Examples
     --------
@@ -147,18 +162,29 @@ def separation(detector, X, y=None):
     if np.ndim(X) != 2 or issparse(X):
         got = "a sparse matrix" if issparse(X) else f"X of shape {np.shape(X)}"
         raise ValueError(f"separation needs a table of shape (n_samples, d). Got {got} instead.")
-    as_they_are = _log_scores(detector, X)
-    lower, middle, upper = np.quantile(as_they_are, [0.25, 0.5, 0.75])
-    shuffled = _log_scores(detector, shuffled_columns(X, np.random.default_rng(0)))
+    lower, middle, upper = np.quantile(_log_scores(detector, X), [0.25, 0.5, 0.75])
+    shuffled = _log_scores(detector, _shuffled_columns(X, np.random.default_rng(0)))
     return float((np.median(shuffled) - middle) / max(upper - lower, np.finfo(float).eps))
 
 
-def _log_scores(detector, X):
-    scores = -detector.score_samples(X)
-    return np.log(np.maximum(scores, np.finfo(float).tiny))
+def _log_scores(detector: _Detector, X: ArrayLike) -> np.ndarray:
+    return np.log(np.maximum(-detector.score_samples(X), np.finfo(float).tiny))
 
 
-def pixel_roc_auc(maps, masks):
+def _shuffled_columns(X: Any, rng: np.random.Generator) -> Any:
+    """Table with the rows of each column in another order; a DataFrame of pandas or polars if X is one, else an array."""
+    orders = [rng.permutation(np.shape(X)[0]) for _ in range(np.shape(X)[1])]
+    if hasattr(X, "iloc"):  # pandas
+        shuffled = X.copy()
+        for i, order in enumerate(orders):
+            shuffled.isetitem(i, X.iloc[order, i].array)
+        return shuffled
+    if hasattr(X, "to_pandas"):  # polars
+        return X.select(X[name][order] for name, order in zip(X.columns, orders, strict=True))
+    return np.take_along_axis(np.asarray(X), np.column_stack(orders), axis=0)
+
+
+def pixel_roc_auc(maps: Sequence[ArrayLike], masks: Sequence[ArrayLike]) -> float:
     """Area under the ROC curve over all pixels of all frames, with abnormal pixels as the positive class; higher = better.
 
     Parameters
@@ -176,7 +202,7 @@ def pixel_roc_auc(maps, masks):
     Raises
     ------
     ValueError
-        If a mask has another shape than its map, or the numbers of maps and masks differ.
+        If a mask and its map differ in shape, or there are not as many masks as maps.
     """
     if len(maps) != len(masks):
         raise ValueError(f"There must be as many maps and masks. Got {len(maps)} and {len(masks)} instead.")

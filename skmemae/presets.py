@@ -1,12 +1,14 @@
 """Parameters of MemAEDetector as plain dictionaries: for the paper's experiments, and for video on a CPU."""
 
+from typing import Any
+
 from skmemae.network import paper as _networks
 from skmemae.network.backbones import frames_as_channels as _frames_as_channels
 
 # Common to all experiments of the paper: cosine similarity (equation 5), softmax without a temperature (equation 4), alpha
 # (section 3.4) and the learning rate (section 4). The paper gives lambda as a range, 1/N to 3/N, of which only the lower end
-# leaves nonzero weights (see the chapter on the memory).
-_COMMON = {
+# leaves nonzero weights (docs/guide/memory.rst).
+_COMMON: dict[str, Any] = {
     "similarity": "cosine",
     "temperature": 1.0,
     "shrink_threshold": 1.0,
@@ -18,12 +20,12 @@ _COMMON = {
     "ensemble_size": 1,
 }
 
-# The paper leaves open how images are scaled, and its code has dot products for equation 5; both are worth much on images
-# (docs/what_works.md).
-_IMAGES = {"memory_unit": "sample", "similarity": "dot", "scaling": "contrast", "batch_size": 64}
+# The paper does not say how images are scaled, and its code computes dot products where equation 5 has the cosine. Both matter
+# much on images (docs/what_works.md).
+_IMAGES: dict[str, Any] = {"memory_unit": "sample", "similarity": "dot", "scaling": "contrast", "batch_size": 64}
 
 # The paper does not give batch size and epochs; with these the training loss nearly converges.
-_PAPER = {
+_PAPER: dict[str, dict[str, Any]] = {
     "mnist": {
         **_IMAGES,
         "backbone": _networks.mnist,
@@ -53,14 +55,14 @@ _PAPER = {
 }
 
 
-def paper(name):
+def paper(name: str) -> dict[str, Any]:
     """Parameters of one of the paper's experiments.
 
     Parameters
     ----------
     name : {"mnist", "cifar10", "video", "kddcup99"}
-        The experiment. Settings are those that the paper prints; where it is silent (batches, epochs, scaling) those that
-        came near its results. For images the similarity is the dot product of the authors' code, not the printed cosine.
+        The experiment. Most settings are printed in the paper; batch size, epochs and scaling are not, and were chosen here
+        to come near its results. For images, the similarity is the dot product of the authors' code, not the printed cosine.
 
     Returns
     -------
@@ -86,13 +88,14 @@ def paper(name):
     return {**_COMMON, **_PAPER[name]}
 
 
-def small_video():
+def small_video() -> dict[str, Any]:
     """Parameters for training on clips of a fixed camera on a CPU.
 
     Use them with ``ClipWindows(length=9, changes=True, cell=...)``, with a cell that leaves about 60 to 100 cells along the
     smaller side of a frame. Frames are the channels of 2-D convolutions, each location has a query, and the memory heads
-    compose a read-out from parts of different items, so that a small memory reconstructs the variety of normal motion. The
-    error of the worst places is multiplied by the distance of what moves from what moved in training (exemplars).
+    compose a read-out from parts of different memory items, so that a small memory reconstructs the variety of normal motion.
+    The anomaly score multiplies the error of the worst places by the distance of the motion in a clip from the motion in the
+    training clips (exemplars).
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Loaders, splits and moving digits."""
+"""Loaders, splits, pasted anomalies and moving digits."""
 
 import gzip
 import hashlib
@@ -7,6 +7,7 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import scipy.io
+from PIL import Image
 from sklearn.datasets import load_digits
 
 from skmemae import datasets
@@ -76,8 +77,11 @@ def test_pasted_anomalies_need_something_that_moves():
     still = [np.zeros((40, 30, 30), dtype=np.uint8)] * 2
     with pytest.raises(ValueError, match=r"cut out of videos\[\d\]"):
         make_pasted_anomalies(still, n_test=1)
-    with pytest.raises(ValueError, match="'n_test' parameter"):
+    with pytest.raises(ValueError, match="'n_test' parameter .* must be less than the number of videos, 2, .* Got 2"):
         make_pasted_anomalies(still, n_test=2)
+    for n_test in (0, 1.5, True):
+        with pytest.raises(ValueError, match=f"'n_test' parameter of make_pasted_anomalies .* positive int. Got {n_test}"):
+            make_pasted_anomalies(still, n_test=n_test)
 
 
 @pytest.mark.parametrize("normal", [[0, 1], 5])
@@ -204,7 +208,6 @@ def test_symbols_are_one_hot_and_numbers_stay():
 
 
 def test_ped2_in_its_published_folder(tmp_path, rng):
-    imageio = pytest.importorskip("imageio.v3")
     frames = rng.integers(0, 255, size=(4, 6, 8), dtype=np.uint8)
     mask = np.zeros((4, 6, 8), dtype=np.uint8)
     mask[2:, 1:3, 4:6] = 255
@@ -216,7 +219,7 @@ def test_ped2_in_its_published_folder(tmp_path, rng):
     ):
         (folder / part).mkdir(parents=True)
         for i, image in enumerate(images, start=1):
-            imageio.imwrite(folder / part / f"{i:03}.{kind}", image, plugin="pillow")
+            Image.fromarray(image).save(folder / part / f"{i:03}.{kind}")
     found = datasets.load_ped2(tmp_path)
     np.testing.assert_array_equal(found.train[0], frames)
     np.testing.assert_array_equal(found.test[0], frames)
@@ -229,73 +232,12 @@ def test_ped2_in_its_published_folder(tmp_path, rng):
         datasets.load_ped2(tmp_path)
 
 
-def test_avenue_in_its_published_folders(tmp_path, rng):
-    imageio = pytest.importorskip("imageio.v3")
-    pytest.importorskip("av")
-    video = rng.integers(0, 255, size=(6, 4, 4, 3), dtype=np.uint8).repeat(8, axis=1).repeat(8, axis=2)
-    mask = np.zeros((32, 32), dtype=np.uint8)
-    for part in ("training_videos", "testing_videos"):
-        (tmp_path / "Avenue Dataset" / part).mkdir(parents=True)
-        imageio.imwrite(tmp_path / "Avenue Dataset" / part / "01.avi", video, plugin="pyav", codec="libx264", fps=10)
-    truth = tmp_path / "ground_truth_demo" / "testing_label_mask"
-    truth.mkdir(parents=True)
-    masks = np.empty((1, 6), dtype=object)
-    for i in range(6):
-        masks[0, i] = mask.copy()
-    masks[0, 4][3, 21] = 1
-    scipy.io.savemat(truth / "1_label.mat", {"volLabel": masks})
-    found = datasets.load_avenue(tmp_path, size=(8, 16))
-    assert found.train[0].shape == found.test[0].shape == found.masks[0].shape == (6, 8, 16)
-    assert found.train[0].dtype == np.uint8 and found.masks[0].dtype == bool
-    np.testing.assert_array_equal(found.labels[0], [0, 0, 0, 0, 1, 0])
-    np.testing.assert_array_equal(np.argwhere(found.masks[0]), [[4, 0, 10]])
-    again = datasets.load_avenue(tmp_path, size=(8, 16))  # from the files that the first call made
-    np.testing.assert_array_equal(again.test[0], found.test[0])
-    scipy.io.savemat(truth / "1_label.mat", {"volLabel": masks[:, :5]})
-    with pytest.raises(ValueError, match=r"01.avi has 6 frames, but masks of 5"):
-        datasets.load_avenue(tmp_path, size=(8, 8))
-    with pytest.raises(FileNotFoundError, match="'ground_truth_demo' is not in data_home"):
-        datasets.load_avenue(tmp_path / "elsewhere")
-
-
-def test_shanghaitech_in_its_published_folder(tmp_path, rng):
-    imageio = pytest.importorskip("imageio.v3")
-    pytest.importorskip("av")
-    video = rng.integers(0, 255, size=(5, 4, 4, 3), dtype=np.uint8).repeat(8, axis=1).repeat(8, axis=2)
-    folder = tmp_path / "shanghaitech"
-    (folder / "training" / "videos").mkdir(parents=True)
-    imageio.imwrite(folder / "training" / "videos" / "01_001.avi", video, plugin="pyav", codec="libx264", fps=10)
-    (folder / "testing" / "frames" / "01_0014").mkdir(parents=True)
-    for i, frame in enumerate(video):
-        imageio.imwrite(folder / "testing" / "frames" / "01_0014" / f"{i:03}.jpg", frame)
-    (folder / "testing" / "test_pixel_mask").mkdir()
-    masks = np.zeros((5, 32, 32), dtype=np.uint8)
-    masks[1:3, 8:16] = 1
-    np.save(folder / "testing" / "test_pixel_mask" / "01_0014.npy", masks)
-    found = datasets.load_shanghaitech(tmp_path, size=(16, 16))
-    assert found.train[0].shape == found.test[0].shape == (5, 16, 16)
-    assert np.abs(found.test[0].mean() - video.mean()) < 5
-    np.testing.assert_array_equal(found.labels[0], [0, 1, 1, 0, 0])
-    np.testing.assert_array_equal(found.masks[0][1].any(axis=1), np.repeat([False, True, False], [4, 4, 8]))
-    with pytest.raises(FileNotFoundError, match="shanghaitech is not in data_home"):
-        datasets.load_shanghaitech(tmp_path / "elsewhere")
-
-
-@pytest.mark.parametrize("load", [datasets.load_avenue, datasets.load_shanghaitech])
-@pytest.mark.parametrize("size", [256, None, (8,), (0, 8), (8, 8, 8), "ab"])
-def test_a_bad_size_of_frames_is_named_before_anything_is_written(load, size, tmp_path):
-    with pytest.raises(ValueError, match=f"'size' parameter of {load.__name__} must be two positive int"):
-        load(tmp_path, size=size)
-    assert not list(tmp_path.iterdir())
-
-
 def test_images_of_a_folder_in_order_with_their_folders_for_labels(tmp_path, rng):
-    imageio = pytest.importorskip("imageio.v3")
     images = rng.integers(0, 255, size=(12, 6, 8, 3), dtype=np.uint8)
     for i, image in enumerate(images):
         folder = tmp_path / ("good" if i < 11 else "scratch")
         folder.mkdir(exist_ok=True)
-        imageio.imwrite(folder / f"part {i}.png", image)
+        Image.fromarray(image).save(folder / f"part {i}.png")
     (tmp_path / "notes.txt").write_text("not an image")
     found = datasets.load_images(tmp_path)
     np.testing.assert_array_equal(found.data, images)  # "part 2" comes before "part 10"
@@ -306,7 +248,6 @@ def test_images_of_a_folder_in_order_with_their_folders_for_labels(tmp_path, rng
 
 
 def test_images_that_cannot_be_read_are_named(tmp_path):
-    imageio = pytest.importorskip("imageio.v3")
     with pytest.raises(FileNotFoundError, match="no images in the folder"):
         datasets.load_images(tmp_path)
     with pytest.raises(FileNotFoundError, match="must be a folder or a list of files. Got 'nowhere'"):
@@ -315,8 +256,8 @@ def test_images_that_cannot_be_read_are_named(tmp_path):
         datasets.load_images([])
     with pytest.raises(OSError, match="nowhere.png cannot be read"):
         datasets.load_images([tmp_path / "nowhere.png"])
-    imageio.imwrite(tmp_path / "1.png", np.zeros((4, 5), dtype=np.uint8))
-    imageio.imwrite(tmp_path / "2.png", np.zeros((4, 6), dtype=np.uint8))
+    Image.fromarray(np.zeros((4, 5), dtype=np.uint8)).save(tmp_path / "1.png")
+    Image.fromarray(np.zeros((4, 6), dtype=np.uint8)).save(tmp_path / "2.png")
     with pytest.raises(ValueError, match=r"2.png has shape \(4, 6\), but .*1.png has \(4, 5\). 'size' scales all"):
         datasets.load_images(tmp_path)
     assert datasets.load_images(tmp_path, size=(2, 2)).data.shape == (2, 2, 2)
@@ -326,3 +267,24 @@ def test_images_that_cannot_be_read_are_named(tmp_path):
     (tmp_path / "2.png").write_bytes(b"broken")
     with pytest.raises(OSError, match="2.png cannot be read"):
         datasets.load_images(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["png", "gif"])
+def test_animations_are_no_images(kind, tmp_path, rng):
+    images = [Image.fromarray(frame) for frame in rng.integers(0, 255, size=(3, 4, 5), dtype=np.uint8)]
+    images[0].save(tmp_path / f"1.{kind}", save_all=True, append_images=images[1:])
+    with pytest.raises(ValueError, match=rf"1.{kind} is an animation of 3 frames; a file with one image is needed"):
+        datasets.load_images([tmp_path / f"1.{kind}"])
+
+
+def test_the_first_page_of_a_tiff_is_its_image(tmp_path, rng):
+    pages = rng.integers(0, 255, size=(3, 4, 5), dtype=np.uint8)
+    first, *others = map(Image.fromarray, pages)
+    first.save(tmp_path / "1.tif", save_all=True, append_images=others)
+    np.testing.assert_array_equal(datasets.load_images(tmp_path).data[0], pages[0])
+
+
+def test_colours_of_a_palette_are_read(tmp_path, rng):
+    colours = rng.choice([0, 255], size=(6, 8, 3)).astype(np.uint8)
+    Image.fromarray(colours).quantize(8).save(tmp_path / "1.png")
+    np.testing.assert_array_equal(datasets.load_images(tmp_path).data[0], colours)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from media import write_video
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -120,11 +121,9 @@ def test_video(rng):
 
 
 def test_long_video(tmp_path, rng):
-    imageio = pytest.importorskip("imageio.v3")
-    pytest.importorskip("av")
     paths = [tmp_path / "one.mp4", tmp_path / "two.mp4"]
     for path in paths:
-        imageio.imwrite(path, rng.integers(0, 255, (20, 32, 48, 3), dtype=np.uint8), fps=25, plugin="pyav", codec="libx264")
+        write_video(path, rng.integers(0, 255, (20, 32, 48, 3), dtype=np.uint8))
     detector = MemAEDetector(**presets.small_video() | {"max_epochs": 1}, random_state=0)
     block = BLOCKS["guide/video.rst"][1].replace("(256, 256)", "(32, 32)").replace("length=16", "length=8")
     names = run(block, paths=paths, detector=detector)

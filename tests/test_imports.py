@@ -26,7 +26,8 @@ KNOWS = {
     "_resolve": {"_data"},
     "_html": set(),
     "_frames": set(),
-    "metrics": {"_frames"},
+    "_validation": set(),
+    "metrics": set(),
     "_threshold": {"_warnings"},
     "_contract": {"_html", "_resolve", "_threshold", "metrics"},
     "_explanation": {"_model", "_runtime"},
@@ -52,10 +53,10 @@ KNOWS = {
         "_warnings",
     },
     "presets": {"network"},
-    "display": {"metrics"},
+    "display": {"_detector", "_explanation", "_validation", "metrics"},
     "knowledge": set(),
-    "video": {"_data", "_resolve"},
-    "datasets": {"video"},
+    "video": {"_data", "_detector", "_resolve", "_validation"},
+    "datasets": {"_validation", "video"},
     "__init__": {"_detector", "_explanation", "_train", "_version", "_warnings"},
 }
 # Parts that know no estimator, with the files that may import scikit-learn or joblib.

@@ -58,10 +58,46 @@ def test_separation_takes_frames_and_pipelines(rng):
         assert metrics.separation(framed, frame) == pytest.approx(expected, rel=1e-5)
 
 
+def test_shuffled_columns_keep_names_types_and_values(rng):
+    pandas = pytest.importorskip("pandas")
+    X = pandas.DataFrame(rng.normal(size=(30, 2)), index=range(5, 35)).assign(c=pandas.Categorical(["x", "y"] * 15))
+    X.columns = ["a", "a", "c"]
+    shuffled = metrics._shuffled_columns(X, rng)
+    assert shuffled.index.equals(X.index) and shuffled.columns.equals(X.columns) and shuffled.dtypes.equals(X.dtypes)
+    for i in range(3):
+        assert shuffled.iloc[:, i].tolist() != X.iloc[:, i].tolist()
+        assert sorted(shuffled.iloc[:, i]) == sorted(X.iloc[:, i])
+
+
+def test_shuffled_columns_of_polars_keep_names_types_and_values(rng):
+    polars = pytest.importorskip("polars")
+    X = polars.DataFrame({"a": rng.normal(size=30), "b": ["x", "y"] * 15})
+    shuffled = metrics._shuffled_columns(X, rng)
+    assert shuffled.schema == X.schema
+    for name in X.columns:
+        assert shuffled[name].to_list() != X[name].to_list()
+        assert sorted(shuffled[name]) == sorted(X[name])
+
+
+def test_shuffled_columns_have_orders_of_their_own(rng):
+    X = np.arange(60).reshape(30, 2)
+    shuffled = metrics._shuffled_columns(X, rng)
+    np.testing.assert_array_equal(np.sort(shuffled, axis=0), X)
+    assert (shuffled[:, 1] != shuffled[:, 0] + 1).any()
+
+
 def test_separation_is_for_tables(rng):
     X = rng.random((20, 8, 8))
     with pytest.raises(ValueError, match=r"needs a table .* Got X of shape \(20, 8, 8\)"):
         metrics.separation(MemAEDetector(max_epochs=1, random_state=0).fit(X), X)
+
+
+def test_pixels_are_ranked_over_all_videos(rng):
+    masks = [rng.uniform(size=(4, 5, 6)) > 0.8 for _ in range(2)]
+    assert metrics.pixel_roc_auc([m * 1.0 for m in masks], masks) == 1
+    assert metrics.pixel_roc_auc([1.0 - m for m in masks], masks) == 0
+    with pytest.raises(ValueError, match=r"Video 1 has a map of shape \(3, 5, 6\)"):
+        metrics.pixel_roc_auc([masks[0], masks[1][:3]], masks)
 
 
 def test_with_one_class_there_is_no_area(table):

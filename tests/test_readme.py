@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import numpy as np
-import pytest
+from media import write_video
 from sklearn.metrics import roc_auc_score
 
 README = Path(__file__).parents[1] / "README.md"
@@ -40,8 +40,6 @@ def test_ten_lines():
 
 
 def test_from_video_files_to_a_curve(tmp_path, monkeypatch, rng):
-    imageio = pytest.importorskip("imageio.v3")
-    pytest.importorskip("av")
     monkeypatch.chdir(tmp_path)
     for name, speed in (("normal.mp4", 1), ("new.mp4", 4)):
         frames = rng.normal(100, 3, size=(48, 32, 48))
@@ -49,7 +47,7 @@ def test_from_video_files_to_a_curve(tmp_path, monkeypatch, rng):
             left = (t // 2 if t < 24 else 12 + speed * (t - 24) // 2) % 40
             frame[12:20, left : left + 4] += 80
         colours = np.repeat(frames.clip(0, 255).astype(np.uint8)[..., None], 3, axis=3)
-        imageio.imwrite(name, colours, fps=25, plugin="pyav", codec="libx264")
+        write_video(name, colours)
     names, values = run(BLOCKS[1].replace("small_video(),", "small_video() | {'max_epochs': 2},"))
     (curve,) = [value for text, value in values.items() if text.startswith("NormalityDisplay")]
     assert curve.normality.shape == (48,) and curve.normality[:18].mean() > curve.normality[30:].mean()

@@ -1,16 +1,18 @@
-"""From frames to clips and from scores of clips to scores of frames."""
+"""Videos are read, cut into clips, and scored by frames."""
 
 import sys
+import wave
 from pathlib import Path
 
 import numpy as np
 import pytest
+from media import write_video
+from PIL import Image
 from sklearn.pipeline import Pipeline
 
 from figures.memory import anonymous_memory
 from skmemae import MemAEDetector
 from skmemae.datasets import load_images
-from skmemae.metrics import pixel_roc_auc
 from skmemae.video import ClipWindows, OnlineNormality, frame_maps, frame_scores, normality_score, read_video
 
 
@@ -99,6 +101,13 @@ def test_normality_runs_from_one_to_zero_within_each_video():
     np.testing.assert_allclose(np.concatenate(found), [1, 0, 0.5, 1, 1, 0, 1])
 
 
+@pytest.mark.parametrize("batch_size", [0, -1, 1.5, True])
+def test_a_batch_of_maps_needs_a_positive_int(videos, detector, batch_size):
+    clips = ClipWindows(length=6).fit_transform(videos)
+    with pytest.raises(ValueError, match=rf"'batch_size' parameter of frame_maps must be a positive int. Got {batch_size}"):
+        frame_maps(detector, clips, batch_size=batch_size)
+
+
 @pytest.mark.parametrize("stride", [1, 2, 5])
 def test_maps_cover_every_frame_from_the_nearest_clip(videos, detector, stride):
     clips = ClipWindows(length=6, stride=stride).fit_transform(videos)
@@ -111,14 +120,6 @@ def test_maps_cover_every_frame_from_the_nearest_clip(videos, detector, stride):
             nearest = np.argmin(np.abs(clips.start[rows] + 3 - t))
             at = np.clip(t, clips.start[rows][nearest], clips.start[rows][nearest] + 5)
             np.testing.assert_allclose(found[t], whole[nearest][at - clips.start[rows][nearest]], rtol=1e-5)
-
-
-def test_pixels_are_ranked_over_all_videos(rng):
-    masks = [rng.uniform(size=(4, 5, 6)) > 0.8 for _ in range(2)]
-    assert pixel_roc_auc([m * 1.0 for m in masks], masks) == 1
-    assert pixel_roc_auc([1.0 - m for m in masks], masks) == 0
-    with pytest.raises(ValueError, match=r"Video 1 has a map of shape \(3, 5, 6\)"):
-        pixel_roc_auc([masks[0], masks[1][:3]], masks)
 
 
 def test_frames_one_at_a_time_score_like_the_whole_video(videos, detector):
@@ -195,12 +196,18 @@ def test_files_are_read_once(monkeypatch):
 
 
 @pytest.mark.parametrize("read", [read_video, load_images])
-def test_without_imageio_the_extra_is_named(read, tmp_path, monkeypatch):
+def test_without_pillow_the_extra_is_named(read, tmp_path, monkeypatch):
     (tmp_path / "0.png").write_bytes(b"")
-    monkeypatch.setitem(sys.modules, "imageio", None)
-    monkeypatch.setitem(sys.modules, "imageio.v3", None)
-    with pytest.raises(ImportError, match=r"skmemae\[video\]"):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(ImportError, match=r"Images are read with Pillow: .*skmemae\[video\]"):
         read(tmp_path)
+
+
+def test_without_pyav_the_extra_is_named(tmp_path, monkeypatch):
+    (tmp_path / "video.mp4").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(ImportError, match=r"Videos are read with PyAV: .*skmemae\[video\]"):
+        read_video(tmp_path / "video.mp4")
 
 
 def test_a_transform_does_not_change_what_fit_learned(videos):
@@ -232,17 +239,16 @@ def test_bad_videos_are_named(videos, bad, message):
 
 
 def test_a_folder_of_frames_is_a_video(tmp_path, rng):
-    imageio = pytest.importorskip("imageio.v3")
     video = rng.integers(0, 255, size=(12, 10, 8), dtype=np.uint8)
     for i, frame in enumerate(video):
-        imageio.imwrite(tmp_path / f"frame{i}.png", frame)
+        Image.fromarray(frame).save(tmp_path / f"frame{i}.png")
     (tmp_path / "notes.txt").write_text("no frame")
     np.testing.assert_array_equal(read_video(tmp_path), video)
     assert ClipWindows(length=4).fit_transform([tmp_path]).shape == (9, 1, 4, 10, 8)
-    imageio.imwrite(tmp_path / "frame12.png", video[0, :5])
+    Image.fromarray(video[0, :5]).save(tmp_path / "frame12.png")
     with pytest.raises(ValueError, match="frame12.png has shape"):
         read_video(tmp_path)
-    imageio.imwrite(tmp_path / "frame12.png", video[0].astype(np.uint16))
+    Image.fromarray(video[0].astype(np.uint16)).save(tmp_path / "frame12.png")
     for out in (None, tmp_path / "video.npy"):
         with pytest.raises(ValueError, match="frame12.png has dtype uint16, but .*frame0.png has uint8"):
             read_video(tmp_path, out=out)
@@ -257,11 +263,10 @@ def test_a_folder_of_frames_is_a_video(tmp_path, rng):
 
 
 def test_frames_are_changed_and_written_on_the_way(tmp_path, rng):
-    imageio = pytest.importorskip("imageio.v3")
     video = rng.integers(0, 255, size=(11, 8, 12, 3), dtype=np.uint8)
     (tmp_path / "frames").mkdir()
     for i, frame in enumerate(video):
-        imageio.imwrite(tmp_path / "frames" / f"{i}.png", frame)
+        Image.fromarray(frame).save(tmp_path / "frames" / f"{i}.png")
     written = read_video(tmp_path / "frames", out=tmp_path / "video.npy")
     assert isinstance(written, np.memmap) and not written.flags.writeable
     np.testing.assert_array_equal(written, video)
@@ -269,7 +274,7 @@ def test_frames_are_changed_and_written_on_the_way(tmp_path, rng):
     brightness = (video @ [0.299, 0.587, 0.114]).reshape(11, 4, 2, 6, 2).mean(axis=(2, 4))
     assert small.shape == (11, 4, 6) and np.corrcoef(small.ravel(), brightness.ravel())[0, 1] > 0.9
     np.testing.assert_array_equal(small, read_video(tmp_path / "frames", size=(4, 6), grey=True))
-    imageio.imwrite(tmp_path / "frames" / "11.png", rng.integers(0, 60000, size=(8, 12), dtype=np.uint16))
+    Image.fromarray(rng.integers(0, 60000, size=(8, 12), dtype=np.uint16)).save(tmp_path / "frames" / "11.png")
     with pytest.raises(ValueError, match="11.png has dtype uint16"):
         read_video(tmp_path / "frames", grey=True)
     with pytest.raises(ValueError, match="'size' parameter of read_video"):
@@ -277,14 +282,19 @@ def test_frames_are_changed_and_written_on_the_way(tmp_path, rng):
 
 
 def test_a_video_file_is_a_video(tmp_path, rng):
-    imageio = pytest.importorskip("imageio.v3")
-    pytest.importorskip("av")
     video = np.repeat(rng.integers(0, 255, size=(10, 4, 4, 3), dtype=np.uint8), 8, axis=1).repeat(8, axis=2)
-    imageio.imwrite(tmp_path / "video.mp4", video, plugin="pyav", codec="libx264", fps=10)
-    assert read_video(tmp_path / "video.mp4").shape == video.shape
+    write_video(tmp_path / "video.mp4", video)
+    found = read_video(tmp_path / "video.mp4")
+    assert found.shape == video.shape and found.dtype == np.uint8
+    assert np.corrcoef(found.ravel(), video.ravel())[0, 1] > 0.9  # the codec loses a little
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     with pytest.raises(OSError, match="broken.mp4 cannot be read"):
         read_video(tmp_path / "broken.mp4")
+    with wave.open(str(tmp_path / "sound.wav"), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", "not compressed"))
+        file.writeframes(bytes(1600))
+    with pytest.raises(OSError, match="sound.wav cannot be read: it has no frames"):
+        read_video(tmp_path / "sound.wav")
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux to see what a process holds")

@@ -44,8 +44,6 @@ def pasted(data_home):
 SETS = {
     "ped2": datasets.load_ped2,
     "ped2-pasted": pasted,
-    "avenue": datasets.load_avenue,
-    "shanghaitech": datasets.load_shanghaitech,
 }
 COLUMNS = {
     "micro": "±.4f",

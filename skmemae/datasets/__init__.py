@@ -18,7 +18,7 @@ from skmemae.datasets.published import (
     load_odds,
 )
 from skmemae.datasets.splits import clean_split, contaminated_split, one_class_split
-from skmemae.datasets.videos import load_avenue, load_ped2, load_shanghaitech
+from skmemae.datasets.videos import load_ped2
 
 __all__ = [
     "ADBENCH",
@@ -27,14 +27,12 @@ __all__ = [
     "contaminated_split",
     "encode_kddcup99",
     "load_adbench",
-    "load_avenue",
     "load_cifar10",
     "load_fashion_mnist",
     "load_kddcup99",
     "load_mnist",
     "load_odds",
     "load_ped2",
-    "load_shanghaitech",
     "make_moving_digits",
     "make_pasted_anomalies",
     "one_class_split",

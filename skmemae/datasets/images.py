@@ -1,22 +1,29 @@
-"""Images of one's own."""
+"""Read image files of any folder into one array."""
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from sklearn.utils import Bunch
 
-from skmemae.video.reading import by_number, check_shapes, check_size, convert, is_image, read_frame
+from skmemae.video._images import by_number, check_shapes, check_size, convert, is_image, read_frame
 
 _PATH = "The 'path' parameter of load_images must be a folder or a list of files"
 
 
-def load_images(path, *, size=None, grey=False):
-    """Read all images of a folder and of the folders in it, or those of a list.
+def load_images(
+    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | np.ndarray,
+    *,
+    size: tuple[int, int] | None = None,
+    grey: bool = False,
+) -> Bunch:
+    """Read all images of a folder and its subfolders, or the image files of a list.
 
     Parameters
     ----------
     path : path-like or list of path-like
-        A folder, or files. Read with imageio: ``pip install "skmemae[video]"``.
+        A folder, or files. They are read with Pillow: ``pip install "skmemae[video]"``.
     size : tuple of int, default=None
         (H, W) to scale every image to, averaging pixels when it shrinks; None keeps the size.
     grey : bool, default=False
@@ -26,18 +33,19 @@ def load_images(path, *, size=None, grey=False):
     -------
     images : Bunch
         ``data`` of shape (n, H, W) or (n, H, W, C), uint8 or the dtype of the files; ``filenames``, an array of str, sorted
-        by folder and the numbers in the names; ``target``, an array of int, the folder that each file lies in, and
-        ``target_names``, their names. Folders such as "good" and "scratch" so give labels:
+        by folder and the numbers in the names; ``target``, an array of int, the number of each file's folder; and
+        ``target_names``, the names of the folders. Folders such as "good" and "scratch" so give labels:
         ``y = [images.target_names[t] != "good" for t in images.target]``.
 
     Raises
     ------
     OSError
-        If there are no images, or one cannot be read; names it.
+        If there are no images, or one of them cannot be read; names it.
     ValueError
-        If images differ in shape, ``size`` is not two positive integers, or images to convert are not uint8; names the first.
+        If images differ in shape or dtype, one of them is an animation, or images to convert are not uint8; names the first.
+        If ``size`` is not two positive integers.
     ImportError
-        If imageio is not installed.
+        If Pillow is not installed.
 
     See Also
     --------
@@ -47,13 +55,13 @@ def load_images(path, *, size=None, grey=False):
     --------
     >>> import tempfile
     >>> from pathlib import Path
-    >>> import imageio.v3 as iio
     >>> import numpy as np
+    >>> from PIL import Image
     >>> from skmemae.datasets import load_images
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     for name in ("good", "scratch"):
     ...         Path(folder, name).mkdir()
-    ...         iio.imwrite(Path(folder, name, "1.png"), np.zeros((40, 60, 3), dtype=np.uint8))
+    ...         Image.fromarray(np.zeros((40, 60, 3), dtype=np.uint8)).save(Path(folder, name, "1.png"))
     ...     images = load_images(folder, size=(20, 30))
     >>> images.data.shape, images.target_names, images.target
     ((2, 20, 30, 3), ['good', 'scratch'], array([0, 1]))
@@ -68,12 +76,13 @@ def load_images(path, *, size=None, grey=False):
     return Bunch(data=data, filenames=np.array([str(file) for file in files]), target=target, target_names=names)
 
 
-def _files(path):
+def _files(path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | np.ndarray) -> list[Path]:
     """Paths of the images, sorted if they come from a folder."""
-    if isinstance(path, list | tuple | np.ndarray):
-        if len(path):
-            return [Path(file) for file in path]
-        raise FileNotFoundError(f"{_PATH}. Got an empty list.")
+    if not isinstance(path, str | os.PathLike):
+        files = [Path(file) for file in path]
+        if not files:
+            raise FileNotFoundError(f"{_PATH}. Got an empty list.")
+        return files
     folder = Path(path)
     if not folder.is_dir():
         raise FileNotFoundError(f"{_PATH}. Got {str(path)!r}.")

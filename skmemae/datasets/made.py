@@ -1,11 +1,16 @@
-"""Synthetic data."""
+"""Generate clips of moving digits."""
 
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.utils import Bunch, check_random_state
 
 
-def make_moving_digits(n_clips=400, n_frames=8, size=16, random_state=None):
+def make_moving_digits(
+    n_clips: int = 400,
+    n_frames: int = 8,
+    size: int = 16,
+    random_state: int | np.random.RandomState | None = None,
+) -> Bunch:
     """Generate clips of moving handwritten digits from scikit-learn's digits.
 
     In normal clips a digit from 0 to 4 moves horizontally, one pixel per frame, and reverses at the edges. Half of the abnormal

@@ -2,7 +2,9 @@
 
 import gzip
 import hashlib
+import os
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from scipy.io import loadmat
@@ -10,7 +12,9 @@ from sklearn.datasets import fetch_kddcup99, fetch_openml
 from sklearn.preprocessing import OneHotEncoder
 from sklearn.utils import Bunch
 
-# sha256 of the bytes of the images followed by those of the labels (image data), or of the file (tables).
+DataHome = str | os.PathLike[str] | None  # type of a folder of data sets
+
+# sha256 of the bytes of all images and then all labels (image data), or of the file (tables).
 _MNIST = "c2069063c1105f2bf96266aef1ff68c6e13bdda7a54e37bf19c16f1db24efc83"
 _CIFAR10_30K = "7c533284b956e581cb7e92cfccf7cd82ca62180d842b7340ceecd4654e325eaa"
 _KDDCUP99 = "8045aca0d84e70e622d1148d7df782496f6333bf6eb979a1b0837c42a9fd9561"
@@ -52,12 +56,23 @@ _ADDRESSES = {
     "mnist.npz": "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz",
     "kddcup.data_10_percent.gz": "http://kdd.ics.uci.edu/databases/kddcup99/kddcup.data_10_percent.gz",
 }
-_ODDS_ADDRESS = "https://github.com/yzhao062/pyod/tree/development/examples/data"
-_ADBENCH_ADDRESS = "https://github.com/Minqi824/ADBench/tree/main/adbench/datasets/Classical"
-_KDDCUP99_SYMBOLIC = [1, 2, 3, 6, 11, 20, 21]
+_KDDCUP99_SYMBOLIC = [1, 2, 3, 6, 11, 20, 21]  # columns
 
 
-def load_mnist(data_home=None):
+class _Tables(NamedTuple):
+    """A collection of tables, each in a file of its own that holds X and y."""
+
+    loader: str
+    folder: str
+    suffix: str
+    address: str
+
+
+_ODDS = _Tables("load_odds", "odds", ".mat", "https://github.com/yzhao062/pyod/tree/development/examples/data")
+_ADBENCH = _Tables("load_adbench", "tables", ".npz", "https://github.com/Minqi824/ADBench/tree/main/adbench/datasets/Classical")
+
+
+def load_mnist(data_home: DataHome = None) -> Bunch:
     """Load MNIST: 70,000 grey images of handwritten digits.
 
     Parameters
@@ -80,7 +95,7 @@ def load_mnist(data_home=None):
     """
     path = _find(data_home, "mnist.npz")
     if path is None:
-        return _from_openml("mnist_784", 1, data_home, (28, 28), "MNIST", "mnist.npz")
+        return _from_openml("mnist_784", data_home, (28, 28), "MNIST", "mnist.npz")
     with np.load(path, allow_pickle=False) as file:
         X = np.concatenate([file["x_train"], file["x_test"]])
         y = np.concatenate([file["y_train"], file["y_test"]])
@@ -88,7 +103,7 @@ def load_mnist(data_home=None):
     return Bunch(data=X, target=y.astype(int), name="MNIST")
 
 
-def load_fashion_mnist(data_home=None):
+def load_fashion_mnist(data_home: DataHome = None) -> Bunch:
     """Load Fashion-MNIST from OpenML: 70,000 grey images of clothes.
 
     Parameters
@@ -106,10 +121,10 @@ def load_fashion_mnist(data_home=None):
     OSError
         If the download fails.
     """
-    return _from_openml("Fashion-MNIST", 1, data_home, (28, 28), "Fashion-MNIST", None)
+    return _from_openml("Fashion-MNIST", data_home, (28, 28), "Fashion-MNIST", None)
 
 
-def load_cifar10(data_home=None):
+def load_cifar10(data_home: DataHome = None) -> Bunch:
     """Load CIFAR-10: 60,000 colour images of ten classes, or 30,000 of them.
 
     Parameters
@@ -133,15 +148,15 @@ def load_cifar10(data_home=None):
     """
     path = _find(data_home, "cifar10_30k.npz")
     if path is None:
-        return _from_openml("CIFAR_10", 1, data_home, (3, 32, 32), "CIFAR-10", "cifar10_30k.npz")
+        return _from_openml("CIFAR_10", data_home, (3, 32, 32), "CIFAR-10", "cifar10_30k.npz")
     with np.load(path, allow_pickle=False) as file:
         X, y = file["x"], file["y"]
     check_digest(path, _CIFAR10_30K, X.tobytes(), y.tobytes())
     return Bunch(data=np.ascontiguousarray(np.moveaxis(X, -1, 1)), target=y.astype(int), name="CIFAR-10 (30k subset)")
 
 
-def load_kddcup99(data_home=None):
-    """Load KDD Cup 1999, the 10 % file: 494,021 network connections, with the attacks as inliers.
+def load_kddcup99(data_home: DataHome = None) -> Bunch:
+    """Load KDD Cup 1999, the 10 % file: 494,021 network connections, with attacks as inliers.
 
     Attacks are four fifths of the rows, so the literature treats them as inliers and rows labelled "normal." as outliers.
 
@@ -177,7 +192,7 @@ def load_kddcup99(data_home=None):
     return Bunch(data=rows[:, :-1], target=(rows[:, -1] == "normal.").astype(int), name="KDDCUP99")
 
 
-def encode_kddcup99(X):
+def encode_kddcup99(X: np.ndarray) -> np.ndarray:
     """Encode the rows of KDDCUP99 as numbers: 34 numeric columns, then the seven symbolic ones one-hot encoded.
 
     Parameters
@@ -195,7 +210,7 @@ def encode_kddcup99(X):
     return np.hstack([numeric, OneHotEncoder(sparse_output=False, dtype=np.float32).fit_transform(symbols)])
 
 
-def load_odds(name, data_home=None):
+def load_odds(name: str, data_home: DataHome = None) -> Bunch:
     """Load one of seventeen tables of the ODDS library (S. Rayana, Stony Brook University, 2016) used in PyOD's benchmark.
 
     Parameters
@@ -217,13 +232,11 @@ def load_odds(name, data_home=None):
     OSError
         If there is no file.
     """
-    path = _find_table("load_odds", ODDS, name, data_home, f"odds/{name}.mat", _ODDS_ADDRESS)
-    content = loadmat(path)
-    return Bunch(data=content["X"].astype(np.float64), target=content["y"].ravel().astype(int), name=name)
+    return _load_table(_ODDS, ODDS, name, data_home)
 
 
-def load_adbench(name, data_home=None):
-    """Load one of thirteen tables of ADBench (Han et al., NeurIPS 2022) that are not among those of :func:`load_odds`.
+def load_adbench(name: str, data_home: DataHome = None) -> Bunch:
+    """Load one of thirteen tables of ADBench (Han et al., NeurIPS 2022) that :func:`load_odds` does not have.
 
     Parameters
     ----------
@@ -245,30 +258,34 @@ def load_adbench(name, data_home=None):
     OSError
         If there is no file.
     """
-    path = _find_table("load_adbench", ADBENCH, name, data_home, f"tables/{name}.npz", _ADBENCH_ADDRESS)
-    with np.load(path, allow_pickle=False) as file:
-        return Bunch(data=file["X"].astype(np.float64), target=file["y"].ravel().astype(int), name=name)
+    return _load_table(_ADBENCH, ADBENCH, name, data_home)
 
 
-def _find_table(loader, known, name, data_home, file, address):
-    """Path of a table, checked."""
-    if name not in known:
-        raise ValueError(f"The 'name' parameter of {loader} must be one of {list(known)}. Got {name!r} instead.")
-    folder, _, base = file.partition("/")
-    path = _find(data_home, file) or _find(data_home, base)
+def _load_table(tables: _Tables, digests: dict[str, str], name: str, data_home: DataHome) -> Bunch:
+    """Load a table from ``data_home`` or the collection's folder in it; its sha256 must be the one in ``digests``."""
+    loader, folder, suffix, address = tables
+    if name not in digests:
+        raise ValueError(f"The 'name' parameter of {loader} must be one of {list(digests)}. Got {name!r} instead.")
+    file = name + suffix
+    path = _find(data_home, f"{folder}/{file}") or _find(data_home, file)
     if path is None:
-        raise FileNotFoundError(f"{absent(data_home, base, folder)}. Get it from {address} and put it there.")
-    check_digest(path, known[name], path.read_bytes())
-    return path
+        raise FileNotFoundError(f"{absent(data_home, file, folder)}. Get it from {address} and put it there.")
+    check_digest(path, digests[name], path.read_bytes())
+    if suffix == ".mat":
+        content = loadmat(path)
+    else:
+        with np.load(path, allow_pickle=False) as arrays:
+            content = dict(arrays)
+    return Bunch(data=content["X"].astype(np.float64), target=content["y"].ravel().astype(int), name=name)
 
 
-def _find(data_home, file):
+def _find(data_home: DataHome, file: str) -> Path | None:
     """Path of a file in the folder; None if there is no such file."""
     path = None if data_home is None else Path(data_home) / file
     return path if path is not None and path.is_file() else None
 
 
-def check_digest(path, expected, *contents):
+def check_digest(path: Path, expected: str, *contents: bytes) -> None:
     """Raise ValueError if the sha256 of the concatenated contents is not the expected one."""
     digest = hashlib.sha256()
     for content in contents:
@@ -277,25 +294,31 @@ def check_digest(path, expected, *contents):
         raise ValueError(f"{path} is not the published data: sha256 is {digest.hexdigest()}, expected {expected}.")
 
 
-def _from_openml(openml_name, version, data_home, shape, name, file):
-    """Download a set of images from OpenML; scikit-learn verifies the checksum."""
+def _from_openml(
+    openml_name: str,
+    data_home: DataHome,
+    shape: tuple[int, ...],
+    name: str,
+    file: str | None,
+) -> Bunch:
+    """Download images of a shape from OpenML, where ``file`` is missing; scikit-learn verifies the checksum."""
     try:
-        X, y = fetch_openml(openml_name, version=version, data_home=data_home, as_frame=False, return_X_y=True)
+        X, y = fetch_openml(openml_name, version=1, data_home=data_home, as_frame=False, return_X_y=True)
     except OSError as error:
         raise _offline(name, data_home, file) from error
     return Bunch(data=X.reshape(-1, *shape).astype(np.uint8), target=y.astype(int), name=name)
 
 
-def _offline(name, data_home, file):
-    """OSError for a data set that is neither on disk nor downloadable."""
+def _offline(name: str, data_home: DataHome, file: str | None) -> OSError:
+    """Error for a data set that is neither on disk nor downloadable."""
     if file is None:
         return OSError(f"{name} is not at hand: the download failed. Work online once.")
     bring = f"or get {_ADDRESSES[file]} and name its folder as data_home" if file in _ADDRESSES else "or bring the file"
     return OSError(f"{name} is not at hand: {absent(data_home, file)}, and the download failed. Work online once, {bring}.")
 
 
-def absent(data_home, file, folder=None):
-    """What to say of a file that is not there."""
+def absent(data_home: DataHome, file: str, folder: str | None = None) -> str:
+    """Text that says where a file was looked for and not found."""
     if data_home is None:
         return f"data_home, the folder of {file}, is not given"
     return f"{file} is not in data_home={str(data_home)!r}" + (f" or its folder {folder!r}" if folder else "")

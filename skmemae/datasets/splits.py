@@ -1,11 +1,20 @@
 """Splits of labelled data into training and test samples."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.model_selection import train_test_split
 from sklearn.utils import Bunch, check_random_state
 
 
-def one_class_split(X, y, normal, *, test_size=1 / 3, outlier_share=0.3, random_state=None):
+def one_class_split(
+    X: np.ndarray,
+    y: np.ndarray,
+    normal: ArrayLike,
+    *,
+    test_size: float = 1 / 3,
+    outlier_share: float = 0.3,
+    random_state: int | np.random.RandomState | None = None,
+) -> Bunch:
     """Split by the paper's one-class protocol: train on normal samples only, test on held-out normal samples and outliers.
 
     Parameters
@@ -35,7 +44,13 @@ def one_class_split(X, y, normal, *, test_size=1 / 3, outlier_share=0.3, random_
     return Bunch(X_train=X[train], X_test=X[rows], y_test=(~inlier[rows]).astype(int))
 
 
-def contaminated_split(X, y, *, test_size=0.4, random_state=None):
+def contaminated_split(
+    X: np.ndarray,
+    y: np.ndarray,
+    *,
+    test_size: float = 0.4,
+    random_state: int | np.random.RandomState | None = None,
+) -> Bunch:
     """Split by PyOD's benchmark protocol: random training and test samples, outliers in both, not stratified.
 
     Parameters
@@ -56,7 +71,13 @@ def contaminated_split(X, y, *, test_size=0.4, random_state=None):
     return Bunch(X_train=X_train, X_test=X_test, y_test=y_test)
 
 
-def clean_split(X, y, *, test_size=0.5, random_state=None):
+def clean_split(
+    X: np.ndarray,
+    y: np.ndarray,
+    *,
+    test_size: float = 0.5,
+    random_state: int | np.random.RandomState | None = None,
+) -> Bunch:
     """Split into normal training samples and a test set of the other normal samples and all outliers.
 
     Parameters

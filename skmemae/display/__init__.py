@@ -1,8 +1,8 @@
-"""Pictures of what a detector learned and of what it finds; matplotlib is imported on plotting.
+"""Pictures of a fitted detector and of its scores; matplotlib is imported on plotting.
 
-All displays are made by ``from_estimator`` or from plain arrays, and drawn by ``plot``, which returns the display. Those of one
-Axes take it as ``ax`` and keep it as ``ax_``; those of several take a ``figure`` and keep its Axes as ``axes_``. All keep
-``figure_``.
+All displays are made by ``from_estimator`` or from plain arrays, and drawn by ``plot``, which returns the display. A display of
+one Axes takes it as ``ax`` and keeps it as ``ax_``; a display of several Axes takes a ``figure`` and keeps its Axes as
+``axes_``. All keep ``figure_``.
 """
 
 from skmemae.display._curves import NormalityDisplay, ScoreDisplay, TrainingCurveDisplay

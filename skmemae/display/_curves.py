@@ -1,25 +1,35 @@
 """Curves and histograms of one Axes: training, scores and the normality of a video."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from skmemae.display._drawing import axes_or_new, text_colour, use_log_scale
 from skmemae.display._samples import check_shape, check_values
 from skmemae.metrics import is_outlier
 
-_SKEWED = 10.0  # times the median that the largest score must be for a logarithmic axis
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from skmemae._detector import MemAEDetector
+
+_SKEWED = 10.0  # the axis is logarithmic if the largest score is more than so many times the median
 _BINS = 30
 
 
 class TrainingCurveDisplay:
-    """The training objective and the held-out error by epoch.
+    """Curves of the training objective and the held-out error by epoch.
 
     Parameters
     ----------
     loss_curve : array-like of shape (n_epochs,)
         Objective per training sample.
     validation_curve : array-like of shape (n_epochs,) or empty, default=()
-        Error per held-out sample; empty where nothing was held out.
+        Error per held-out sample; empty if no samples were held out.
 
     Attributes
     ----------
@@ -42,7 +52,7 @@ class TrainingCurveDisplay:
     array([1, 2, 3])
     """
 
-    def __init__(self, loss_curve, validation_curve=()):
+    def __init__(self, loss_curve: ArrayLike, validation_curve: ArrayLike = ()) -> None:
         self.loss_curve = check_values(loss_curve, "loss_curve", "TrainingCurveDisplay")
         self.validation_curve = np.asarray(validation_curve)
         if self.validation_curve.size:
@@ -50,7 +60,7 @@ class TrainingCurveDisplay:
             check_shape(validation_curve, self.loss_curve.shape, "validation_curve", "loss_curve", "TrainingCurveDisplay")
 
     @classmethod
-    def from_estimator(cls, detector):
+    def from_estimator(cls, detector: MemAEDetector) -> Self:
         """Create the display from a fitted detector.
 
         Parameters
@@ -64,7 +74,7 @@ class TrainingCurveDisplay:
         check_is_fitted(detector, "loss_curve_")
         return cls(detector.loss_curve_, detector.validation_curve_)
 
-    def plot(self, ax=None):
+    def plot(self, ax: Axes | None = None) -> Self:
         """Draw the curves, on a logarithmic axis if all values are positive.
 
         Parameters
@@ -84,7 +94,7 @@ class TrainingCurveDisplay:
         if min(values.min() for values in curves.values() if values.size) > 0:
             use_log_scale(ax, "y")
         ax.set(xlabel="epoch", ylabel="per sample")
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.locator_params(axis="x", integer=True)
         ax.legend()
         return self
 
@@ -92,7 +102,7 @@ class TrainingCurveDisplay:
 class ScoreDisplay:
     """Histograms of the anomaly scores of training samples and new ones, with the threshold as a line.
 
-    The bars of each group are shares of its samples and sum to 100 %. The legend says how many of them are above the threshold.
+    The bars of each group are shares of its samples and sum to 100 %. The legend gives the share above the threshold.
 
     Parameters
     ----------
@@ -127,7 +137,13 @@ class ScoreDisplay:
     'anomaly score'
     """
 
-    def __init__(self, training_scores, scores=None, y=None, threshold=None):
+    def __init__(
+        self,
+        training_scores: ArrayLike,
+        scores: ArrayLike | None = None,
+        y: ArrayLike | None = None,
+        threshold: float | None = None,
+    ) -> None:
         self.training_scores = check_values(training_scores, "training_scores", "ScoreDisplay")
         self.scores = None if scores is None else check_values(scores, "scores", "ScoreDisplay")
         self.y = None
@@ -139,8 +155,8 @@ class ScoreDisplay:
         self.threshold = threshold
 
     @classmethod
-    def from_estimator(cls, detector, X=None, y=None):
-        """Create the display from a fitted detector, and new samples if there are any.
+    def from_estimator(cls, detector: MemAEDetector, X: ArrayLike | None = None, y: ArrayLike | None = None) -> Self:
+        """Create the display from a fitted detector and, optionally, new samples.
 
         Parameters
         ----------
@@ -162,8 +178,8 @@ class ScoreDisplay:
         check_is_fitted(detector, "decision_scores_")
         return cls(detector.decision_scores_, None if X is None else -detector.score_samples(X), y, detector.threshold_)
 
-    def plot(self, ax=None):
-        """Draw the histograms; on a logarithmic axis where all scores are positive and the largest is far above the median.
+    def plot(self, ax: Axes | None = None) -> Self:
+        """Draw the histograms, on a logarithmic axis if all scores are positive and the largest is above 10 times the median.
 
         Parameters
         ----------
@@ -179,22 +195,23 @@ class ScoreDisplay:
         together = np.concatenate([scores for _, scores, _ in groups])
         low, high = float(together.min()), float(together.max())
         logarithmic = low > 0 and high > _SKEWED * np.median(together)
-        bins = (np.geomspace if logarithmic else np.linspace)(low, high, _BINS + 1) if high > low else 1
+        edges = (np.geomspace if logarithmic else np.linspace)(low, high, _BINS + 1).tolist()
+        bins: list[float] | int = edges if high > low else 1
         for name, scores, colour in groups:
             above = "" if self.threshold is None else f", {np.mean(scores > self.threshold):.0%} above"
             share = np.full(len(scores), 100 / len(scores))
-            colours = {"facecolor": (colour, 0.3), "edgecolor": colour}
+            colours: dict[str, Any] = {"facecolor": (colour, 0.3), "edgecolor": colour}
             ax.hist(scores, bins, weights=share, histtype="stepfilled", label=name + above, **colours)
         if self.threshold is not None:
             ax.axvline(self.threshold, color=text_colour(), linestyle="--", label="threshold")
         if logarithmic:
             use_log_scale(ax, "x")
         ax.set(xlabel="anomaly score", ylabel="% of the samples")
-        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)  # clear of the bars
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)  # above the bars, not on them
         return self
 
-    def _groups(self):
-        """(name, scores, colour) of each histogram."""
+    def _groups(self) -> list[tuple[str, np.ndarray, str]]:
+        """Name, scores and colour of each histogram."""
         groups = [("training", self.training_scores, text_colour())]
         if self.scores is None:
             return groups
@@ -233,7 +250,7 @@ class NormalityDisplay:
     'normality'
     """
 
-    def __init__(self, normality, abnormal=None):
+    def __init__(self, normality: ArrayLike, abnormal: ArrayLike | None = None) -> None:
         self.normality = np.asarray(normality)
         self.abnormal = None if abnormal is None else np.asarray(abnormal)
         if self.abnormal is not None and self.abnormal.shape != self.normality.shape:
@@ -241,7 +258,7 @@ class NormalityDisplay:
                 f"NormalityDisplay needs one label for each frame; got {self.abnormal.shape} for {self.normality.shape}."
             )
 
-    def plot(self, ax=None, **line):
+    def plot(self, ax: Axes | None = None, **line: Any) -> Self:
         """Draw the curve, in the style's text colour by default.
 
         Parameters
@@ -260,7 +277,7 @@ class NormalityDisplay:
             edges = np.flatnonzero(np.diff(np.r_[0, self.abnormal != 0, 0]))
             for start, stop in edges.reshape(-1, 2):
                 ax.axvspan(start - 0.5, stop - 0.5, color="tab:red", alpha=0.2, linewidth=0)
-        colour = {} if line.keys() & {"color", "c"} else {"color": text_colour()}
+        colour: dict[str, Any] = {} if line.keys() & {"color", "c"} else {"color": text_colour()}
         ax.plot(self.normality, **colour, **line)
         ax.set(xlabel="frame", ylabel="normality", xlim=(0, max(1, len(self.normality) - 1)))
         return self

@@ -1,37 +1,48 @@
 """Figures, grids of images and heat maps that several displays draw."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
-MOST_COLUMNS = 40  # of a table that a heat map shows
-_MOST_LABELS = 40  # of rows of a heat map that are labelled
-_MOST_CHARACTERS = 24  # of a name beside a heat map
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.image import AxesImage
+
+MOST_COLUMNS = 40  # a heat map shows at most this number of columns of a table
+_MOST_LABELS = 40  # a heat map with more rows has no names of rows
+_MOST_CHARACTERS = 24  # longer names beside a heat map are cut
 _CHARACTER_INCHES = 0.07
-_IMAGE_INCHES = 0.9  # of the smaller side
-_GAP = 0.25  # images between blocks of a grid
+_IMAGE_INCHES = 0.9  # length of the smaller side of an image
+_GAP = 0.25  # space between blocks of a grid, in images
 
 
-def axes_or_new(ax, size):
-    """The Axes, or one in a new figure of a size in inches."""
+def axes_or_new(ax: Axes | None, size: tuple[float, float]) -> Axes:
+    """Return the Axes, or make one in a new figure of a size in inches."""
     import matplotlib.pyplot as plt
 
     return plt.subplots(figsize=size, layout="constrained")[1] if ax is None else ax
 
 
-def figure_or_new(figure, size):
-    """The figure, or a new one of a size in inches."""
+def figure_or_new(figure: Figure | SubFigure | None, size: tuple[float, float]) -> Figure | SubFigure:
+    """Return the figure, or make one of a size in inches."""
     import matplotlib.pyplot as plt
 
     return plt.figure(figsize=size, layout="constrained") if figure is None else figure
 
 
-def text_colour():
+def text_colour() -> str:
     """The style's colour of text, which is readable on its background."""
     import matplotlib.pyplot as plt
 
     return plt.rcParams["text.color"]
 
 
-def use_log_scale(ax, which):
+def use_log_scale(ax: Axes, which: str) -> None:
     """Make the axis "x" or "y" logarithmic, with plain numbers at some ticks of each decade."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -42,10 +53,12 @@ def use_log_scale(ax, which):
     axis.set_minor_formatter(NullFormatter())
 
 
-def image_grid(figure, images, labels, n_columns):
-    """A figure and its Axes without ticks, of shape (blocks, kinds, columns), for images of several kinds below one another.
+def image_grid(
+    figure: Figure | SubFigure | None, images: np.ndarray, labels: list[str], n_columns: int
+) -> tuple[Figure | SubFigure, np.ndarray]:
+    """Make a grid for images of several kinds, such as samples and reconstructions, the kinds of a sample below one another.
 
-    A new block of lines begins after ``n_columns`` images; what is left of the last is empty.
+    A block has a line for each kind and ``n_columns`` images in a line. The last block may end in empty Axes.
 
     Parameters
     ----------
@@ -54,12 +67,17 @@ def image_grid(figure, images, labels, n_columns):
     labels : list of str
         One for each kind, in front of its lines.
     n_columns : int
+
+    Returns
+    -------
+    figure : matplotlib Figure or SubFigure
+    axes : ndarray of Axes without ticks, of shape (blocks, kinds, columns)
     """
     n_images, n_kinds = len(images), len(labels)
     height, width = images.shape[1:3]
     n_columns = min(n_columns, n_images)
     n_blocks = -(-n_images // n_columns)
-    block_heights = [1] * n_kinds + [_GAP] * (n_kinds > 1)  # what is of one kind has titles that keep it apart
+    block_heights = [1] * n_kinds + [_GAP] * (n_kinds > 1)  # blocks of one kind are kept apart by titles
     heights = block_heights * n_blocks
     inches = _IMAGE_INCHES * max(1, width / height), _IMAGE_INCHES * max(1, height / width)
     room = 2.5 if any(labels) else 0.3  # for labels and a colour bar
@@ -76,8 +94,8 @@ def image_grid(figure, images, labels, n_columns):
     return figure, axes
 
 
-def overlay_colours():
-    """Colour map to lay over images: from clear to opaque, through orange to crimson, which show on white and on black."""
+def overlay_colours() -> LinearSegmentedColormap:
+    """Colour map to lay over images: from clear to opaque through orange to crimson, visible on white and on black."""
     from matplotlib.colors import LinearSegmentedColormap
 
     opacity = np.linspace(0, 1, 17)
@@ -85,13 +103,14 @@ def overlay_colours():
     return LinearSegmentedColormap.from_list("overlay", stops)
 
 
-def add_bar(figure, image, axes, label, extend="neither"):
+def add_bar(figure: Figure | SubFigure, image: AxesImage, axes: Axes | np.ndarray, label: str, extend: str = "neither") -> None:
     """Add a colour bar at the right of the Axes; with arrows for values beyond the limits if ``extend`` is "both"."""
-    figure.colorbar(image, ax=np.ravel(axes).tolist(), label=label, aspect=12, extend=extend)
+    ax = axes.ravel().tolist() if isinstance(axes, np.ndarray) else axes
+    figure.colorbar(image, ax=ax, label=label, aspect=12, extend=extend)
 
 
-def heat_map(ax, values, columns, rows, **colours):
-    """Draw a cell for each value, with names of columns and rows; returns the image."""
+def heat_map(ax: Axes, values: np.ndarray, columns: np.ndarray, rows: np.ndarray, **colours: Any) -> AxesImage:
+    """Draw a cell for each value, with names of columns and rows; return the image."""
     image = ax.imshow(values, aspect="auto", interpolation="nearest", **colours)
     ax.set_xticks(range(len(columns)), _shortened(columns), rotation=90, fontsize="small")
     if len(rows) <= _MOST_LABELS:
@@ -99,26 +118,26 @@ def heat_map(ax, values, columns, rows, **colours):
     return image
 
 
-def heat_map_size(columns, rows, n_maps=1):
-    """Inches of a figure of heat maps below one another, with room for the names of columns and rows and a colour bar."""
+def heat_map_size(columns: np.ndarray, rows: np.ndarray, n_maps: int = 1) -> tuple[float, float]:
+    """Width and height in inches of a figure of heat maps below one another, with their names and a colour bar."""
     column_room, row_room = (_CHARACTER_INCHES * max(map(len, _shortened(names))) for names in (columns, rows))
     cells = max(1.0, min(0.2 * len(rows), 4.5))
     return max(3.0, 0.22 * len(columns)) + row_room + 1.5, n_maps * (cells + 0.35) + column_room + 0.3
 
 
-def _shortened(names):
+def _shortened(names: Iterable[object]) -> list[str]:
     texts = [str(name) for name in names]
     return [text if len(text) <= _MOST_CHARACTERS else text[: _MOST_CHARACTERS - 1] + "…" for text in texts]
 
 
-def diverging_colours(*values):
-    """Colours around zero for scaled values, with a limit that two in a hundred values exceed."""
+def diverging_colours(*values: np.ndarray) -> dict[str, Any]:
+    """Arguments of ``imshow`` for values around zero; the limits of the colours are the 98th percentile of magnitudes."""
     limit = float(np.quantile(np.abs(np.concatenate([v.ravel() for v in values])), 0.98)) or 1.0
     return {"cmap": "coolwarm", "vmin": -limit, "vmax": limit}
 
 
-def largest_columns(importance):
-    """Numbers of the columns to show, in their order, and a note if these are not all."""
+def largest_columns(importance: np.ndarray) -> tuple[np.ndarray, str]:
+    """Indices of the most important columns in their order, and a note if some columns are left out."""
     if len(importance) <= MOST_COLUMNS:
         return np.arange(len(importance)), ""
     return np.sort(np.argsort(-importance, kind="stable")[:MOST_COLUMNS]), f"{MOST_COLUMNS} of {len(importance)} columns"

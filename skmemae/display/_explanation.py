@@ -1,13 +1,17 @@
-"""Why samples have their scores."""
+"""Pictures of explanations: why samples have their anomaly scores."""
+
+from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from skmemae._validation import check_positive_int
 from skmemae.display._drawing import add_bar, figure_or_new, image_grid, overlay_colours
 from skmemae.display._samples import (
     channels_last,
-    check_positive_int,
     check_shape,
     displayable,
     is_table,
@@ -15,19 +19,26 @@ from skmemae.display._samples import (
     pick_frames,
 )
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+
+    from skmemae._detector import MemAEDetector
+    from skmemae._explanation import Explanation
+
 
 class ExplanationDisplay:
     """Why samples have their anomaly scores, as bars or as maps.
 
-    Of a row of a table the features with the largest shares of the score, each with its value and the expected one; the last
-    bar holds all others, so the bars sum to the score. Of an image the map of shares laid over it, and a box around the region
-    with the largest share.
+    For a row of a table, bars show the features with the largest shares of the score, each with its value and the expected one;
+    the last bar is the sum of all other features, so the bars sum to the score. For an image, the map of shares is laid over
+    it, with a box around the region with the largest share.
 
     Parameters
     ----------
     explanation : Explanation
         From :meth:`~skmemae.MemAEDetector.explain`. Images must be of shape (n, H, W) or (n, H, W, 3) and clips (n, T, H, W)
-        or (n, T, H, W, 3), as :meth:`from_estimator` brings them.
+        or (n, T, H, W, 3); :meth:`from_estimator` converts them.
     n_features : int, default=8
         Number of features to show for each row of a table.
 
@@ -35,13 +46,13 @@ class ExplanationDisplay:
     ----------
     figure_ : matplotlib Figure or SubFigure
     axes_ : ndarray of Axes
-        Of tables of shape (lines, columns), one for each sample; of images (2 * blocks, columns). Both are set by
+        For tables of shape (lines, columns), one for each sample; for images (2 * blocks, columns). Both are set by
         :meth:`plot`.
 
     Raises
     ------
     ValueError
-        If ``n_features`` is no positive int, or images have another shape.
+        If ``n_features`` is not a positive int, or images have another shape.
 
     Examples
     --------
@@ -55,8 +66,8 @@ class ExplanationDisplay:
     'x1 = 7'
     """
 
-    def __init__(self, explanation, n_features=8):
-        check_positive_int(n_features, "n_features", "ExplanationDisplay")
+    def __init__(self, explanation: Explanation, n_features: int = 8) -> None:
+        check_positive_int("n_features", n_features, "ExplanationDisplay")
         shape = np.shape(explanation.shares)
         axes = 1 if explanation.regions is None else np.shape(explanation.regions)[1]
         if len(shape) != 1 + axes or np.shape(explanation.values) not in (shape, (*shape, 3)) or 0 in shape:
@@ -71,14 +82,14 @@ class ExplanationDisplay:
         self.n_features = n_features
 
     @classmethod
-    def from_estimator(cls, detector, X, n_features=8):
+    def from_estimator(cls, detector: MemAEDetector, X: ArrayLike, n_features: int = 8) -> Self:
         """Create the display from a fitted detector and a few samples.
 
         Parameters
         ----------
         detector : MemAEDetector
         X : array-like of shape (n_samples, ...)
-            Of each clip the frame of the region that adds most to the score is shown.
+            Each clip is shown by one frame, from the region that adds most to the score.
         n_features : int, default=8
             Number of features to show for each row of a table.
 
@@ -89,9 +100,9 @@ class ExplanationDisplay:
         Raises
         ------
         ValueError
-            If ``n_features`` is no positive int, or X has samples of another shape than those of ``fit``.
+            If ``n_features`` is not a positive int, or X has samples of another shape than those of ``fit``.
         """
-        check_positive_int(n_features, "n_features", "ExplanationDisplay.from_estimator")
+        check_positive_int("n_features", n_features, "ExplanationDisplay.from_estimator")
         explanation = detector.explain(X)
         if is_table(detector):
             rows = {name: detector.channels_first(getattr(explanation, name)) for name in ("shares", "values", "expected")}
@@ -100,14 +111,14 @@ class ExplanationDisplay:
         images = {name: channels_last(getattr(explanation, name), detector) for name in ("values", "expected")}
         return cls(dataclasses.replace(explanation, shares=shares, **images), n_features)
 
-    def plot(self, figure=None, n_columns=None):
+    def plot(self, figure: Figure | SubFigure | None = None, n_columns: int | None = None) -> Self:
         """Draw the explanations.
 
         Parameters
         ----------
         figure : matplotlib Figure or SubFigure, optional
         n_columns : int or None, default=None
-            Samples in a line; None for 2 rows of a table or 8 images.
+            Samples in a line; None for 2 if they are rows of a table, 8 if they are images.
 
         Returns
         -------
@@ -116,20 +127,20 @@ class ExplanationDisplay:
         Raises
         ------
         ValueError
-            If ``n_columns`` is no positive int.
+            If ``n_columns`` is not a positive int.
         """
         if n_columns is not None:
-            check_positive_int(n_columns, "n_columns", "ExplanationDisplay.plot")
+            check_positive_int("n_columns", n_columns, "ExplanationDisplay.plot")
         if self.explanation.regions is None:
             return self._plot_bars(figure, n_columns or 2)
         return self._plot_maps(figure, n_columns or 8)
 
-    def _titles(self):
+    def _titles(self) -> list[str]:
         scores, index = self.explanation.scores, self.explanation.index
         names = np.arange(len(scores)) if index is None else index
         return [f"{name}: score {score:.3g}" for name, score in zip(names, scores, strict=True)]
 
-    def _plot_bars(self, figure, n_columns):
+    def _plot_bars(self, figure: Figure | SubFigure | None, n_columns: int) -> Self:
         shares = np.asarray(self.explanation.shares)
         n, d = shares.shape
         n_columns = min(n, n_columns)
@@ -147,7 +158,7 @@ class ExplanationDisplay:
             ax.tick_params(labelbottom=True)
         return self
 
-    def _draw_bars(self, ax, i):
+    def _draw_bars(self, ax: Axes, i: int) -> None:
         explanation = self.explanation
         shares, values, expected = (np.asarray(a)[i] for a in (explanation.shares, explanation.values, explanation.expected))
         names = names_of_features(explanation.feature_names, len(shares))
@@ -161,7 +172,7 @@ class ExplanationDisplay:
         ax.set_yticks(range(len(bars)), labels)
         ax.invert_yaxis()
 
-    def _plot_maps(self, figure, n_columns):
+    def _plot_maps(self, figure: Figure | SubFigure | None, n_columns: int) -> Self:
         from matplotlib.patches import Rectangle
 
         shares, values, regions = (
@@ -192,8 +203,8 @@ class ExplanationDisplay:
         return self
 
 
-def _frames_of_regions(shares, regions):
-    """Of each clip the frame with the largest share among those of its region."""
+def _frames_of_regions(shares: np.ndarray, regions: np.ndarray) -> np.ndarray:
+    """Index, for each clip, of the frame with the largest share within the region."""
     sums = shares.sum(axis=(2, 3))
     frames = np.arange(sums.shape[1])
     inside = (frames >= regions[:, :1, 0]) & (frames < regions[:, :1, 1])

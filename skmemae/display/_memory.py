@@ -1,8 +1,15 @@
-"""The memory items, and which of them samples address."""
+"""Pictures of the memory items, and of the addressing weights of samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
+from skmemae._validation import check_positive_int
 from skmemae.display._drawing import (
     add_bar,
     axes_or_new,
@@ -16,7 +23,6 @@ from skmemae.display._drawing import (
 from skmemae.display._samples import (
     as_array,
     channels_last,
-    check_positive_int,
     check_samples,
     check_shape,
     displayable,
@@ -27,16 +33,23 @@ from skmemae.display._samples import (
     scaled_rows,
 )
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+
+    from skmemae._detector import MemAEDetector
+
 
 class MemoryDisplay:
     """Decoded memory items, the most used first, with their numbers and usage (figure 3 of the paper).
 
-    Of images and clips a grid of images; of tables a heat map with a row for each item, and bars of its usage beside it.
+    Items of images and clips are drawn as a grid of images; items of tables as a heat map with a row for each item and a bar of
+    its usage beside it.
 
     Parameters
     ----------
     items : array-like of shape (n, d), (n, H, W) or (n, H, W, 3)
-        Decoded items: rows in units in which columns compare, or images.
+        Decoded items: rows in units that make columns comparable, or images.
     usage : array-like of shape (n,)
         Share of the training queries that used each item.
     numbers : array-like of int of shape (n,) or None, default=None
@@ -48,7 +61,7 @@ class MemoryDisplay:
     ----------
     figure_ : matplotlib Figure or SubFigure
     axes_ : ndarray of Axes
-        Of images of shape (lines, columns), of tables (1, 2): items and usage. Both are set by :meth:`plot`.
+        For images of shape (lines, columns); for tables (1, 2): items and usage. Both are set by :meth:`plot`.
 
     Raises
     ------
@@ -67,7 +80,14 @@ class MemoryDisplay:
     'sepal length (cm)'
     """
 
-    def __init__(self, items, usage, numbers=None, *, feature_names=None):
+    def __init__(
+        self,
+        items: ArrayLike,
+        usage: ArrayLike,
+        numbers: ArrayLike | None = None,
+        *,
+        feature_names: Iterable[object] | None = None,
+    ) -> None:
         self.items = check_samples(items, "items", "MemoryDisplay")
         n, d = self.items.shape[:2]
         self.usage = check_shape(usage, (n,), "usage", "items", "MemoryDisplay")
@@ -77,14 +97,13 @@ class MemoryDisplay:
             check_shape(self.feature_names, (d,), "feature_names", "items", "MemoryDisplay")
 
     @classmethod
-    def from_estimator(cls, detector, n_items=30):
+    def from_estimator(cls, detector: MemAEDetector, n_items: int = 30) -> Self:
         """Create the display from a fitted detector with a memory.
 
         Parameters
         ----------
         detector : MemAEDetector
-            Items of a detector of tables are shown in scaled units (parameter ``scaling``), those of clips by their middle
-            frames.
+            Items of tables are shown in scaled units (parameter ``scaling``), items of clips by their middle frame.
         n_items : int, default=30
             Number of items to show, the most used first.
 
@@ -95,9 +114,9 @@ class MemoryDisplay:
         Raises
         ------
         ValueError
-            If ``n_items`` is no positive int, or the detector has no memory.
+            If ``n_items`` is not a positive int, or the detector has no memory.
         """
-        check_positive_int(n_items, "n_items", "MemoryDisplay.from_estimator")
+        check_positive_int("n_items", n_items, "MemoryDisplay.from_estimator")
         check_is_fitted(detector, "memory_usage_")
         most_used = np.argsort(-detector.memory_usage_, kind="stable")[:n_items]
         decoded, usage = detector.decode_memory(most_used), detector.memory_usage_[most_used]
@@ -110,14 +129,14 @@ class MemoryDisplay:
             images = pick_frames(images, images.shape[1] // 2)
         return cls(images, usage, most_used)
 
-    def plot(self, figure=None, n_columns=10):
+    def plot(self, figure: Figure | SubFigure | None = None, n_columns: int = 10) -> Self:
         """Draw the items.
 
         Parameters
         ----------
         figure : matplotlib Figure or SubFigure, optional
         n_columns : int, default=10
-            Images in a line; of tables not used.
+            Images in a line; not used for tables.
 
         Returns
         -------
@@ -126,9 +145,9 @@ class MemoryDisplay:
         Raises
         ------
         ValueError
-            If ``n_columns`` is no positive int.
+            If ``n_columns`` is not a positive int.
         """
-        check_positive_int(n_columns, "n_columns", "MemoryDisplay.plot")
+        check_positive_int("n_columns", n_columns, "MemoryDisplay.plot")
         if self.items.ndim == 2:
             return self._plot_table(figure)
         images = np.clip(self.items / displayable(self.items), 0, 1) if self.items.ndim == 4 else self.items
@@ -139,7 +158,7 @@ class MemoryDisplay:
             ax.set_title(f"{number}: {usage:.1%}", fontsize="small")
         return self
 
-    def _plot_table(self, figure):
+    def _plot_table(self, figure: Figure | SubFigure | None) -> Self:
         columns, note = largest_columns(self.items.std(axis=0))
         names = self.feature_names[columns]
         width, height = heat_map_size(names, self.numbers)
@@ -157,18 +176,18 @@ class MemoryDisplay:
 
 
 class AddressingDisplay:
-    """Which memory items some samples address: samples by items, the addressing weights as shades.
+    """Heat map of addressing weights, with a row for each sample and a column for each memory item.
 
     Parameters
     ----------
     weights : array-like of shape (n_samples, n_items)
-        Addressing weights of the items to show. All weights of a sample sum to 1, those of some items to less.
+        Addressing weights of the items to show, in [0, 1]. They sum to at most 1 for a sample; to less if items are left out.
     items : array-like of int of shape (n_items,) or None, default=None
         Number of each item; None for 0, 1, ...
     sample_names : array-like of shape (n_samples,) or None, default=None
         Names of the samples; None for 0, 1, ...
     items_name : str, default="memory item"
-        What the numbers count.
+        Name of the axis of items.
 
     Attributes
     ----------
@@ -192,7 +211,13 @@ class AddressingDisplay:
     (6, 8)
     """
 
-    def __init__(self, weights, items=None, sample_names=None, items_name="memory item"):
+    def __init__(
+        self,
+        weights: ArrayLike,
+        items: ArrayLike | None = None,
+        sample_names: ArrayLike | None = None,
+        items_name: str = "memory item",
+    ) -> None:
         self.items_name = items_name
         self.weights = as_array(weights)
         if self.weights.ndim != 2 or self.weights.size == 0:
@@ -207,17 +232,17 @@ class AddressingDisplay:
         self.sample_names = check_shape(sample_names, (n,), "sample_names", "weights", "AddressingDisplay")
 
     @classmethod
-    def from_estimator(cls, detector, X, n_items=20):
+    def from_estimator(cls, detector: MemAEDetector, X: ArrayLike, n_items: int = 20) -> Self:
         """Create the display from a detector with a memory and a few samples.
 
         Parameters
         ----------
         detector : MemAEDetector
         X : array-like of shape (n_samples, ...)
-            With a query for each location the weights are means over the locations.
+            If a sample has a query for each location, its weights are means over the locations.
         n_items : int, default=20
-            Number of items to show: first the one with the largest weight of each sample, then the second of each, and so on.
-            Where items are rows, those of all members that are made of one training row count as one.
+            Number of items to show: first the item with the largest weight of each sample, then the second of each, and so on.
+            If the memory items are encodings of training rows, the items of one training row in all members count as one item.
 
         Returns
         -------
@@ -226,10 +251,10 @@ class AddressingDisplay:
         Raises
         ------
         ValueError
-            If ``n_items`` is no positive int, the detector has no memory, or X has samples of another shape than those of
+            If ``n_items`` is not a positive int, the detector has no memory, or X has samples of another shape than those of
             ``fit``.
         """
-        check_positive_int(n_items, "n_items", "AddressingDisplay.from_estimator")
+        check_positive_int("n_items", n_items, "AddressingDisplay.from_estimator")
         weights = detector.addressing_weights(X)
         weights = weights.mean(axis=tuple(range(1, weights.ndim - 1)))
         numbers, name = np.arange(weights.shape[1]), "memory item"
@@ -241,7 +266,7 @@ class AddressingDisplay:
         shown = largest[np.sort(np.unique(largest, return_index=True)[1])][:n_items]
         return cls(weights[:, shown], numbers[shown], names_of_samples(X), name)
 
-    def plot(self, ax=None):
+    def plot(self, ax: Axes | None = None) -> Self:
         """Draw a row for each sample and a column for each item.
 
         Parameters
@@ -261,8 +286,8 @@ class AddressingDisplay:
         return self
 
 
-def _sums(weights, groups):
-    """Sums of the columns of each group."""
+def _sums(weights: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Sum the columns of each group."""
     sums = np.zeros((groups.max() + 1, len(weights)))
     np.add.at(sums, groups, weights.T)
     return sums.T

@@ -1,7 +1,14 @@
-"""Samples beside what the memory makes of them."""
+"""Pictures of samples, their reconstructions and the errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from skmemae._validation import check_positive_int
 from skmemae.display._drawing import (
     add_bar,
     diverging_colours,
@@ -15,7 +22,6 @@ from skmemae.display._drawing import (
 from skmemae.display._samples import (
     as_array,
     channels_last,
-    check_positive_int,
     check_samples,
     check_shape,
     displayable,
@@ -27,18 +33,25 @@ from skmemae.display._samples import (
     worst_frames,
 )
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.image import AxesImage
+
+    from skmemae._detector import MemAEDetector
+
 _KINDS = ["sample", "reconstruction", "error"]
 
 
 class ReconstructionDisplay:
     """Samples, their reconstructions, and the squared error of each of their numbers (figures 4 and 6 of the paper).
 
-    Of images and clips a column of three images for each sample; of tables three heat maps with a row for each sample.
+    Images and clips are drawn as a column of three images for each sample; tables as three heat maps with a row for each one.
 
     Parameters
     ----------
     samples, reconstructions : array-like of shape (n, d), (n, H, W) or (n, H, W, 3)
-        Rows in units in which columns compare, or images.
+        Rows in units that make columns comparable, or images.
     errors : array-like of the same shape
         Squared errors in scaled units, higher = more abnormal.
     feature_names : array-like of shape (d,) or None, default=None
@@ -50,7 +63,7 @@ class ReconstructionDisplay:
     ----------
     figure_ : matplotlib Figure or SubFigure
     axes_ : ndarray of Axes
-        Of images of shape (3 * blocks, columns), of tables (3, 1). Both are set by :meth:`plot`.
+        For images of shape (3 * blocks, columns); for tables (3, 1). Both are set by :meth:`plot`.
 
     Raises
     ------
@@ -69,7 +82,15 @@ class ReconstructionDisplay:
     (3, 6)
     """
 
-    def __init__(self, samples, reconstructions, errors, *, feature_names=None, sample_names=None):
+    def __init__(
+        self,
+        samples: ArrayLike,
+        reconstructions: ArrayLike,
+        errors: ArrayLike,
+        *,
+        feature_names: Iterable[object] | None = None,
+        sample_names: ArrayLike | None = None,
+    ) -> None:
         name = type(self).__name__
         self.samples = check_samples(samples, "samples", name)
         self.reconstructions = check_shape(reconstructions, self.samples.shape, "reconstructions", "samples", name)
@@ -82,15 +103,15 @@ class ReconstructionDisplay:
             check_shape(self.sample_names, (n,), "sample_names", "samples", name)
 
     @classmethod
-    def from_estimator(cls, detector, X):
+    def from_estimator(cls, detector: MemAEDetector, X: ArrayLike) -> Self:
         """Create the display from a fitted detector and a few samples.
 
         Parameters
         ----------
         detector : MemAEDetector
         X : array-like of shape (n_samples, ...)
-            Rows of a table are shown in scaled units (parameter ``scaling``). Of each clip the frame with the largest error
-            is shown.
+            Rows of a table are shown in scaled units (parameter ``scaling``). Each clip is shown by the frame with the largest
+            error.
 
         Returns
         -------
@@ -113,7 +134,7 @@ class ReconstructionDisplay:
             images = [pick_frames(a, frames) for a in images]
         return cls(*images)
 
-    def plot(self, figure=None, error_limit=None, n_columns=12):
+    def plot(self, figure: Figure | SubFigure | None = None, error_limit: float | None = None, n_columns: int = 12) -> Self:
         """Draw sample, reconstruction and squared error below one another.
 
         Parameters
@@ -122,7 +143,7 @@ class ReconstructionDisplay:
         error_limit : float, optional
             Squared error of the strongest colour, for comparing detectors; by default the largest error shown.
         n_columns : int, default=12
-            Images in a line; of tables not used.
+            Images in a line; not used for tables.
 
         Returns
         -------
@@ -131,9 +152,9 @@ class ReconstructionDisplay:
         Raises
         ------
         ValueError
-            If ``n_columns`` is no positive int.
+            If ``n_columns`` is not a positive int.
         """
-        check_positive_int(n_columns, "n_columns", f"{type(self).__name__}.plot")
+        check_positive_int("n_columns", n_columns, f"{type(self).__name__}.plot")
         if self.samples.ndim == 2:
             return self._plot_table(figure, error_limit)
         errors = self.errors.mean(axis=-1) if self.errors.ndim == 4 else self.errors
@@ -155,10 +176,10 @@ class ReconstructionDisplay:
         add_bar(self.figure_, shown, axes[0, 2], "squared error")
         return self
 
-    def _draw_error(self, ax, error, limit, sample, greys):
+    def _draw_error(self, ax: Axes, error: np.ndarray, limit: float, sample: np.ndarray, greys: dict[str, Any]) -> AxesImage:
         return ax.imshow(error, cmap="magma", vmin=0, vmax=limit)
 
-    def _plot_table(self, figure, error_limit):
+    def _plot_table(self, figure: Figure | SubFigure | None, error_limit: float | None) -> Self:
         columns, note = largest_columns(self.errors.sum(axis=0))
         names = self.feature_names[columns]
         self.figure_ = figure_or_new(figure, heat_map_size(names, self.sample_names, n_maps=3))
@@ -181,8 +202,8 @@ class ReconstructionDisplay:
 class AnomalyMapDisplay(ReconstructionDisplay):
     """Images, their reconstructions, and images with the squared error laid over them (figure 6 of the paper).
 
-    Constructed like :class:`ReconstructionDisplay`; of each clip the frame with the largest error is shown. Tables are drawn as
-    there.
+    Constructed like :class:`ReconstructionDisplay`; each clip is shown by the frame with the largest error. Tables are drawn as
+    :class:`ReconstructionDisplay` draws them.
 
     Examples
     --------
@@ -195,6 +216,6 @@ class AnomalyMapDisplay(ReconstructionDisplay):
     (9, 10)
     """
 
-    def _draw_error(self, ax, error, limit, sample, greys):
+    def _draw_error(self, ax: Axes, error: np.ndarray, limit: float, sample: np.ndarray, greys: dict[str, Any]) -> AxesImage:
         ax.imshow(sample, **greys)
         return ax.imshow(error, cmap=overlay_colours(), vmin=0, vmax=limit)

@@ -1,10 +1,13 @@
 """Overlapping clips of videos, cut out on access."""
 
+from collections.abc import Iterable, Sequence
 from itertools import product
 from numbers import Integral
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval
@@ -14,7 +17,8 @@ from skmemae._data.sources import RowSource
 from skmemae._resolve import check_numbers
 from skmemae.video.reading import read_video
 
-_LARGEST = 1e30  # of which float32 holds the sum over a cell
+_LARGEST = 1e30  # float32 still holds the sum of such numbers over a cell
+_Videos = Iterable[ArrayLike | str | Path]
 
 
 class ClipWindows(BaseEstimator):
@@ -30,7 +34,7 @@ class ClipWindows(BaseEstimator):
         Frames between the starts of consecutive clips.
     changes : bool, default=False
         Replace each frame by the absolute difference of its pixels from the previous frame. For a fixed camera: the static
-        background vanishes, and unusual motion differs more from the training data. The first frame of a video has no
+        background vanishes, and abnormal motion differs more from the training data. The first frame of a video has no
         predecessor and is in no clip.
     cell : int, default=1
         Side in pixels of the squares that are averaged, after the differences are taken. Pixels that do not fill a square at
@@ -67,13 +71,13 @@ class ClipWindows(BaseEstimator):
         "cell": [Interval(Integral, 1, None, closed="left")],
     }
 
-    def __init__(self, length=16, stride=1, changes=False, cell=1):
+    def __init__(self, length: int = 16, stride: int = 1, changes: bool = False, cell: int = 1) -> None:
         self.length = length
         self.stride = stride
         self.changes = changes
         self.cell = cell
 
-    def fit(self, X, y=None):
+    def fit(self, X: _Videos, y: object = None) -> Self:
         """Learn the shape of a frame.
 
         Parameters
@@ -94,7 +98,7 @@ class ClipWindows(BaseEstimator):
         self.fit_transform(X)
         return self
 
-    def transform(self, X):
+    def transform(self, X: _Videos) -> "Clips":
         """Cut videos with frames of the shape seen in ``fit`` into clips.
 
         Parameters
@@ -108,7 +112,7 @@ class ClipWindows(BaseEstimator):
         Raises
         ------
         ValueError
-            If a video is shorter than a clip, has frames of another shape or smaller than a cell, or holds other than finite
+            If a video is shorter than a clip, has frames of another shape or smaller than a cell, or holds anything but finite
             real numbers. The message names the video.
         OSError
             If a file cannot be read.
@@ -116,7 +120,7 @@ class ClipWindows(BaseEstimator):
         check_is_fitted(self)
         return self._clips(X, self.frame_shape_)
 
-    def fit_transform(self, X, y=None):
+    def fit_transform(self, X: _Videos, y: object = None) -> "Clips":
         """Fit and transform; each file is read once.
 
         Parameters
@@ -137,11 +141,11 @@ class ClipWindows(BaseEstimator):
         self.frame_shape_ = clips.videos[0].shape[1:]
         return clips
 
-    def _clips(self, videos, frame_shape=None):
+    def _clips(self, videos: _Videos, frame_shape: tuple[int, ...] | None = None) -> "Clips":
         self._validate_params()
         check_numbers(self.get_params(), accepts_bool=("changes",))
-        videos = _as_videos(videos, self.length + self.changes, self.cell, frame_shape, self.changes or self.cell > 1)
-        return Clips(videos, self.length, self.stride, self.changes, self.cell)
+        arrays = _as_videos(videos, self.length + self.changes, self.cell, frame_shape, self.changes or self.cell > 1)
+        return Clips(arrays, self.length, self.stride, self.changes, self.cell)
 
 
 class Clips(RowSource):
@@ -166,7 +170,7 @@ class Clips(RowSource):
         Index of each clip's video, and of its first frame in that video.
     """
 
-    def __init__(self, videos, length, stride, changes=False, cell=1):
+    def __init__(self, videos: Sequence[np.ndarray], length: int, stride: int, changes: bool = False, cell: int = 1) -> None:
         self.videos = videos
         self.length = length
         self.changes = changes
@@ -178,7 +182,7 @@ class Clips(RowSource):
         height, width, *channels = videos[0].shape[1:]
         self.shape = (len(self.start), *(channels or [1]), length, height // cell, width // cell)
 
-    def __getitem__(self, rows):
+    def __getitem__(self, rows: Any) -> np.ndarray:
         """One clip for an int; an array of clips for a slice, indices or a mask."""
         rows = np.arange(len(self))[rows]
         indices = rows.ravel()
@@ -193,19 +197,19 @@ class Clips(RowSource):
                 clips[position] = np.moveaxis(processed[frame_rows], -1, 0)
         return clips if rows.ndim else clips[0]
 
-    def _process(self, video, indices):
+    def _process(self, video: np.ndarray, indices: np.ndarray) -> np.ndarray:
         """Frames at the indices, with differences and cells applied, (n_frames, H, W, C)."""
         frames = video[indices]
         if self.changes:
-            exact = np.result_type(frames.dtype, np.float32)  # of large numbers the difference may be small
+            exact = np.result_type(frames.dtype, np.float32)  # float32 would lose small differences of large numbers
             frames = np.abs(np.subtract(frames, video[indices - 1], dtype=exact)).astype(np.float32, copy=False)
         if frames.ndim == 3:
             frames = frames[..., None]
         return frames if self.cell == 1 else _cell_means(frames, self.cell)
 
 
-def _cell_means(frames, cell):
-    """Means over squares of ``cell`` pixels a side; sums strided slices, as numpy is slow at means over short axes."""
+def _cell_means(frames: np.ndarray, cell: int) -> np.ndarray:
+    """Means over squares of ``cell`` pixels a side; adds strided slices, as NumPy is slow at means over short axes."""
     height, width = (size // cell * cell for size in frames.shape[1:3])
     total = np.zeros((len(frames), height // cell, width // cell, frames.shape[3]), dtype=np.float32)
     for y, x in product(range(cell), repeat=2):
@@ -213,8 +217,10 @@ def _cell_means(frames, cell):
     return total / cell**2
 
 
-def _as_videos(videos, min_frames, cell, frame_shape, makes_float32):
-    """Videos as arrays of one frame shape and at least ``min_frames`` frames; errors name the video."""
+def _as_videos(
+    videos: _Videos, min_frames: int, cell: int, frame_shape: tuple[int, ...] | None, makes_float32: bool
+) -> list[np.ndarray]:
+    """Convert videos to arrays of one frame shape and at least ``min_frames`` frames; errors name the video."""
     if isinstance(videos, (str, Path)) or getattr(videos, "ndim", 0) in (3, 4):
         raise ValueError("ClipWindows needs a list of videos; got one video. Use [video].")
     arrays = []
@@ -244,7 +250,7 @@ def _as_videos(videos, min_frames, cell, frame_shape, makes_float32):
     return arrays
 
 
-def _check_finite(video, name, makes_float32):
+def _check_finite(video: np.ndarray, name: str, makes_float32: bool) -> None:
     for frame in video:
         check_array(frame.reshape(len(frame), -1), input_name=name)
         if makes_float32 and np.abs(frame).max() > _LARGEST:

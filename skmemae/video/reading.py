@@ -1,22 +1,28 @@
 """Read video files and folders of frames into arrays."""
 
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
-from skmemae._data.layout import are_positive_ints
-
-_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".tif", ".tiff")
+from skmemae.video._images import SUFFIXES, by_number, check_shapes, check_size, convert, is_image, read_frame
 
 
-def read_video(path, *, size=None, grey=False, out=None):
+def read_video(
+    path: str | os.PathLike[str],
+    *,
+    size: tuple[int, int] | None = None,
+    grey: bool = False,
+    out: str | os.PathLike[str] | None = None,
+) -> np.ndarray:
     """Read a video file, or a folder of frames sorted by the numbers in their names.
 
     Parameters
     ----------
     path : path-like
-        Read with imageio: ``pip install skmemae[video]``.
+        A video file is read with PyAV, a folder of images with Pillow: ``pip install "skmemae[video]"``.
     size : tuple of int, default=None
         (H, W) to scale every frame to, averaging pixels when it shrinks; None keeps the frames' size.
     grey : bool, default=False
@@ -34,20 +40,21 @@ def read_video(path, *, size=None, grey=False, out=None):
     OSError
         If the path does not exist or cannot be read. Nothing is written to ``out`` then.
     ValueError
-        If frames of a folder differ in shape, ``size`` is not two positive integers, or frames to convert are not uint8.
+        If frames of a folder differ in shape or dtype, one of them is an animation, ``size`` is not two positive integers, or
+        frames to convert are not uint8.
     ImportError
-        If imageio is not installed.
+        If PyAV or Pillow is needed and not installed.
 
     Examples
     --------
     >>> import tempfile
     >>> from pathlib import Path
-    >>> import imageio.v3 as iio
     >>> import numpy as np
+    >>> from PIL import Image
     >>> from skmemae.video import read_video
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     for i in range(3):
-    ...         iio.imwrite(Path(folder) / f"{i}.png", np.full((20, 30, 3), i, dtype=np.uint8))
+    ...         Image.fromarray(np.full((20, 30, 3), i, dtype=np.uint8)).save(Path(folder) / f"{i}.png")
     ...     video = read_video(folder, size=(10, 15), grey=True)
     >>> video.shape, int(video[2].max())
     ((3, 10, 15), 2)
@@ -57,110 +64,61 @@ def read_video(path, *, size=None, grey=False, out=None):
     frames = check_shapes((file, convert(file, frame, size, grey)) for file, frame in _frames(path))
     if out is None:
         return np.stack(list(frames))
-    write_frames(frames, Path(out))
+    _write_frames(frames, Path(out))
     return np.load(out, mmap_mode="r")
 
 
-def _frames(path):
-    """Yield pairs of file and frame in order."""
-    imageio = _imageio()
+def _frames(path: Path) -> Iterator[tuple[Path, np.ndarray]]:
+    """Yield (file, frame) in the order of time."""
     if path.is_file():
-        try:
-            frame = None
-            for frame in imageio.imiter(path, plugin="pyav"):
-                yield path, frame
-        except Exception as error:  # decoders raise exceptions of their own
-            raise OSError(f"Video {path} cannot be read: {error}") from error
-        if frame is None:
-            raise OSError(f"Video {path} cannot be read: it has no frames.")
+        for frame in _decoded(path):
+            yield path, frame
         return
     files = sorted(filter(is_image, path.glob("*")), key=by_number)
     if not files:
-        raise FileNotFoundError(f"Video {path} is neither a file nor a folder of frames ({', '.join(_SUFFIXES)}).")
+        raise FileNotFoundError(f"Video {path} is neither a file nor a folder of frames ({', '.join(SUFFIXES)}).")
     for file in files:
         yield file, read_frame(file)
 
 
-def read_frame(file):
-    """Array of an image file, of shape (H, W) or (H, W, C)."""
-    imageio = _imageio()
+def _decoded(file: Path) -> Iterator[np.ndarray]:
+    """Yield the frames of a video file as arrays of shape (H, W, 3), uint8; there is at least one."""
     try:
-        return np.asarray(imageio.imread(file, plugin="pillow"))
-    except Exception as error:
-        raise OSError(f"{file} cannot be read: {error}") from error
+        import av
+    except ImportError as error:
+        raise ImportError('Videos are read with PyAV: pip install "skmemae[video]"') from error
+    frame = None
+    try:
+        with av.open(str(file), metadata_errors="replace") as container:  # titles in another encoding do not matter here
+            for frame in container.decode(video=0) if container.streams.video else ():
+                yield frame.to_ndarray(format="rgb24")
+    except av.FFmpegError as error:
+        raise OSError(f"Video {file} cannot be read: {error}") from error
+    if frame is None:
+        raise OSError(f"Video {file} cannot be read: it has no frames.")
 
 
-def is_image(file):
-    """Whether the file has a name like those of images."""
-    return file.suffix.lower() in _SUFFIXES
+def _write_frames(frames: Iterable[np.ndarray], out: Path) -> None:
+    """Write frames to a file one by one, in the format of ``numpy.save``; an incomplete file is removed.
 
-
-def check_size(size, function, accepts_none=True):
-    """Raise ValueError if ``size`` is neither (H, W) nor, where that is accepted, None."""
-    if size is None and accepts_none:
-        return
-    if not (isinstance(size, tuple | list) and len(size) == 2 and are_positive_ints(size)):
-        accepted = "None or " * accepts_none + "two positive int (H, W)"
-        raise ValueError(f"The 'size' parameter of {function} must be {accepted}. Got {size!r} instead.")
-
-
-def convert(file, frame, size, grey):
-    """Scale a frame and convert it to grey."""
-    if size is None and not grey:
-        return frame
-    if frame.dtype != np.uint8:
-        raise ValueError(f"{file} has dtype {frame.dtype}, but 'size' and 'grey' change images of uint8 alone.")
-    from PIL import Image
-
-    image = Image.fromarray(frame)
-    if grey:
-        image = image.convert("L")
-    if size is not None:
-        image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)  # averages when it shrinks
-    return np.asarray(image)
-
-
-def check_shapes(frames):
-    """Yield the frames of (file, frame) pairs; raise ValueError if their shapes or dtypes differ."""
-    first, shape, dtype = None, None, None
-    for file, frame in frames:
-        first, shape, dtype = first or file, shape or frame.shape, dtype or frame.dtype
-        if frame.shape != shape:
-            raise ValueError(
-                f"{file} has shape {frame.shape}, but {first} has {shape}. 'size' scales all alike, and 'grey' drops colours."
-            )
-        if frame.dtype != dtype:
-            raise ValueError(f"{file} has dtype {frame.dtype}, but {first} has {dtype}: their numbers mean different things.")
-        yield frame
-
-
-def write_frames(frames, out):
-    """Write frames to a file one by one, in the format of ``numpy.save``; an incomplete file is removed."""
+    The number of frames is known only after the last one is decoded, so the header is written again at the end.
+    """
     unfinished = out.with_name(out.name + ".part")
     try:
-        with open(unfinished, "wb") as file:
-            n = 0
-            for n, frame in enumerate(frames, start=1):
-                if n == 1:
-                    header = {"descr": np.lib.format.dtype_to_descr(frame.dtype), "fortran_order": False}
-                    np.lib.format.write_array_header_1_0(file, {**header, "shape": (0, *frame.shape)})
+        with unfinished.open("wb") as file:
+            n_frames = 0
+            for n_frames, frame in enumerate(frames, start=1):
+                if n_frames == 1:
+                    _write_header(file, frame, 0)
                 file.write(np.ascontiguousarray(frame).data)
-            file.seek(0)
-            np.lib.format.write_array_header_1_0(file, {**header, "shape": (n, *frame.shape)})  # the header has room for n
+            _write_header(file, frame, n_frames)
         os.replace(unfinished, out)
     finally:
         unfinished.unlink(missing_ok=True)
 
 
-def _imageio():
-    try:
-        import imageio.v3
-    except ImportError as error:
-        raise ImportError('Images and videos are read with imageio: pip install "skmemae[video]"') from error
-    return imageio.v3
-
-
-def by_number(file):
-    """Sort key: the numbers in a file's name, then the name."""
-    digits = "".join(c if c.isdigit() else " " for c in file.stem).split()
-    return [int(d) for d in digits], file.name
+def _write_header(file: BinaryIO, frame: np.ndarray, n_frames: int) -> None:
+    """Write the header of an array of such frames at the start of a file; NumPy leaves room in it for any number of them."""
+    descr = np.lib.format.dtype_to_descr(frame.dtype)
+    file.seek(0)
+    np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": (n_frames, *frame.shape)})

@@ -1,16 +1,27 @@
 """Turn scores of clips into scores and maps of frames, for a whole video or live."""
 
+from __future__ import annotations
+
 from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
+from skmemae._validation import check_positive_int
 
-def frame_scores(scores, clips):
-    """Scores of frames from scores of clips.
+if TYPE_CHECKING:
+    from skmemae._detector import MemAEDetector
+    from skmemae.video.clips import Clips, ClipWindows
 
-    A clip's score goes to its centre frame (section 4.2 of the paper); in a clip of even length that is the frame after the
-    middle, as in the authors' code. Scores are interpolated linearly between centres; frames before the first and after the
+
+def frame_scores(scores: ArrayLike, clips: Clips) -> list[np.ndarray]:
+    """Interpolate scores of frames from scores of clips.
+
+    A clip's score goes to its centre frame (section 4.2 of the paper); the centre of a clip of even length is the frame after
+    the middle, as in the authors' code. Scores are interpolated linearly between centres; frames before the first and after the
     last centre get the score of the nearest clip.
 
     Parameters
@@ -21,7 +32,7 @@ def frame_scores(scores, clips):
     Returns
     -------
     scores : list of ndarray of shape (T,)
-        One per video, in the order of ``clips.videos``, with the direction of the scores passed in.
+        One per video, in the order of ``clips.videos``; the direction is that of the scores of the clips.
 
     Raises
     ------
@@ -38,8 +49,8 @@ def frame_scores(scores, clips):
     ]
 
 
-def frame_maps(detector, clips, batch_size=64):
-    """Squared residuals of all pixels of all frames, each frame's from the clip with the nearest centre.
+def frame_maps(detector: MemAEDetector, clips: Clips, batch_size: int = 64) -> list[np.ndarray]:
+    """Compute the squared residuals of all pixels of all frames; a frame's are taken from the clip with the nearest centre.
 
     Parameters
     ----------
@@ -53,7 +64,13 @@ def frame_maps(detector, clips, batch_size=64):
     -------
     maps : list of ndarray of shape (T, H, W), float32
         One per video, in scaled units, summed over the channels; higher = more abnormal. Pixels of a cell share one value.
+
+    Raises
+    ------
+    ValueError
+        If ``batch_size`` is not a positive int, or the clips have another shape than those of ``fit``.
     """
+    batch_size = check_positive_int("batch_size", batch_size, "frame_maps")
     maps = [np.empty(video.shape[:3], dtype=np.float32) for video in clips.videos]
     frame_ranges = _nearest_frames(clips)
     for first in range(0, len(clips), batch_size):
@@ -66,13 +83,13 @@ def frame_maps(detector, clips, batch_size=64):
     return maps
 
 
-def _pixels(cells, size, shape):
+def _pixels(cells: np.ndarray, size: int, shape: tuple[int, ...]) -> np.ndarray:
     """Maps of pixels from maps of cells; pixels that were cut off get the value of the nearest cell."""
     rows, columns = (np.minimum(np.arange(n) // size, n // size - 1) for n in shape)
     return cells[:, rows[:, None], columns]
 
 
-def _nearest_frames(clips):
+def _nearest_frames(clips: Clips) -> np.ndarray:
     """Ranges of the frames nearest to each clip's centre, (n_clips, 2), ends excluded; ties go to the earlier clip."""
     ranges = np.empty((len(clips), 2), dtype=int)
     for i, video in enumerate(clips.videos):
@@ -82,11 +99,11 @@ def _nearest_frames(clips):
     return ranges
 
 
-def normality_score(errors):
-    """Normality of frames: one minus the errors, scaled to [0, 1] within each video (p_u in section 4.2 of the paper).
+def normality_score(errors: Iterable[ArrayLike]) -> list[np.ndarray]:
+    """Compute the normality of frames: one minus the errors, scaled to [0, 1] in each video (p_u in section 4.2 of the paper).
 
-    For evaluation: it needs the whole video, and the best and the worst frame get 1 and 0 even if nothing abnormal happens.
-    It is not the score that ``decision_function`` returns.
+    This score is for evaluation: it needs the whole video, and the best and the worst frame get 1 and 0 even if nothing
+    abnormal happens. It is not the score that ``decision_function`` returns.
 
     Parameters
     ----------
@@ -137,7 +154,7 @@ class OnlineNormality:
     [True, True, True, False, False]
     """
 
-    def __init__(self, detector, windows):
+    def __init__(self, detector: MemAEDetector, windows: ClipWindows) -> None:
         check_is_fitted(detector)
         check_is_fitted(windows)
         self.detector = detector
@@ -146,7 +163,7 @@ class OnlineNormality:
         self._range = np.min(detector.decision_scores_), np.max(detector.decision_scores_)
         self.delay = windows.length - 1 - windows.length // 2
 
-    def push(self, frame):
+    def push(self, frame: np.ndarray) -> float:
         """Add the next frame and score the frame ``delay`` frames back.
 
         Parameters
@@ -162,8 +179,8 @@ class OnlineNormality:
         Raises
         ------
         ValueError
-            If the frame's shape differs from the training frames', or it holds other than finite real numbers. The frame is
-            then not added.
+            If the frame's shape differs from the training frames', or it holds anything but finite real numbers. The frame
+            is then not added.
         """
         frame = np.array(frame)  # a copy, as capture devices reuse one buffer
         if frame.shape != self.windows.frame_shape_:
