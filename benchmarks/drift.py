@@ -8,14 +8,15 @@ They are tested on 1,000 normal rows after the drift, and 1,000 of which each co
 the former that ``predict`` calls outliers.
 """
 
-import argparse
 import copy
+from collections.abc import Sequence
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from skmemae import MemAEDetector
-from skmemae.benchmark import report
+from skmemae.benchmark import report, store
+from skmemae.benchmark.command import make_parser
 
 COLUMNS = {"roc_auc": "±.3f", "flagged": ".3f"}
 DETECTORS = {
@@ -26,15 +27,13 @@ DETECTORS = {
 N_PIECES, SIZE, N_TEST, SHARE = 20, 100, 1000, 0.05
 
 
-def main(argv=None):
-    """Measure, print a table and write CSV and JSON."""
-    parser = argparse.ArgumentParser(prog="python benchmarks/drift.py", description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=2, metavar="K", help="repetitions (default: %(default)s)")
-    parser.add_argument("--out", default="benchmark-results", metavar="DIR", help="folder for results (default: %(default)s)")
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, print a table and write the rows."""
+    parser = make_parser("python benchmarks/drift.py", __doc__, seeds=2)
     args = parser.parse_args(argv)
     rows = [row for name in DETECTORS for seed in range(args.seeds) for row in after_a_drift(name, seed)]
     print(report.table(rows, "what", COLUMNS))
-    report.save(rows, args.out, "drift")
+    store.save(rows, args.out, "drift")
 
 
 def after_a_drift(name, seed):
