@@ -10,6 +10,7 @@ the former that ``predict`` calls outliers.
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
@@ -19,7 +20,7 @@ from skmemae.benchmark import report, store
 from skmemae.benchmark.command import make_parser
 
 COLUMNS = {"roc_auc": "±.3f", "flagged": ".3f"}
-DETECTORS = {
+DETECTORS: dict[str, dict[str, Any]] = {
     "memory of rows": {"contamination": 0.1},
     "memory of rows, told that the data is clean": {"contamination": 0.001},
     "learned items": {"contamination": 0.1, "memory_items": "learned"},
@@ -36,13 +37,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     store.save(rows, args.out, "drift")
 
 
-def after_a_drift(name, seed):
+def after_a_drift(name: str, seed: int) -> list[dict[str, Any]]:
     """Rows of the three detectors."""
     rng = np.random.default_rng(seed)
     before, after = rng.normal(size=(2, 3, 8))
     centre = 2 * rng.normal(size=8)
 
-    def normal(n, loadings, centre):
+    def normal(n: int, loadings: np.ndarray, centre: np.ndarray | float) -> np.ndarray:
         return rng.normal(size=(n, 3)) @ loadings + 0.3 * rng.normal(size=(n, 8)) + centre
 
     old = MemAEDetector(random_state=seed, **DETECTORS[name]).fit(normal(10 * SIZE, before, 0.0))
@@ -66,7 +67,7 @@ def after_a_drift(name, seed):
     ]
 
 
-def shuffled(X, rng):
+def shuffled(X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Rows whose columns come from different rows."""
     return np.column_stack([rng.permutation(column) for column in X.T])
 

@@ -10,9 +10,11 @@ anonymous memory, which excludes pages of the file.
 """
 
 import tempfile
-from collections.abc import Sequence
+from argparse import Namespace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     store.save(rows, args.out, "frames")
 
 
-def parse(argv):
+def parse(argv: Sequence[str] | None) -> Namespace:
     """Parse the command line."""
     parser = make_parser("python benchmarks/frames.py", __doc__)
     parser.add_argument("--presets", nargs="+", choices=list(PRESETS), default=list(PRESETS), help="only these presets")
@@ -59,7 +61,7 @@ def parse(argv):
     return parser.parse_args(argv)
 
 
-def speed(name, n_frames, repeats):
+def speed(name: str, n_frames: int, repeats: int) -> list[dict[str, Any]]:
     """Rows of a preset, one per repeat."""
     parameters, windows, frame_shape = PRESETS[name]
     video = np.random.default_rng(0).integers(0, 255, size=(n_frames, *frame_shape), dtype=np.uint8)
@@ -86,7 +88,7 @@ def speed(name, n_frames, repeats):
 
 
 @torch.inference_mode()
-def seconds(work, device="cpu"):
+def seconds(work: Callable[[], Any], device: str = "cpu") -> float:
     """Seconds of a call of ``work``."""
     start = perf_counter()
     work()
@@ -95,7 +97,7 @@ def seconds(work, device="cpu"):
     return perf_counter() - start
 
 
-def streaming(file, n_frames):
+def streaming(file: Path, n_frames: int) -> dict[str, Any]:
     """Row of fitting and scoring a video on disk: seconds and peak anonymous memory."""
     video = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=(n_frames, *_FRAME))
     noise = np.random.default_rng(0).integers(0, 255, size=(256, *_FRAME), dtype=np.uint8)

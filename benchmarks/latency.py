@@ -8,10 +8,11 @@ relative difference of the scores.
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     store.save(rows, args.out, "latency")
 
 
-def latencies(kind, calls):
+def latencies(kind: str, calls: int) -> list[dict[str, Any]]:
     """Rows of a kind of samples."""
     shape, batches = DATA[kind]
     X = np.random.default_rng(0).normal(size=shape)
@@ -67,7 +68,7 @@ def latencies(kind, calls):
     return rows
 
 
-def milliseconds(work, calls):
+def milliseconds(work: Callable[[], Any], calls: int) -> float:
     """Median milliseconds of a call of ``work``."""
     durations = []
     for _ in range(calls + calls // 10 + 1):

@@ -9,6 +9,7 @@ part fills the caches of libraries, which then stay.
 import gc
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     store.save(rows, args.out, "long-runs")
 
 
-def measure(n_fits, n_scorings, n_parts=10):
+def measure(n_fits: int, n_scorings: int, n_parts: int = 10) -> list[dict[str, Any]]:
     """Rows after each part of the fits and scorings, of which every fit has its share."""
     rng, rows = np.random.default_rng(0), []
     for part in range(1, n_parts + 1):
@@ -56,13 +57,13 @@ def measure(n_fits, n_scorings, n_parts=10):
     return rows
 
 
-def random_shape(rng, kind):
+def random_shape(rng: np.random.Generator, kind: int) -> tuple[int, ...]:
     """Shape of a sample: of a table, an image or a clip."""
     side = rng.integers(8, 14)
     return [(int(rng.integers(2, 30)),), (int(side), int(side + 1)), (1, 4, int(side), int(side))][kind]
 
 
-def samples(rng, n, shape):
+def samples(rng: np.random.Generator, n: int, shape: tuple[int, ...]) -> np.ndarray:
     """Noise."""
     return rng.normal(size=(int(n), *shape)).astype(np.float32)
 

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from figures import addressing, device, growth, processes, scoring, streaming, training
 from shared import pages
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(report.align(pages.figure_lines(rows)))
 
 
-def parse(argv):
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = make_parser("python benchmarks/speed.py", __doc__)
     parser.add_argument(
@@ -81,7 +82,7 @@ def parse(argv):
     return parser.parse_args(argv)
 
 
-def measure_apart(name, threads, args):
+def measure_apart(name: str, threads: int, args: argparse.Namespace) -> list[dict[str, Any]]:
     """Rows of one figure, measured in a separate process with ``threads`` threads."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rows.json"

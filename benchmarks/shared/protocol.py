@@ -1,7 +1,7 @@
 """Protocols: from a command line to the cells, their rows and a report."""
 
 import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from sklearn.utils import Bunch
@@ -15,7 +15,7 @@ class Protocol(NamedTuple):
     """Data sets, splits, detectors and numbers of a table of results."""
 
     title: str  # of the files of results
-    loaders: dict[str, Callable[[str | None], Bunch]]  # loader(data_home) by the name that --data knows
+    loaders: Mapping[str, Callable[[str | None], Bunch]]  # loader(data_home) by the name that --data knows
     tasks: Callable[[Bunch, int], Iterable[tuple[str, Callable[[], Bunch]]]]  # tasks(dataset, seed)
     makers: Callable[[Bunch, int], Makers]  # makers(dataset, seed): functions that create unfitted detectors, by name
     columns: dict[str, str]  # numbers to show, the first one first, and their formats
