@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parents[1]
@@ -42,13 +43,13 @@ print(json.dumps([fit, score, one]))
 KINDS = ("table", "images", "bytes", "clips")
 
 
-def main():
+def main(argv: Sequence[str] | None = None) -> None:
     """Print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("other", type=Path, help="folder of the other checkout")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="only these data")
     parser.add_argument("--repeats", type=int, default=5, metavar="R", help="processes of each (default: %(default)s)")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     for kind in args.kinds:
         pairs = [(seconds(HERE, kind), seconds(args.other.resolve(), kind)) for _ in range(args.repeats)]
         ours, others = ([min(column) for column in zip(*side, strict=True)] for side in zip(*pairs, strict=True))
@@ -56,7 +57,7 @@ def main():
         print(f"{kind}: fit {fit:.3f}, score {score:.3f}, one sample {one:.3f}", flush=True)
 
 
-def seconds(checkout, kind):
+def seconds(checkout: Path, kind: str) -> list[float]:
     """Least seconds of a fit, of scoring all samples and of scoring one."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(checkout)}
     command = [sys.executable, "-c", WORK, kind]

@@ -8,42 +8,42 @@ They are tested on 1,000 normal rows after the drift, and 1,000 of which each co
 the former that ``predict`` calls outliers.
 """
 
-import argparse
 import copy
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from skmemae import MemAEDetector
-from skmemae.benchmark import report
+from skmemae.benchmark import report, store
+from skmemae.benchmark.command import make_parser
 
 COLUMNS = {"roc_auc": "±.3f", "flagged": ".3f"}
-DETECTORS = {
+DETECTORS: dict[str, dict[str, Any]] = {
     "memory of rows": {"contamination": 0.1},
     "memory of rows, told that the data is clean": {"contamination": 0.001},
-    "learned items": {"contamination": 0.1, "memory_items": "learned"},
+    "learned items": {"contamination": 0.1, "memory_unit": "sample"},
 }
 N_PIECES, SIZE, N_TEST, SHARE = 20, 100, 1000, 0.05
 
 
-def main(argv=None):
-    """Measure, print a table and write CSV and JSON."""
-    parser = argparse.ArgumentParser(prog="python benchmarks/drift.py", description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=2, metavar="K", help="repetitions (default: %(default)s)")
-    parser.add_argument("--out", default="benchmark-results", metavar="DIR", help="folder for results (default: %(default)s)")
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, print a table and write the rows."""
+    parser = make_parser("python benchmarks/drift.py", __doc__, seeds=2)
     args = parser.parse_args(argv)
     rows = [row for name in DETECTORS for seed in range(args.seeds) for row in after_a_drift(name, seed)]
     print(report.table(rows, "what", COLUMNS))
-    report.save(rows, args.out, "drift")
+    store.save(rows, args.out, "drift")
 
 
-def after_a_drift(name, seed):
+def after_a_drift(name: str, seed: int) -> list[dict[str, Any]]:
     """Rows of the three detectors."""
     rng = np.random.default_rng(seed)
     before, after = rng.normal(size=(2, 3, 8))
     centre = 2 * rng.normal(size=8)
 
-    def normal(n, loadings, centre):
+    def normal(n: int, loadings: np.ndarray, centre: np.ndarray | float) -> np.ndarray:
         return rng.normal(size=(n, 3)) @ loadings + 0.3 * rng.normal(size=(n, 8)) + centre
 
     old = MemAEDetector(random_state=seed, **DETECTORS[name]).fit(normal(10 * SIZE, before, 0.0))
@@ -67,7 +67,7 @@ def after_a_drift(name, seed):
     ]
 
 
-def shuffled(X, rng):
+def shuffled(X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Rows whose columns come from different rows."""
     return np.column_stack([rng.permutation(column) for column in X.T])
 

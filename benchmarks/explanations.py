@@ -9,40 +9,40 @@ score and by the Shapley values of the score (PermutationExplainer of the shap p
 rank correlation over the rows, how often both name the same column first, and seconds for each row.
 """
 
-import argparse
+from collections.abc import Sequence
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
 from sklearn.datasets import load_breast_cancer
 
 from skmemae import MemAEDetector
-from skmemae.benchmark import report
+from skmemae.benchmark import report, store
+from skmemae.benchmark.command import make_parser
 
 # Rows, columns, hidden factors, deviations of the move.
 MADE = ((300, 6, 2, 3), (1000, 10, 3, 3), (1000, 20, 4, 4), (1000, 10, 10, 5))
 
 
-def main(argv=None):
-    """Measure, print tables and write CSV and JSON."""
-    parser = argparse.ArgumentParser(prog="python benchmarks/explanations.py", description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=5, metavar="S", help="seeds of made data (default: %(default)s)")
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, print tables and write the rows."""
+    parser = make_parser("python benchmarks/explanations.py", __doc__, seeds=5)
     parser.add_argument(
         "--rows", type=int, default=50, metavar="N", help="rows that shap explains, 0 = none (default: %(default)s)"
     )
-    parser.add_argument("--out", default="benchmark-results", metavar="DIR", help="folder for results (default: %(default)s)")
     args = parser.parse_args(argv)
     made = [one_wrong_column(*sizes, seed) for sizes in MADE for seed in range(args.seeds)]
     print(report.table(made, "what", {"named_first": ".3f", "expected": ".2f"}))
-    report.save(made, args.out, "explanations")
+    store.save(made, args.out, "explanations")
     if args.rows:
         beside = [beside_shapley_values(args.rows)]
         print(report.table(beside, "what", {name: ".3g" for name in beside[0] if name != "what"}))
-        report.save(beside, args.out, "explanations-shap")
+        store.save(beside, args.out, "explanations-shap")
 
 
-def one_wrong_column(n, d, n_factors, deviations, seed):
-    """Whether the column that was moved is named first, and how near the value that is expected there is to what it was."""
+def one_wrong_column(n: int, d: int, n_factors: int, deviations: int, seed: int) -> dict[str, Any]:
+    """Row of made data: the share of samples whose moved column is named first, and the error of the expected value."""
     rng = np.random.default_rng(seed)
     loadings = rng.normal(size=(n_factors, d))
     X, normal = (rng.normal(size=(m, n_factors)) @ loadings + 0.1 * rng.normal(size=(m, d)) for m in (n, 200))
@@ -58,7 +58,7 @@ def one_wrong_column(n, d, n_factors, deviations, seed):
     }
 
 
-def beside_shapley_values(n):
+def beside_shapley_values(n: int) -> dict[str, Any]:
     """Shares of the score and Shapley values of malignant rows."""
     import shap
 

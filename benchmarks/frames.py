@@ -9,19 +9,22 @@ without overlap; a narrow network is trained on them for one epoch and scores th
 anonymous memory, which excludes pages of the file.
 """
 
-import argparse
 import tempfile
+from argparse import Namespace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
 
 from figures.memory import anonymous_memory
 from skmemae import MemAEDetector, presets
-from skmemae.benchmark import report
-from skmemae.benchmark.video import LENGTH
+from skmemae.benchmark import report, store
+from skmemae.benchmark.command import make_parser
 from skmemae.video import ClipWindows, OnlineNormality
+from video import LENGTH
 
 # Parameters, windows and frame size; the paper's preset has the paper's frame size.
 PRESETS = {
@@ -33,33 +36,32 @@ _FRAME = (256, 256)
 _GIB = 2**30
 
 
-def main(argv=None):
-    """Measure, print tables and write CSV and JSON."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, print tables and write the rows."""
     args = parse(argv)
     if args.gib:  # first, before other measurements take memory
         Path(args.out).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=args.out) as folder:
             rows = [streaming(Path(folder) / "video.npy", int(args.gib * _GIB / np.prod(_FRAME)))]
         print(report.table(rows, "what", {"video_gib": ".2f", "peak_gib": ".3f", "fit_seconds": ".0f", "score_seconds": ".0f"}))
-        report.save(rows, args.out, "streaming")
+        store.save(rows, args.out, "streaming")
     rows = [row for name in args.presets for row in speed(name, args.frames, args.repeats)]
     print(report.table(rows, "what", COLUMNS))
     print(f"device {rows[0]['device']}, threads {rows[0]['threads']}")
-    report.save(rows, args.out, "frames")
+    store.save(rows, args.out, "frames")
 
 
-def parse(argv):
+def parse(argv: Sequence[str] | None) -> Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(prog="python benchmarks/frames.py", description=__doc__.splitlines()[0])
+    parser = make_parser("python benchmarks/frames.py", __doc__)
     parser.add_argument("--presets", nargs="+", choices=list(PRESETS), default=list(PRESETS), help="only these presets")
     parser.add_argument("--frames", type=int, default=48, metavar="T", help="frames of the video (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, metavar="R", help="repeats of each figure (default: %(default)s)")
     parser.add_argument("--gib", type=float, default=0, metavar="G", help="size of a video on disk, 0 = none (default)")
-    parser.add_argument("--out", default="benchmark-results", metavar="DIR", help="folder for results (default: %(default)s)")
     return parser.parse_args(argv)
 
 
-def speed(name, n_frames, repeats):
+def speed(name: str, n_frames: int, repeats: int) -> list[dict[str, Any]]:
     """Rows of a preset, one per repeat."""
     parameters, windows, frame_shape = PRESETS[name]
     video = np.random.default_rng(0).integers(0, 255, size=(n_frames, *frame_shape), dtype=np.uint8)
@@ -86,7 +88,7 @@ def speed(name, n_frames, repeats):
 
 
 @torch.inference_mode()
-def seconds(work, device="cpu"):
+def seconds(work: Callable[[], Any], device: str = "cpu") -> float:
     """Seconds of a call of ``work``."""
     start = perf_counter()
     work()
@@ -95,7 +97,7 @@ def seconds(work, device="cpu"):
     return perf_counter() - start
 
 
-def streaming(file, n_frames):
+def streaming(file: Path, n_frames: int) -> dict[str, Any]:
     """Row of fitting and scoring a video on disk: seconds and peak anonymous memory."""
     video = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=(n_frames, *_FRAME))
     noise = np.random.default_rng(0).integers(0, 255, size=(256, *_FRAME), dtype=np.uint8)

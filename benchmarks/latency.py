@@ -7,29 +7,30 @@ cost. Medians of many calls, after a warm-up, on one thread. The graph also give
 relative difference of the scores.
 """
 
-import argparse
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import onnxruntime
 import torch
 
 from skmemae import MemAEDetector
-from skmemae.benchmark import report
+from skmemae.benchmark import report, store
+from skmemae.benchmark.command import make_parser
 
 COLUMNS = {"decision_function": ".2f", "onnxruntime": ".2f", "difference": ".0e"}
 # Samples to train on, and how many of them to score together.
 DATA = {"of 30 columns": ((2000, 30), {"1 row": 1, "100 rows": 100}), "of 28 x 28": ((300, 28, 28), {"1 image": 1})}
 
 
-def main(argv=None):
-    """Measure, print a table and write CSV and JSON."""
-    parser = argparse.ArgumentParser(prog="python benchmarks/latency.py", description=__doc__.splitlines()[0])
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, print a table and write the rows."""
+    parser = make_parser("python benchmarks/latency.py", __doc__)
     parser.add_argument("--calls", type=int, default=200, metavar="N", help="calls of each figure (default: %(default)s)")
-    parser.add_argument("--out", default="benchmark-results", metavar="DIR", help="folder for results (default: %(default)s)")
     args = parser.parse_args(argv)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -38,10 +39,10 @@ def main(argv=None):
     finally:
         torch.set_num_threads(threads)
     print(report.table(rows, "what", COLUMNS))
-    report.save(rows, args.out, "latency")
+    store.save(rows, args.out, "latency")
 
 
-def latencies(kind, calls):
+def latencies(kind: str, calls: int) -> list[dict[str, Any]]:
     """Rows of a kind of samples."""
     shape, batches = DATA[kind]
     X = np.random.default_rng(0).normal(size=shape)
@@ -67,7 +68,7 @@ def latencies(kind, calls):
     return rows
 
 
-def milliseconds(work, calls):
+def milliseconds(work: Callable[[], Any], calls: int) -> float:
     """Median milliseconds of a call of ``work``."""
     durations = []
     for _ in range(calls + calls // 10 + 1):

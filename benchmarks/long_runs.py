@@ -6,33 +6,34 @@ Tables, images and clips take turns, each fit and each scoring of another shape.
 part fills the caches of libraries, which then stay.
 """
 
-import argparse
 import gc
 import os
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from figures.memory import held_bytes
 from skmemae import MemAEDetector
-from skmemae.benchmark import report
+from skmemae.benchmark import report, store
+from skmemae.benchmark.command import make_parser
 
 COLUMNS = {"fits": ".0f", "scorings": ".0f", "resident_mib": ".0f", "threads": ".0f", "open_files": ".0f"}
 _MIB = 2**20
 
 
-def main(argv=None):
-    """Measure, print a table and write CSV and JSON."""
-    parser = argparse.ArgumentParser(prog="python benchmarks/long_runs.py", description=__doc__.splitlines()[0])
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, print a table and write the rows."""
+    parser = make_parser("python benchmarks/long_runs.py", __doc__)
     parser.add_argument("--fits", type=int, default=1000, metavar="N", help="fits (default: %(default)s)")
     parser.add_argument("--scorings", type=int, default=10000, metavar="N", help="scorings (default: %(default)s)")
-    parser.add_argument("--out", default="benchmark-results", metavar="DIR", help="folder for results (default: %(default)s)")
     args = parser.parse_args(argv)
     rows = measure(args.fits, args.scorings)
     print(report.table(rows, "part", COLUMNS))
-    report.save(rows, args.out, "long-runs")
+    store.save(rows, args.out, "long-runs")
 
 
-def measure(n_fits, n_scorings, n_parts=10):
+def measure(n_fits: int, n_scorings: int, n_parts: int = 10) -> list[dict[str, Any]]:
     """Rows after each part of the fits and scorings, of which every fit has its share."""
     rng, rows = np.random.default_rng(0), []
     for part in range(1, n_parts + 1):
@@ -56,13 +57,13 @@ def measure(n_fits, n_scorings, n_parts=10):
     return rows
 
 
-def random_shape(rng, kind):
+def random_shape(rng: np.random.Generator, kind: int) -> tuple[int, ...]:
     """Shape of a sample: of a table, an image or a clip."""
     side = rng.integers(8, 14)
     return [(int(rng.integers(2, 30)),), (int(side), int(side + 1)), (1, 4, int(side), int(side))][kind]
 
 
-def samples(rng, n, shape):
+def samples(rng: np.random.Generator, n: int, shape: tuple[int, ...]) -> np.ndarray:
     """Noise."""
     return rng.normal(size=(int(n), *shape)).astype(np.float32)
 

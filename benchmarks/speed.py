@@ -1,7 +1,7 @@
 """Speed and memory: ``fit`` against a bare loop and PyOD, data on disk, growth with rows, addressing, several processes.
 
 Run ``python benchmarks/speed.py`` from the root of the repository. Results go to ``--out``; ``docs/results`` holds the
-published ones, which ``python -m skmemae.benchmark document`` writes to the page of results.
+published ones, which ``python benchmarks/document.py`` writes to the page of results.
 """
 
 import argparse
@@ -10,10 +10,14 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from figures import addressing, device, growth, processes, scoring, streaming, training
-from skmemae.benchmark import report
+from shared import pages
+from skmemae.benchmark import report, store
+from skmemae.benchmark.command import make_parser
 
 # Name of a figure: function, numbers of threads to measure with.
 FIGURES = {
@@ -40,28 +44,27 @@ ALL = {**FIGURES, **GPU_FIGURES}
 _OPTIONS = ("repeats", "gib", "rows", "queries", "device", "out")  # passed on to the process of a figure
 
 
-def main(argv=None):
-    """Measure each figure, print a table and write JSON; stored rows of other figures are kept."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure each figure, print a table and write the rows; stored rows of other figures are kept."""
     args = parse(argv)
     if args.rows_file:
         rows = [row for name in args.figures for row in ALL[name][0](args)]
         Path(args.rows_file).write_text(json.dumps(rows))
         return
-    stored = Path(args.out) / "speed.json"
-    rows = json.loads(stored.read_text())["rows"] if stored.exists() else []
+    rows = store.read(args.out, "speed")
     for name in args.figures or (FIGURES if args.device == "cpu" else ("addressing", *GPU_FIGURES)):
         for threads in ALL[name][1]:
             setting = {"figure": name, "threads": threads, "device": args.device}
             rows = [row for row in rows if any(row[key] != value for key, value in setting.items())]
             rows += [{**setting, **row} for row in measure_apart(name, threads, args)]
             rows.sort(key=lambda row: list(ALL).index(row["figure"]))
-            report.save(rows, args.out, "speed")
-    print(report.align(report.figure_lines(rows)))
+            store.save(rows, args.out, "speed")
+    print(report.align(pages.figure_lines(rows)))
 
 
-def parse(argv):
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(prog="python benchmarks/speed.py", description=__doc__.splitlines()[0])
+    parser = make_parser("python benchmarks/speed.py", __doc__)
     parser.add_argument(
         "--figures",
         nargs="+",
@@ -74,13 +77,12 @@ def parse(argv):
     parser.add_argument("--rows", type=float, default=1e7, metavar="N", help="most rows of growth (default: %(default)g)")
     parser.add_argument("--queries", type=float, default=1e6, metavar="Q", help="queries of addressing (default: %(default)g)")
     parser.add_argument("--device", default="cpu", help="device of the networks (default: %(default)s)")
-    parser.add_argument("--out", default="benchmark-results", metavar="DIR", help="folder for results (default: %(default)s)")
     # Measure in this process and write the rows to the file.
     parser.add_argument("--rows-file", metavar="FILE", help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
 
-def measure_apart(name, threads, args):
+def measure_apart(name: str, threads: int, args: argparse.Namespace) -> list[dict[str, Any]]:
     """Rows of one figure, measured in a separate process with ``threads`` threads."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rows.json"

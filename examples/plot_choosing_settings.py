@@ -44,7 +44,7 @@ settings = [
     {"anomaly_score": ["reconstruction"]},
     {"scaling": ["minmax"]},
     {"scaling": [None]},
-    {"memory_items": ["learned"], "memory_size": [10]},
+    {"memory_unit": ["sample"], "memory_size": [10]},
     {"contamination": [0.001]},
     {"contamination": [0.3]},
 ]

@@ -16,7 +16,6 @@ _COMMON: dict[str, Any] = {
     "learning_rate": 1e-4,
     "anomaly_score": "reconstruction",
     "scaling": "minmax",
-    "memory_heads": 1,
     "ensemble_size": 1,
 }
 
@@ -68,8 +67,8 @@ def paper(name: str) -> dict[str, Any]:
     -------
     parameters : dict
         For ``MemAEDetector(**parameters)``; a new dictionary that may be changed. Settings of the paper's ablations:
-        ``memory_size=0`` (AE), the same with ``latent_l1=1e-4`` (AE-l1), ``shrink_threshold=0`` or ``entropy_weight=0``
-        (without shrinkage or entropy loss), and both (MemAE-nonSpar).
+        ``memory_size=0`` (AE), ``shrink_threshold=0`` or ``entropy_weight=0`` (without shrinkage or entropy loss), and both
+        (MemAE-nonSpar).
 
     Raises
     ------
@@ -107,15 +106,14 @@ def small_video() -> dict[str, Any]:
     >>> from skmemae import MemAEDetector, presets
     >>> detector = MemAEDetector(**presets.small_video(), random_state=0)
     >>> detector.anomaly_score
-    'motion'
+    'local-paces'
     """
     return {
         "backbone": _frames_as_channels,
         "memory_unit": "location",
         "memory_size": 100,
-        "memory_heads": 8,
         "temperature": 0.02,
-        "anomaly_score": "motion",
+        "anomaly_score": "local-paces",
         "batch_size": 8,
         "max_epochs": 12,
     }

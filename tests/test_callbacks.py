@@ -39,7 +39,7 @@ class Recorder:
         return False
 
 
-@pytest.mark.parametrize("parameters", [{}, {"memory_items": "learned", "ensemble_size": 2}, {"memory_size": 0}])
+@pytest.mark.parametrize("parameters", [{}, {"memory_unit": "sample", "ensemble_size": 2}, {"memory_size": 0}])
 def test_a_watched_fit_gives_the_same_bits_and_can_be_scored_after_each_epoch(table, parameters):
     X, y = table
     monitor = callback.ScoringMonitor(scoring={"auc": metrics.roc_auc})
@@ -66,12 +66,12 @@ def test_images_and_clips_are_watched_too(rng, kind):
 
 def test_a_callback_can_end_the_training_of_a_network(table):
     recorder = Recorder(stop_at=3)
-    fitted = detector(max_epochs=10, memory_items="learned", ensemble_size=2).set_callbacks(recorder).fit(table[0])
+    fitted = detector(max_epochs=10, memory_unit="sample", ensemble_size=2).set_callbacks(recorder).fit(table[0])
     assert fitted.n_iter_ == 4
     begun = [event for event in recorder.events if event[:2] == ("begin", "network")]
     assert begun == [("begin", "network", 0), ("begin", "network", 1)]
     # Before there is a memory the training of it cannot end.
-    fitted = detector(max_epochs=40, memory_items="learned", ensemble_size=1).set_callbacks(Recorder(stop_at=0)).fit(table[0])
+    fitted = detector(max_epochs=40, memory_unit="sample", ensemble_size=1).set_callbacks(Recorder(stop_at=0)).fit(table[0])
     assert fitted.n_iter_ > 4
 
 

@@ -38,7 +38,7 @@ CASES = {
         lambda: make_moving_digits(n_clips=30, random_state=0).data,
     ),
     "members": (
-        {"max_epochs": 6, "memory_items": "learned", "ensemble_size": 3},
+        {"max_epochs": 6, "memory_unit": "sample", "ensemble_size": 3},
         lambda: np.random.default_rng(0).normal(size=(100, 4)),
     ),
     "a backbone that draws": (
@@ -155,7 +155,7 @@ def test_a_network_that_is_done_is_kept_however_short_the_time(tmp_path, monkeyp
 
 def test_a_pipeline_hands_the_path_on(tmp_path, kill):
     X, path = np.random.default_rng(0).normal(size=(100, 4)), tmp_path / "fit.ckpt"
-    pipeline = make_pipeline(StandardScaler(), MemAEDetector(memory_items="learned", max_epochs=4, random_state=0))
+    pipeline = make_pipeline(StandardScaler(), MemAEDetector(memory_unit="sample", max_epochs=4, random_state=0))
     kill(2)
     with pytest.raises(Killed):
         pipeline.fit(X, memaedetector__checkpoint=path)

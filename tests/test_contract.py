@@ -124,11 +124,11 @@ def test_a_thresholder_of_pythresh_is_taken(table):
 
 def test_the_threshold_moves_without_a_refit(table):
     X, _ = table
-    det = detector(contamination=0.1, memory_items="learned").fit(X)
+    det = detector(contamination=0.1, memory_unit="sample").fit(X)
     assert det.labels_.sum() == 30
     at_ten_percent = det.predict_confidence(X)
     assert det.set_threshold(0.05).labels_.sum() == 15 and det.predict(X).sum() == 15
-    refitted = detector(contamination=0.05, memory_items="learned").fit(X)
+    refitted = detector(contamination=0.05, memory_unit="sample").fit(X)
     np.testing.assert_array_equal(det.predict_confidence(X), refitted.predict_confidence(X))
     assert not np.array_equal(det.predict_confidence(X), at_ten_percent)
     assert det.set_threshold(threshold=1e9).labels_.sum() == 0 and det.offset_ == -1e9

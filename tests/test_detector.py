@@ -22,7 +22,7 @@ from tests.problems import detector
 
 def test_members_of_an_ensemble_differ_and_all_count(table):
     X, _ = table
-    det = detector(memory_items="learned", ensemble_size=3).fit(X)
+    det = detector(memory_unit="sample", ensemble_size=3).fit(X)
     pairs = zip(det.model_, det._model.score.typical_distances, strict=True)
     together = replace(det._model, seen=None)
     members = [
@@ -52,7 +52,7 @@ def test_outliers_are_found_in_tables_images_and_clips(table, rng):
 def test_a_memory_that_does_not_work_as_one_warns(table):
     X, _ = table
     with pytest.warns(MemoryCollapseWarning, match="Lower shrink_threshold or temperature"):
-        det = detector(temperature=1.0, shrink_threshold=20.0, ensemble_size=1, memory_items="learned").fit(X)
+        det = detector(temperature=1.0, shrink_threshold=20.0, ensemble_size=1, memory_unit="sample").fit(X)
     assert det.zero_row_fraction_ > 0.5
     np.testing.assert_allclose(det.addressing_weights(X).max(axis=1), 1)
 
@@ -217,7 +217,7 @@ def test_with_an_automatic_contamination_a_tenth_is_left_out_and_the_fence_is_of
     X = rng.normal(size=(400, 4))
     rows = detector(contamination="auto").fit(X)
     assert rows.resolved_params_["memory_size"] == 360
-    learned = detector(contamination="auto", memory_items="learned").fit(X)
+    learned = detector(contamination="auto", memory_unit="sample").fit(X)
     fence = [
         contamination_threshold("auto", s, learned._noise) for s in (learned.calibration_scores_, learned.decision_scores_)
     ]

@@ -49,7 +49,7 @@ def test_shares_are_not_negative_and_add_up_to_the_score(rng, shape, score):
     np.testing.assert_allclose(explanation.shares.reshape(8, -1).sum(axis=1), explanation.scores, rtol=1e-9)
 
 
-@pytest.mark.parametrize("parameters", [{"memory_items": "learned"}, {"memory_size": 0}, {"contamination": 0.001}])
+@pytest.mark.parametrize("parameters", [{"memory_unit": "sample"}, {"memory_size": 0}, {"contamination": 0.001}])
 def test_tables_of_all_kinds_of_memory(rng, parameters):
     X = rng.normal(size=(100, 4))
     det = detector(**parameters).fit(X)
@@ -61,7 +61,7 @@ def test_tables_of_all_kinds_of_memory(rng, parameters):
 
 @pytest.mark.parametrize("shape", [(40, 4), (30, 8, 9), (16, 1, 4, 8, 8)], ids=str)
 def test_learned_items_are_named_with_their_weights_and_the_reconstruction_is_what_was_expected(rng, shape):
-    det = detector(max_epochs=3, memory_items="learned").fit(rng.random(shape))
+    det = detector(max_epochs=3, memory_unit="sample").fit(rng.random(shape))
     new = rng.random((4, *shape[1:]))
     explanation, weights = det.explain(new, n_items=3), det.addressing_weights(new)
     weights = weights.reshape(4, -1, weights.shape[-1]).mean(axis=1) if weights.ndim > 2 else weights

@@ -107,7 +107,7 @@ def test_a_bad_value_is_named(name, value):
 
 @pytest.mark.parametrize("params", [{"batch_size": 2**63}, {"entropy_weight": 10**30}])
 def test_a_large_integer_is_fine(params):
-    det = detector(memory_items="learned", **params).fit(data()["table"])
+    det = detector(memory_unit="sample", **params).fit(data()["table"])
     assert np.isfinite(det.decision_scores_).all()
 
 
@@ -133,7 +133,7 @@ def test_a_bool_is_no_length_of_clips():
 
 def test_a_warning_points_at_the_callers_line():
     with pytest.warns(MemoryCollapseWarning) as caught:
-        detector(temperature=1.0, shrink_threshold=20.0, ensemble_size=1, memory_items="learned").fit(data()["table"])
+        detector(temperature=1.0, shrink_threshold=20.0, ensemble_size=1, memory_unit="sample").fit(data()["table"])
     assert caught[0].filename == __file__
 
 

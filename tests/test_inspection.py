@@ -8,12 +8,12 @@ from tests.problems import detector
 
 @pytest.fixture(scope="module")
 def fitted():
-    return detector(memory_items="learned").fit(np.random.default_rng(0).normal(size=(300, 6)))
+    return detector(memory_unit="sample").fit(np.random.default_rng(0).normal(size=(300, 6)))
 
 
 def test_the_memory_is_alive_and_visible(table):
     X, _ = table
-    det = detector(memory_items="learned", max_epochs=30).fit(X)
+    det = detector(memory_unit="sample", max_epochs=30).fit(X)
     assert det.memory_.shape == (4 * 75, 3) and det.memory_usage_.shape == (4 * 75,)
     assert det.zero_row_fraction_ == 0
     assert (det.memory_usage_ > 0).mean() > 0.5 and det.memory_usage_.max() < 0.9
@@ -23,7 +23,7 @@ def test_the_memory_is_alive_and_visible(table):
 
 
 def test_some_items_can_be_decoded_alone(table):
-    det = detector(memory_items="learned").fit(table[0])
+    det = detector(memory_unit="sample").fit(table[0])
     used = np.argsort(-det.memory_usage_)[:5]
     np.testing.assert_allclose(det.decode_memory(used), det.decode_memory()[used], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(det.decode_memory([299, 0]), det.decode_memory()[[299, 0]], rtol=1e-5, atol=1e-6)

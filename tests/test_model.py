@@ -20,7 +20,7 @@ X = np.random.default_rng(0).normal(size=(60, 5))
 @pytest.fixture(scope="module")
 def model():
     """Three networks of 15 items each."""
-    return detector(memory_items="learned", ensemble_size=3, max_epochs=2).fit(X)._model
+    return detector(memory_unit="sample", ensemble_size=3, max_epochs=2).fit(X)._model
 
 
 def plain(value):

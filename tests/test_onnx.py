@@ -65,17 +65,17 @@ def test_detectors_of_the_defaults_score_the_same_in_batches_of_any_size(kind, t
 
 
 MEMORIES = [
-    ("table", {"anomaly_score": "relative", "scaling": "minmax", "memory_items": "learned", "ensemble_size": 2}),
+    ("table", {"anomaly_score": "relative", "scaling": "minmax", "memory_unit": "sample", "ensemble_size": 2}),
     ("table", {"anomaly_score": "absolute", "scaling": None, "memory_size": 0, "convention": "sklearn"}),
 ]
 MORE_MEMORIES = [
     ("images", {"anomaly_score": "local", "scaling": "log", "ensemble_size": 2, "memory_heads": 2}),
     ("table", {"anomaly_score": "reconstruction", "scaling": "standard", "contamination": 0.001}),
-    ("table", {"ensemble_size": 1, "similarity": "dot", "memory_items": "learned"}),
+    ("table", {"ensemble_size": 1, "similarity": "dot", "memory_unit": "sample"}),
     ("table", {"ensemble_size": 3, "memory_size": 50}),
     ("images", {"anomaly_score": "combined", "scaling": "contrast", "shrink_threshold": 0.0}),
     ("clips", {"anomaly_score": "motion"}),
-    ("images", {"memory_items": "rows", "backbone": "fc", "contamination": "auto"}),
+    ("images", {"memory_unit": "row", "backbone": "fc", "contamination": "auto"}),
     ("clips", {"anomaly_score": "smooth", "scaling": "minmax", "memory_unit": "sample"}),
 ]
 
@@ -135,7 +135,7 @@ def test_large_memories_and_many_columns(rng, tmp_path):
 def test_the_file_says_what_it_is_and_keeps_the_coding_of_labels(table, tmp_path):
     pandas = pytest.importorskip("pandas")
     X, _ = table
-    fitted = detector(convention="sklearn", memory_items="learned", ensemble_size=1).fit(
+    fitted = detector(convention="sklearn", memory_unit="sample", ensemble_size=1).fit(
         pandas.DataFrame(X, columns=list("abcdef"))
     )
     before = vars(fitted).copy()
@@ -158,7 +158,7 @@ def test_the_file_says_what_it_is_and_keeps_the_coding_of_labels(table, tmp_path
 @pytest.fixture(scope="module")
 def small():
     """A detector that is exported in no time."""
-    return detector(memory_size=5, memory_items="learned", ensemble_size=1).fit(data()["table"])
+    return detector(memory_size=5, memory_unit="sample", ensemble_size=1).fit(data()["table"])
 
 
 def test_exporting_is_silent_and_leaves_torch_as_it_was(small, tmp_path, capfd, caplog):

@@ -1,6 +1,5 @@
 """Every number of the README's results is the one that is stored in ``docs/results``."""
 
-import csv
 import re
 from itertools import groupby
 from pathlib import Path
@@ -8,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skmemae.benchmark import cells, report, selection
-from skmemae.benchmark.__main__ import main
-from skmemae.benchmark.document import PAPER
+import document
+from skmemae.benchmark import report, store
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -20,8 +18,8 @@ STORED = {
     "CIFAR-10 (30,000 images), the same": ("one-class", "CIFAR-10 (30k subset)", "roc_auc"),
     "ODDS, 17 tables, clean training, mean ROC AUC": ("odds-clean", "", "roc_auc"),
     "ODDS, contaminated training": ("odds-contaminated", "", "roc_auc"),
-    "ADBench, 13 other tables, clean training": ("tables-clean", "", "roc_auc"),
-    "ADBench, contaminated training": ("tables-contaminated", "", "roc_auc"),
+    "ADBench, 13 other tables, clean training": ("adbench-clean", "", "roc_auc"),
+    "ADBench, contaminated training": ("adbench-contaminated", "", "roc_auc"),
     "KDDCUP99, F1 at the top fifth": ("kddcup99", "KDDCUP99", "f1"),
     "UCSD Ped2 at half resolution, ROC AUC of frames": ("video", "UCSD Ped2 (half resolution)", "micro"),
 }
@@ -32,7 +30,6 @@ SPEED = {
     "score 20,000 x 30": ("MemAE: rows scored over PyOD's",),
     "learned items: fit 20,000 x 30": ("MemAE, learned items: fits over PyOD's",),
     "learned items: score 20,000 x 30": ("MemAE, learned items: rows scored over PyOD's",),
-    "no memory: score 20,000 x 30": ("no memory: rows scored over PyOD's",),
 }
 
 
@@ -56,20 +53,16 @@ def detector(name, protocol=""):
 
 def stored(protocol, data, value, name):
     """Mean over the data sets of the means of a detector; NaN without rows."""
-    rows = {cells.row_key(row): row for row in cells.read(RESULTS / f"{protocol}.jsonl")}.values()
-    rows = [row for row in rows if row["detector"] == name and data in ("", row["data"])]
+    rows = [row for row in store.read(RESULTS, protocol) if row["detector"] == name and data in ("", row["data"])]
     sets = report.grouped(rows, "data").values()
     return np.mean([np.mean([row[value] for row in group]) for group in sets]) if rows else np.nan
 
 
 def test_the_overview_is_the_stored_one():
-    with open(RESULTS / "overview.csv", newline="") as file:
-        rows = [row | {"roc_auc": float(row["roc_auc"])} for row in csv.DictReader(file)]
     (*sets, mean), lines = OVERVIEW
     assert mean == "mean" and len(lines) == 8
     for name, printed in lines.items():
-        mine = [row for row in rows if row["detector"] == detector(name)]
-        means = [np.mean([row["roc_auc"] for row in mine if row["data"] == data]) for data in sets]
+        means = [stored("overview", data, "roc_auc", detector(name)) for data in sets]
         assert printed == [format(x, ".3f") for x in [*means, np.mean(means)]], name
 
 
@@ -79,7 +72,7 @@ def test_published_protocols_are_the_stored_ones(line):
     protocol, data, value = STORED[line]
     for title, printed in zip(titles, lines[line], strict=True):
         if title == "the paper's MemAE":
-            expected = next((paper["MemAE"] for name, paper in PAPER.items() if data.startswith(name)), np.nan)
+            expected = next((paper["MemAE"] for name, paper in document.PAPER.items() if data.startswith(name)), np.nan)
         else:
             expected = stored(protocol, data, value, detector(title, protocol))
         assert printed == ("" if np.isnan(expected) else format(expected, ".3f")), title
@@ -97,31 +90,24 @@ def test_numbers_between_the_tables_are_the_stored_ones():
 
 @pytest.mark.parametrize("line", TIMES[1])
 def test_seconds_are_the_stored_ones(line):
-    with open(RESULTS / "speed.csv", newline="") as file:
-        rows = {row["what"]: row for row in csv.DictReader(file) if row["threads"] == "1"}
+    rows = {row["what"]: row for row in store.read(RESULTS, "speed") if row["threads"] == 1}
     ours, *theirs = SPEED[line]
     seconds = [rows[ours]["seconds"], rows[theirs[0]]["seconds"] if theirs else rows[ours]["reference_seconds"]]
     for printed, expected in zip(TIMES[1][line], seconds, strict=True):
         decimals = len(printed.partition(".")[2])
-        assert printed == format(float(expected), f".{decimals}f")
+        assert printed == format(expected, f".{decimals}f")
 
 
-def test_the_page_of_results_is_what_the_rows_give(tmp_path):
-    main(["document", "--rows", str(RESULTS), "--page", str(tmp_path / "page.md")])
-    assert (tmp_path / "page.md").read_text() == (ROOT / "docs" / "benchmarks.md").read_text()
+def test_the_page_of_results_is_what_the_rows_give():
+    assert document.page(RESULTS) == (ROOT / "docs" / "benchmarks.md").read_text()
 
 
 def guide(page):
     return " ".join((ROOT / "docs" / "guide" / page).read_text().split())
 
 
-def figures(name):
-    with open(RESULTS / f"{name}.csv", newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def test_the_guide_says_how_long_a_call_takes():
-    row, rows, image = ((float(r["onnxruntime"]), float(r["decision_function"])) for r in figures("latency"))
+    row, rows, image = ((r["onnxruntime"], r["decision_function"]) for r in store.read(RESULTS, "latency"))
     assert (
         f"takes {row[0]:.1f} ms for a row of 30 columns, where ``decision_function`` takes {row[1]:.1f} ms, {rows[0]:.1f} ms "
         f"instead of {rows[1]:.1f} ms for 100 rows, and {image[0]:.2f} ms instead of {image[1]:.1f} ms for a 28 × 28 image"
@@ -130,8 +116,8 @@ def test_the_guide_says_how_long_a_call_takes():
 
 def test_the_guide_says_how_fast_frames_are():
     means = {
-        name: {key: np.mean([float(row[key]) for row in rows]) for key in ("frames_per_second", "live", "memory_seconds")}
-        for name, rows in report.grouped(figures("frames"), "what").items()
+        name: {key: np.mean([row[key] for row in rows]) for key in ("frames_per_second", "live", "memory_seconds")}
+        for name, rows in report.grouped(store.read(RESULTS, "frames"), "what").items()
     }
     small, paper = means.values()
     assert (
@@ -139,18 +125,17 @@ def test_the_guide_says_how_fast_frames_are():
         f"{small['live']:.0f} of them live, and {paper['frames_per_second']:.1f} by the paper's from 256 x 256; addressing "
         f"takes {1e3 * small['memory_seconds']:.0f} and {1e3 * paper['memory_seconds']:.0f} milliseconds of that"
     ) in guide("video.rst")
-    (video,) = figures("streaming")
-    text = f"a video of {float(video['video_gib']):.0f} GiB with {float(video['peak_gib']):.2f} GiB of memory at most"
+    (video,) = store.read(RESULTS, "streaming")
+    text = f"a video of {video['video_gib']:.0f} GiB with {video['peak_gib']:.2f} GiB of memory at most"
     assert text.replace(" 0.", " .") in guide("video.rst")
 
 
 def test_the_guide_says_how_far_it_goes():
-    text, held = guide("large_data.md"), [float(row["resident_mib"]) for row in figures("long-runs")]
+    text, held = guide("large_data.md"), [row["resident_mib"] for row in store.read(RESULTS, "long-runs")]
     assert f"held {held[2]:.0f} MiB after 300 fits and {held[-1]:.0f} at the end, in one thread with six open files" in text
-    assert {(row["threads"], row["open_files"]) for row in figures("long-runs")} == {("1", "6")}
-    epochs, fit = (
-        float(row["value"]) for row in figures("speed") if row["figure"] == "ranks" and "two processes" in row["what"]
-    )
+    assert {(row["threads"], row["open_files"]) for row in store.read(RESULTS, "long-runs")} == {(1, 6)}
+    ranks = [row for row in store.read(RESULTS, "speed") if row["figure"] == "ranks"]
+    epochs, fit = (row["value"] for row in ranks if "two processes" in row["what"])
     assert (
         f"run an epoch {epochs:.2f} times as fast as one, and a fit of three epochs with its statistics {fit:.2f} times" in text
     )
@@ -170,9 +155,8 @@ def test_the_guide_says_how_far_it_goes():
 def test_the_guide_says_what_choosing_without_labels_brings(line, name):
     found = []
     for kind in ("contaminated", "clean"):
-        rows = selection.digest(cells.read(RESULTS / f"selection-{kind}.jsonl"))
-        of_seeds = report.grouped([row for row in rows if row["detector"] == name], "seed").values()
-        found.append(np.mean([np.mean([row["roc_auc"] for row in group]) for group in of_seeds]))
+        rows = [row for row in store.read(RESULTS, f"selection-{kind}") if row["detector"] == name]
+        found.append(np.mean(report.seed_means(rows, "roc_auc")))
     page = (ROOT / "docs" / "guide" / "choosing.rst").read_text()
     (printed,) = (text.removeprefix(line).split() for text in page.splitlines() if text.startswith(line))
     assert printed == [format(value, ".3f") for value in found]

@@ -110,7 +110,7 @@ def resolved(n, shape, **params):
 def test_a_table_an_image_and_a_clip_with_everything_resolved():
     keys = ("backbone", "widths", "memory_size", "memory_unit", "memory_heads", "batch_size", "max_epochs")
     assert [resolved(1000, (6,))[key] for key in keys] == ["fc", (6,), 1000, "sample", 1, 64, 5]
-    learned = resolved(1000, (6,), memory_items="learned")
+    learned = resolved(1000, (6,), memory_unit="sample")
     assert [learned[key] for key in keys] == ["fc", (64, 3), 100, "sample", 1, 64, 128]
     assert [resolved(3000, (28, 28))[key] for key in keys] == ["conv2d", (16, 32, 64, 32), 300, "sample", 1, 128, 34]
     clip = resolved(100, (1, 8, 16, 16))
@@ -174,7 +174,7 @@ def test_what_may_be_a_bool(name):
 def test_repeats_are_thinned_where_the_data_is_clean_or_has_no_rows_in_memory():
     shares = (0.001, 0.019, 0.02, 0.1, "auto")
     assert [resolved(1000, (6,), contamination=c)["thin_repeats"] for c in shares] == [True, True, False, False, False]
-    assert resolved(1000, (6,), memory_items="learned")["thin_repeats"]
+    assert resolved(1000, (6,), memory_unit="sample")["thin_repeats"]
     assert not resolved(100, (8, 8))["thin_repeats"]
 
 

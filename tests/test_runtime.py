@@ -120,7 +120,7 @@ def test_each_process_of_a_machine_takes_its_own_accelerator(monkeypatch):
 
 def test_a_chunk_that_is_cut_is_counted_once(table, monkeypatch):
     X, _ = table
-    params = {"memory_items": "learned", "max_epochs": 3, "ensemble_size": 2, "random_state": 0}
+    params = {"memory_unit": "sample", "max_epochs": 3, "ensemble_size": 2, "random_state": 0}
     whole, cut = (MemAEDetector(**params) for _ in range(2))
     whole.fit(X)
     use, asked = Memory.use, []

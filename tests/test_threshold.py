@@ -81,9 +81,9 @@ def test_false_discoveries_stay_below_the_rate_that_is_asked_for():
 
 def test_learned_items_are_calibrated_by_what_is_held_out(table, rng):
     X, _ = table
-    det = detector(memory_items="learned", max_epochs=5).fit(X)
+    det = detector(memory_unit="sample", max_epochs=5).fit(X)
     assert len(det.calibration_scores_) == 30 and np.isin(det.calibration_scores_, det.decision_scores_).all()
-    none = detector(memory_items="learned", max_epochs=5, validation_fraction=0).fit(X)
+    none = detector(memory_unit="sample", max_epochs=5, validation_fraction=0).fit(X)
     with pytest.raises(ValueError, match="p_values needs samples that were not trained on"):
         none.p_values(X)
     with pytest.raises(ValueError, match="false_alarm_rate=0.1 needs at least 9 samples .* has 0"):

@@ -30,7 +30,7 @@ class Stream:
 
 
 ABRUPT, GRADUAL = np.ones(12), np.minimum(1, np.arange(1, 15) / 5)
-LEARNED = {"memory_items": "learned", "ensemble_size": 2}
+LEARNED = {"memory_unit": "sample", "ensemble_size": 2}
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_the_scaling_stays_and_a_threshold_that_was_set_does_not(table, paramete
 
 def test_learned_items_that_nothing_uses_move():
     rng = np.random.default_rng(0)
-    det = detector(memory_items="learned", ensemble_size=1, max_epochs=20).fit(rng.normal(size=(200, 4)))
+    det = detector(memory_unit="sample", ensemble_size=1, max_epochs=20).fit(rng.normal(size=(200, 4)))
     for _ in range(6):
         new = rng.normal(size=(200, 4)) + 6
         det.partial_fit(new)
@@ -107,7 +107,7 @@ def test_learned_items_that_nothing_uses_move():
 
 def test_learned_items_that_are_used_stay_where_they_are(rng):
     X = rng.normal(size=(200, 4))
-    det = detector(memory_items="learned", ensemble_size=1, memory_size=6, max_epochs=20).fit(X)
+    det = detector(memory_unit="sample", ensemble_size=1, memory_size=6, max_epochs=20).fit(X)
     before = det.memory_.copy()
     assert (det.memory_usage_ > 0.05 / 6).all()
     det.set_params(learning_rate=1e-9).partial_fit(X)
@@ -165,7 +165,7 @@ def test_an_interruption_leaves_the_detector_as_it_was(table, monkeypatch):
     np.testing.assert_array_equal(det.decision_function(table[0]), scores)
 
 
-@pytest.mark.parametrize("parameters", [{"memory_items": "learned"}, {"memory_size": 0}, {}])
+@pytest.mark.parametrize("parameters", [{"memory_unit": "sample"}, {"memory_size": 0}, {}])
 def test_a_warm_start_goes_on_from_the_networks(table, parameters):
     X, _ = table
     det = detector(max_epochs=20, warm_start=True, **parameters).fit(X)
@@ -175,7 +175,7 @@ def test_a_warm_start_goes_on_from_the_networks(table, parameters):
     assert cold.fit(X).loss_curve_[0] == first
 
 
-@pytest.mark.parametrize("parameters", [{"memory_items": "learned"}, {}])
+@pytest.mark.parametrize("parameters", [{"memory_unit": "sample"}, {}])
 def test_a_warm_start_learns_the_rest_from_the_new_samples_alone(rng, parameters):
     old, new = rng.normal(size=(200, 4)), 5 + 2 * rng.normal(size=(100, 4))
     warm = detector(warm_start=True, **parameters).fit(old).fit(new)
@@ -215,7 +215,7 @@ def test_scores_of_a_window_are_in_one_unit(rng, parameters, n_rows, later):
     "later",
     [
         {"memory_size": 0},
-        {"memory_items": "learned"},
+        {"memory_unit": "sample"},
         {"memory_heads": 4},
         {"anomaly_score": "absolute"},
         {"temperature": 9.0, "widths": (9, 5), "shrink_threshold": 0.0, "similarity": "dot", "ensemble_size": 3},

@@ -15,7 +15,7 @@ USED = np.array([[0.5, 1.0, 0.5], [0.2, 1.0, 0.1]])
 
 
 def test_a_warning_points_to_the_line_that_called_us(table):
-    det = detector(temperature=1.0, shrink_threshold=20.0, ensemble_size=1, memory_items="learned")
+    det = detector(temperature=1.0, shrink_threshold=20.0, ensemble_size=1, memory_unit="sample")
     with pytest.warns(MemoryCollapseWarning) as warned:
         make_pipeline(StandardScaler(), det).fit(table[0])
     assert [warning.filename for warning in warned] == [__file__]

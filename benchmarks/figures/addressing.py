@@ -1,11 +1,13 @@
 """Memory, seconds and errors of the memory's autograd function, compared with the same equations in plain torch."""
 
 import copy
+from argparse import Namespace
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -36,17 +38,17 @@ class Inputs(NamedTuple):
     read_out_grad: Tensor  # (1, Q, WIDTH)
     entropy_grad: Tensor  # (1, Q)
 
-    def take(self, rows) -> "Inputs":
+    def take(self, rows: Any) -> "Inputs":
         """Inputs of the queries at ``rows``."""
         return Inputs(self.query[:, rows], self.keys, self.values, self.read_out_grad[:, rows], self.entropy_grad[:, rows])
 
 
-def block_wise(query, keys, values, threshold):
+def block_wise(query: Tensor, keys: Tensor, values: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
     """Address with the package's autograd function."""
     return AddressAndReadOut.apply(query, keys, values, None, threshold, True, True)
 
 
-def plain(query, keys, values, threshold):
+def plain(query: Tensor, keys: Tensor, values: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
     """Address in plain torch: equations 4, 6, 7 and 9, with a mask for the relu quotient; the largest weight is kept."""
     weights = torch.softmax(query @ keys.mT, dim=-1)
     weights = weights * ((weights > threshold) | (weights == weights.amax(dim=-1, keepdim=True)))
@@ -59,7 +61,7 @@ def plain(query, keys, values, threshold):
 WAYS = {"block-wise": block_wise, "plain torch": plain}
 
 
-def addressing(args):
+def addressing(args: Namespace) -> list[dict[str, Any]]:
     """Rows of peak memory and seconds for ``--queries`` queries, of errors, and of a training step on a table."""
     queries = int(args.queries)
     plain_queries = min(queries, _plain_queries(args.device))
@@ -82,33 +84,33 @@ def addressing(args):
     return [*rows, _training_step(args)]
 
 
-def _plain_queries(device):
+def _plain_queries(device: str) -> int:
     """Number of queries for plain torch: fixed on the CPU, as many as fit on a GPU."""
     if torch.device(device).type != "cuda":
         return _PLAIN_QUERIES
     return max(_PLAIN_QUERIES, torch.cuda.mem_get_info()[0] // _PLAIN_BYTES)
 
 
-def _apart(name, queries, args):
+def _apart(name: str, queries: int, args: Namespace) -> tuple[float, float]:
     """Result of :func:`measure` in a separate process."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         return process.submit(measure, name, queries, args.device, args.repeats).result()
 
 
-def measure(name, queries, device, repeats):
+def measure(name: str, queries: int, device: str, repeats: int) -> tuple[float, float]:
     """Peak bytes beyond the inputs and median seconds of one way; needs a process in which nothing larger has run."""
     way, inputs = WAYS[name], draw(queries, device)
     step(way, inputs.take(slice(_WARM_UP)))
-    durations = []
+    durations: list[float] = []
     peak = peak_bytes(lambda: durations.extend(seconds(lambda: step(way, inputs)) for _ in range(repeats)), device)
     return peak, median(durations)
 
 
-def draw(queries, device):
+def draw(queries: int, device: str) -> Inputs:
     """Random inputs, scaled in place so that creating them takes no additional memory."""
     generator = torch.Generator(device).manual_seed(0)
 
-    def normal(n):
+    def normal(n: int) -> Tensor:
         return torch.randn(1, n, WIDTH, device=device, generator=generator)
 
     query, keys, values, grad = normal(queries), normal(ITEMS), normal(ITEMS), normal(queries)
@@ -117,7 +119,7 @@ def draw(queries, device):
     return Inputs(query, keys, values, grad, torch.ones(1, queries, device=device))
 
 
-def step(way, inputs):
+def step(way: Callable[..., tuple[Tensor, Tensor, Tensor]], inputs: Inputs) -> list[Tensor]:
     """Forward and backward pass; returns read-out, entropy, and the gradients of query, keys and values."""
     leaves = [tensor.detach().requires_grad_() for tensor in inputs[:3]]
     read_out, entropy, _ = way(*leaves, 1 / ITEMS)
@@ -127,7 +129,7 @@ def step(way, inputs):
     return [read_out.detach(), entropy.detach(), *(leaf.grad for leaf in leaves)]
 
 
-def largest_errors(queries, device):
+def largest_errors(queries: int, device: str) -> tuple[int, dict[str, float]]:
     """Number of compared queries, and each way's largest error from plain torch in float64, relative to the largest value.
 
     Queries with a weight so close to the threshold that rounding decides are left out, as both results are right.
@@ -144,7 +146,7 @@ def largest_errors(queries, device):
     return inputs.query.shape[1], errors
 
 
-def _training_step(args):
+def _training_step(args: Namespace) -> dict[str, Any]:
     """Row of the seconds of a training step with plain addressing over those of one with the autograd function."""
     steps = training_steps(args.device)
     our_seconds, plain_seconds = in_turns(3 * args.repeats, *[lambda s=s: [s() for _ in range(50)] for s in steps])
@@ -152,12 +154,12 @@ def _training_step(args):
     return row(label, plain_seconds / our_seconds, "times", ">= 1.2", seconds=our_seconds / 50, reference=plain_seconds / 50)
 
 
-def training_steps(device):
+def training_steps(device: str) -> list[Callable[[], Tensor]]:
     """Two functions that train equal networks for one step and return the loss: with the autograd function, and plain."""
     X = noise((1024, 30))
     detector = MemAEDetector(
         widths=(64, 15),
-        memory_items="learned",
+        memory_unit="sample",
         memory_size=100,
         batch_size=1024,
         ensemble_size=1,
@@ -169,7 +171,7 @@ def training_steps(device):
     plain_network.memory = PlainMemory(plain_network.memory)
     x = torch.from_numpy(X).to(device)
 
-    def training_step(network, optimiser):
+    def training_step(network: nn.Module, optimiser: Adam) -> Tensor:
         loss, _ = objective(network(x), x, ALPHA, 0.0)
         loss.backward()
         optimiser.step(1e-4)
@@ -183,11 +185,11 @@ def training_steps(device):
 class PlainMemory(nn.Module):
     """Memory with one head and one query per sample, addressed in plain torch."""
 
-    def __init__(self, memory):
+    def __init__(self, memory: nn.Module) -> None:
         super().__init__()
         self.memory = memory
 
-    def forward(self, query, items=None, hidden=None):
+    def forward(self, query: Tensor, items: Any = None, hidden: Any = None) -> Answer:
         query, keys = self.memory.factors(query)
         read_out, entropy, mass = plain(query, keys, self.memory.split_heads(self.memory.items), self.memory.threshold)
         return Answer(read_out.squeeze(0), entropy.squeeze(0), mass.squeeze(0))

@@ -4,6 +4,8 @@ On the CPU everything runs at a small size, to try the commands; the goals are f
 """
 
 import warnings
+from argparse import Namespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +19,7 @@ from skmemae._train.loop import objective
 from skmemae._train.optimiser import Adam
 
 
-def training_table(args):
+def training_table(args: Namespace) -> list[dict[str, Any]]:
     """Rows of the training speed on a table of KDDCUP99's width, and of the synchronisations with a GPU within an epoch."""
     n, epochs = (2 * 10**6, 10) if _is_gpu(args.device) else (20_000, 2)
     X = np.random.default_rng(0).normal(size=(n, 120)).astype(np.float32)
@@ -33,7 +35,7 @@ def training_table(args):
     return rows
 
 
-def training_video(args):
+def training_video(args: Namespace) -> list[dict[str, Any]]:
     """Rows of training steps of the paper's video preset over the printed equations in float32, and of frames scored."""
     large = _is_gpu(args.device)
     shape = (1, 16, 256, 256) if large else (1, 16, 32, 32)
@@ -47,14 +49,14 @@ def training_video(args):
     x = torch.from_numpy(clips[:batch]).to(args.device)
     optimiser, plain_optimiser = Adam(fast), torch.optim.Adam(plain.parameters())
 
-    def step():
+    def step() -> None:
         with training_precision(resolve_precision("auto", x.device), x.device):
             output = fast.train()(x)
         objective(output, x, ALPHA, 0.0)[0].backward()
         optimiser.step(1e-4)
         _synchronise(args.device)
 
-    def printed_step():
+    def printed_step() -> None:
         plain.train()
         query = plain.encoder(x).movedim(1, -1)
         read_out, weights = plain.memory(query.reshape(-1, query.shape[-1]))
@@ -82,7 +84,7 @@ def training_video(args):
     ]
 
 
-def agreement(args):
+def agreement(args: Namespace) -> list[dict[str, Any]]:
     """Rows of the largest relative difference between the scores of one detector on the device and on the CPU."""
     rng = np.random.default_rng(0)
     rows = []
@@ -95,16 +97,16 @@ def agreement(args):
     return rows
 
 
-def _is_gpu(device):
+def _is_gpu(device: str) -> bool:
     return torch.device(device).type != "cpu"
 
 
-def _synchronise(device):
+def _synchronise(device: str) -> None:
     if _is_gpu(device):
         torch.accelerator.synchronize()
 
 
-def _waits(detector, X):
+def _waits(detector: MemAEDetector, X: np.ndarray) -> int:
     """Number of synchronisations with the GPU in a fit."""
     before = torch.cuda.get_sync_debug_mode()
     torch.cuda.set_sync_debug_mode("warn")

@@ -1,6 +1,8 @@
 """Seconds to fit and score by the number of rows, compared with detectors of quadratic cost."""
 
+from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.neighbors import KernelDensity
@@ -14,15 +16,15 @@ COLUMNS = 20
 PATIENCE = 120.0  # seconds; detectors of quadratic cost are not run where they would take longer
 
 
-def growth(args):
+def growth(args: Namespace) -> list[dict[str, Any]]:
     """Rows for random tables of 10^3 to ``--rows`` rows; MemAE has one network of learned items and two epochs for all."""
     sizes = [n for n in np.geomspace(1e3, 1e7, 9).round().astype(int) if n <= args.rows]
     detectors = {
-        "MemAE": MemAEDetector(memory_items="learned", max_epochs=2, ensemble_size=1, random_state=0, device=args.device),
+        "MemAE": MemAEDetector(memory_unit="sample", max_epochs=2, ensemble_size=1, random_state=0, device=args.device),
         "OC-SVM": OneClassSVM(),
         "KDE": KernelDensity(),
     }
-    times = {name: {} for name in detectors}
+    times: dict[str, dict[int, float]] = {name: {} for name in detectors}
     for name, detector in detectors.items():
         _score(detector.fit(_random_table(100)), _random_table(100))  # a warm-up: lazy imports are not measured
         for n in sizes:
@@ -40,17 +42,17 @@ def growth(args):
     return rows
 
 
-def _score(detector, X):
+def _score(detector: Any, X: np.ndarray) -> np.ndarray:
     return detector.score_samples(X)
 
 
-def _random_table(n):
+def _random_table(n: int) -> np.ndarray:
     rng = np.random.default_rng(0)
     mixing = rng.normal(size=(5, COLUMNS)).astype(np.float32)
     return rng.standard_normal((n, 5), dtype=np.float32) @ mixing + 0.1 * rng.standard_normal((n, COLUMNS), dtype=np.float32)
 
 
-def _draw(times, path):
+def _draw(times: dict[str, dict[int, float]], path: Path) -> None:
     plt = report.pyplot()
     figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
     for name, by_rows in times.items():

@@ -4,7 +4,9 @@ import json
 import subprocess
 import sys
 import tempfile
+from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.model_selection import GridSearchCV
@@ -21,7 +23,7 @@ from skmemae import MemAEDetector
 
 torch.set_num_threads(1)
 X = np.random.default_rng(0).normal(size=(100_000, 120)).astype(np.float32)
-detector = MemAEDetector(memory_items="learned", batch_size=4096, widths=(512, 256, 32), ensemble_size=1, random_state=0)
+detector = MemAEDetector(memory_unit="sample", batch_size=4096, widths=(512, 256, 32), ensemble_size=1, random_state=0)
 detector.set_params(validation_fraction=0.0)
 detector.set_params(max_epochs=1, device={device!r}).fit(X[:8192])
 seconds = []
@@ -34,13 +36,13 @@ if os.environ.get("RANK", "0") == "0":
 """
 
 
-def grid_search(args):
+def grid_search(args: Namespace) -> list[dict[str, Any]]:
     """Row of the speed-up of a grid search of 20 fits on 2,000 x 20 by two jobs over one."""
     X = np.random.default_rng(0).normal(size=(2000, 20))
 
-    def search(jobs):
+    def search(jobs: int) -> None:
         grid = {"memory_size": [20, 50, 100, 200, 400]}
-        detector = MemAEDetector(memory_items="learned", max_epochs=20, ensemble_size=1, random_state=0, device=args.device)
+        detector = MemAEDetector(memory_unit="sample", max_epochs=20, ensemble_size=1, random_state=0, device=args.device)
         GridSearchCV(detector, grid, scoring=_normality, cv=4, refit=False, n_jobs=jobs).fit(X)
 
     one, two = in_turns(args.repeats, lambda: search(1), lambda: search(2))
@@ -56,11 +58,11 @@ def grid_search(args):
     ]
 
 
-def _normality(detector, X, y=None):
+def _normality(detector: MemAEDetector, X: np.ndarray, y: None = None) -> float:
     return float(np.mean(detector.score_samples(X)))
 
 
-def import_time(args):
+def import_time(args: Namespace) -> list[dict[str, Any]]:
     """Row of the seconds to import the package over those to import its dependencies."""
     ours, base = in_turns(args.repeats * 3, lambda: _python("import skmemae"), lambda: _python(BASE))
     return [
@@ -75,7 +77,7 @@ def import_time(args):
     ]
 
 
-def ranks(args):
+def ranks(args: Namespace) -> list[dict[str, Any]]:
     """Rows of the speed-up of training by two processes over one, each with one thread: per epoch, and of a whole fit."""
     times = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -100,5 +102,5 @@ def ranks(args):
     ]
 
 
-def _python(code):
+def _python(code: str) -> None:
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,6 +1,8 @@
 """Rows trained and scored per second, compared with PyOD's AutoEncoder, and the time to score one row."""
 
+from argparse import Namespace
 from statistics import median
+from typing import Any
 
 import numpy as np
 from pyod.models.auto_encoder import AutoEncoder
@@ -12,13 +14,13 @@ WIDTHS = (64, 32)
 ROWS, COLUMNS, EPOCHS, PYOD_BATCH = 20_000, 30, 10, 32
 
 
-def beside_pyod(args):
+def beside_pyod(args: Namespace) -> list[dict[str, Any]]:
     """Rows of training and scoring on one table: MemAE at its defaults, and with learned items, equal layers and epochs."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(ROWS, COLUMNS)) @ rng.normal(size=(COLUMNS, COLUMNS))
     shared = {"widths": WIDTHS, "max_epochs": EPOCHS, "validation_fraction": 0.0, "ensemble_size": 1, "random_state": 0}
     pyod = AutoEncoder(hidden_neuron_list=list(WIDTHS), epoch_num=EPOCHS, batch_size=PYOD_BATCH, verbose=0, device=args.device)
-    shared |= {"memory_items": "learned", "device": args.device}
+    shared |= {"memory_unit": "sample", "device": args.device}
     contenders = {
         "MemAE": MemAEDetector(random_state=0, device=args.device),
         "MemAE, learned items, PyOD's batch": MemAEDetector(**shared, batch_size=PYOD_BATCH),
@@ -39,7 +41,7 @@ def beside_pyod(args):
     return rows
 
 
-def whole_tables(args):
+def whole_tables(args: Namespace) -> list[dict[str, Any]]:
     """Rows of the seconds of a fit of a small table, and of fit and score of a large one, at the defaults of both packages."""
     rows = []
     for shape, score, goal in (((1_000, 10), False, "<= 0.3"), ((50_000, 30), True, "<= 5")):
@@ -55,7 +57,7 @@ def whole_tables(args):
     return rows
 
 
-def one_row(args):
+def one_row(args: Namespace) -> list[dict[str, Any]]:
     """Rows of the milliseconds of ``decision_function`` on one row of a table and on one image, after a warm-up."""
     rng = np.random.default_rng(0)
     rows = []

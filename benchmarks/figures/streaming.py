@@ -1,7 +1,9 @@
 """Throughput and main memory for a table on disk, compared with a table in memory."""
 
 import tempfile
+from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +16,7 @@ _GIB = 2**30
 _IN_MEMORY_GIB = 1.5  # less than the limit for copying data to the device as a whole
 
 
-def streaming(args):
+def streaming(args: Namespace) -> list[dict[str, Any]]:
     """Rows of one epoch and of scoring: a float32 memory map of ``--gib`` GiB, and its first rows in memory."""
     detector = MemAEDetector(max_epochs=1, ensemble_size=1, widths=(64, 32), random_state=0, device=args.device)
     Path(args.out).mkdir(parents=True, exist_ok=True)
@@ -36,12 +38,12 @@ def streaming(args):
     ]
 
 
-def _rates(detector, X):
+def _rates(detector: MemAEDetector, X: np.ndarray) -> list[float]:
     """Rows per second of ``fit`` and of ``decision_function``."""
     return [len(X) / seconds(lambda work=work: work(X)) for work in (detector.fit, detector.decision_function)]
 
 
-def _write(file, gib):
+def _write(file: Path, gib: float) -> None:
     """Write rows of noise with 16 latent dimensions, block by block."""
     rng = np.random.default_rng(0)
     n, block = int(gib * _GIB / (4 * COLUMNS)), 16_384

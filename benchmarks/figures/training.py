@@ -1,11 +1,14 @@
 """Cost of ``fit`` against a bare training loop, of a step against the paper's equations as printed, and the memory's share."""
 
+from argparse import Namespace
+from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
 from sklearn.base import clone
-from torch import nn
+from torch import Tensor, nn
 
 from figures import in_turns, row
 from skmemae import MemAEDetector, presets
@@ -33,7 +36,7 @@ STEPS = {
 }
 
 
-def overhead(args):
+def overhead(args: Namespace) -> list[dict[str, Any]]:
     """Rows of the seconds of ``fit`` over those of the bare loop, which neither validates nor scores X."""
     rows = []
     for label, (params, shape) in FITS.items():
@@ -51,7 +54,7 @@ def overhead(args):
     return rows
 
 
-def bare_loop(network, X, batch_size, epochs, learning_rate):
+def bare_loop(network: MemAE, X: Tensor, batch_size: int, epochs: int, learning_rate: float) -> None:
     """Train the network by the shortest loop with the phases and the optimiser of ``fit``."""
     autoencoder = MemAE(network.encoder, network.decoder)
     optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate, fused=True)
@@ -69,7 +72,7 @@ def bare_loop(network, X, batch_size, epochs, learning_rate):
             optimiser.step()
 
 
-def transcription(args):
+def transcription(args: Namespace) -> list[dict[str, Any]]:
     """Row of training steps of the paper's KDDCUP99 network over those of a literal transcription of the equations."""
     X = torch.from_numpy(noise((20_480, 120))).to(args.device)
     network = made_network(MemAEDetector(**KDDCUP99, device=args.device), X[:2000].cpu().numpy()).train()
@@ -77,13 +80,13 @@ def transcription(args):
     printed = Transcription().to(args.device)
     printed_optimiser = torch.optim.Adam(printed.parameters())
 
-    def epoch():
+    def epoch() -> None:
         for rows in torch.randperm(len(X), device=X.device).split(1024):
             x = X[rows]
             objective(network(x), x, ALPHA, 0.0)[0].backward()
             optimiser.step(1e-4)
 
-    def printed_epoch():
+    def printed_epoch() -> None:
         for rows in torch.randperm(len(X), device=X.device).split(1024):
             x = X[rows]
             reconstruction, weights = printed(x)
@@ -103,17 +106,17 @@ def transcription(args):
 class Transcription(nn.Module):
     """The paper's network for KDDCUP99 (section 4.3), with tanh."""
 
-    def __init__(self, sizes=(120, 60, 30, 10, 3), n_items=50):
+    def __init__(self, sizes: Sequence[int] = (120, 60, 30, 10, 3), n_items: int = 50) -> None:
         super().__init__()
 
-        def stack(sizes):
+        def stack(sizes: Sequence[int]) -> list[nn.Module]:
             return [layer for pair in pairwise(sizes) for layer in (nn.Linear(*pair), nn.Tanh())]
 
         self.encoder = nn.Sequential(*stack(sizes))
         self.decoder = nn.Sequential(*stack(sizes[::-1])[:-1])
         self.memory = PrintedMemory(nn.Parameter(torch.randn(n_items, sizes[-1])))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         read_out, weights = self.memory(self.encoder(x))
         return self.decoder(read_out), weights
 
@@ -121,11 +124,11 @@ class Transcription(nn.Module):
 class PrintedMemory(nn.Module):
     """Memory by equations 3 to 7 as printed, with lambda = 1/N."""
 
-    def __init__(self, items):
+    def __init__(self, items: nn.Parameter) -> None:
         super().__init__()
         self.items = items
 
-    def forward(self, query):
+    def forward(self, query: Tensor) -> tuple[Tensor, Tensor]:
         query = nn.functional.normalize(query, dim=1)
         weights = torch.softmax(query @ nn.functional.normalize(self.items, dim=1).T, dim=1)
         threshold = 1 / len(self.items)
@@ -134,7 +137,7 @@ class PrintedMemory(nn.Module):
         return weights @ self.items, weights
 
 
-def memory_share(args):
+def memory_share(args: Namespace) -> list[dict[str, Any]]:
     """Rows of the memory's seconds, forward and backward, as a share of those of a training step."""
     rows = []
     for label, (params, shape) in STEPS.items():
@@ -163,21 +166,21 @@ def memory_share(args):
     return rows
 
 
-def _size(params):
+def _size(params: dict[str, Any]) -> int:
     """Number of memory items: that of the parameters, else the default for large data."""
     return params.get("memory_size", 500 if "memory_unit" not in params else 1000)
 
 
-def noise(shape):
+def noise(shape: tuple[int, ...]) -> np.ndarray:
     """Normal noise, equal for equal shapes."""
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
-def as_tensor(X, device):
+def as_tensor(X: np.ndarray, device: str) -> Tensor:
     """X in the network's format on the device: images get an axis of channels."""
     return torch.from_numpy(X[:, None] if X.ndim == 3 else X).to(device)
 
 
-def made_network(detector, X):
+def made_network(detector: MemAEDetector, X: np.ndarray) -> MemAE:
     """Network of the detector after one epoch on the first rows of X."""
     return clone(detector).set_params(max_epochs=1).fit(X[:2048]).model_[0]

@@ -1,1 +1,1 @@
-"""Benchmark protocols that compare MemAEDetector with other detectors: ``python -m skmemae.benchmark``."""
+"""Comparison of MemAEDetector with other detectors on data of scikit-learn: ``python -m skmemae.benchmark``."""

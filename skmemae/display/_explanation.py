@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
     from skmemae._detector import MemAEDetector
-    from skmemae._explanation import Explanation
+    from skmemae._model.explanation import Explanation
 
 
 class ExplanationDisplay:

@@ -37,9 +37,7 @@ def names_of_features(names: Iterable[object] | None, n_features: int) -> np.nda
 
 def scaled_rows(X: ArrayLike, detector: MemAEDetector) -> np.ndarray:
     """Rows of a table, (n, d), in the scaled units of :meth:`MemAEDetector.anomaly_map`, which make columns comparable."""
-    scaling = detector._fitted_model().scaling
-    rows = detector.channels_first(np.asarray(X, dtype=np.float64))  # columns of pandas' own dtypes become objects otherwise
-    return scaling.apply(torch.from_numpy(rows)).numpy()
+    return detector.scaled(np.asarray(X, dtype=np.float64))  # columns of pandas' own dtypes become objects otherwise
 
 
 def channels_last(X: ArrayLike, detector: MemAEDetector) -> np.ndarray:

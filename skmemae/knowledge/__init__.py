@@ -8,7 +8,7 @@ from pyod.utils import knowledge
 FILES = ("algorithms", "benchmarks", "papers", "routing_rules")
 
 
-def write_knowledge(folder):
+def write_knowledge(folder: str | Path) -> str:
     """Write a knowledge folder for PyOD's ``ADEngine``: PyOD's own, and MemAE in it.
 
     The rules that lead to MemAE come from ranks of nine detectors of PyOD and MemAE on 30 tables with outliers in the training

@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from skmemae._data.sources import RowSource
-from skmemae._resolve import check_numbers
+from skmemae._validation import check_numbers
 from skmemae.video.reading import read_video
 
 _LARGEST = 1e30  # float32 still holds the sum of such numbers over a cell

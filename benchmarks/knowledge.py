@@ -1,18 +1,21 @@
-"""Write what PyOD's ADEngine learns of MemAE, from stored rows."""
+"""Write the files of ``skmemae.knowledge``, from which PyOD's ADEngine learns of MemAE, from stored rows."""
 
+import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from shared.detectors import DEFAULT_SHARE
 from skmemae import knowledge
-from skmemae.benchmark import cells, report
-from skmemae.benchmark.detectors import DEFAULT_SHARE
+from skmemae.benchmark import report, store
 
 # Detectors of the rows that PyOD's files have too, under the names that they have there.
 NAMES = {DEFAULT_SHARE: "MemAE", "OC-SVM": "OCSVM"}
 NAMES |= {name: name for name in ("KDE", "KNN", "IForest", "ECOD", "MCD", "LUNAR", "AutoEncoder", "VAE")}
-ROWS = ("odds-contaminated", "tables-contaminated")
+ROWS = ("odds-contaminated", "adbench-contaminated")
 CONFIDENCES = (0.95, 0.9, 0.85)
 MOST_ROWS = 100_000
 ALGORITHM = {
@@ -44,23 +47,21 @@ PAPER = {
 }
 
 
-def add_arguments(parser):
-    """Add the options of the files."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the four files."""
+    parser = argparse.ArgumentParser(prog="python benchmarks/knowledge.py", description=str(__doc__).splitlines()[0])
     folder = Path(knowledge.__file__).parent
     parser.add_argument("--rows", default="docs/results", metavar="DIR", help="folder of the rows (default: %(default)s)")
     parser.add_argument("--folder", default=folder, metavar="DIR", help="where to write the files (default: in the package)")
-
-
-def run(args):
-    """Write the four files."""
+    args = parser.parse_args(argv)
     for name, content in contents(args.rows).items():
         Path(args.folder, f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     print(f"files written to {args.folder}")
 
 
-def contents(folder):
+def contents(folder: str | Path) -> dict[str, Any]:
     """Contents of the files, by name."""
-    rows = [row for name in ROWS for row in cells.read(Path(folder) / f"{name}.jsonl") if row["detector"] in NAMES]
+    rows = [row for name in ROWS for row in store.read(folder, name) if row["detector"] in NAMES]
     if not rows:
         raise SystemExit(f"There are no rows of {' and '.join(ROWS)} in {folder}.")
     means, n_tables = mean_areas(rows), len(report.grouped(rows, "data"))
@@ -73,7 +74,7 @@ def contents(folder):
     }
 
 
-def mean_areas(rows):
+def mean_areas(rows: report.Rows) -> dict[str, float]:
     """Mean ROC AUC over the tables, by the names that PyOD's files have."""
     means: dict[str, list] = {}
     for table in report.grouped(rows, "data").values():
@@ -82,7 +83,7 @@ def mean_areas(rows):
     return {name: float(np.mean(areas)) for name, areas in means.items()}
 
 
-def benchmark(means, ranking, n_tables):
+def benchmark(means: dict[str, float], ranking: list[str], n_tables: int) -> dict[str, Any]:
     """Entry of the benchmark."""
     best = ", ".join(f"{name} {means[name]:.3f}" for name in ranking[:5])
     return {
@@ -95,7 +96,7 @@ def benchmark(means, ranking, n_tables):
     }
 
 
-def rule(ranking, n_tables):
+def rule(ranking: list[str], n_tables: int) -> dict[str, Any]:
     """Rule that recommends the best detectors where accuracy counts."""
     conditions = [("data_type", "eq", "tabular"), ("n_samples", "gte", 50), ("n_samples", "lte", MOST_ROWS)]
     conditions += [("has_nan", "eq", False), ("priority", "in", ["accuracy", "balanced"])]
@@ -107,3 +108,7 @@ def rule(ranking, n_tables):
         "reason": f"Largest mean ROC AUC on {n_tables} tables with outliers in the training data",
         "evidence": ["skmemae"],
     }
+
+
+if __name__ == "__main__":
+    main()

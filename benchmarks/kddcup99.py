@@ -7,7 +7,9 @@ baselines are trained on the distinct rows, with which they score higher, OC-SVM
 "no memory" are told that the training data is clean; "MemAE, share 0.1" has the default ``contamination``.
 """
 
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -15,84 +17,79 @@ from sklearn.metrics import precision_recall_fscore_support
 from sklearn.model_selection import train_test_split
 from sklearn.utils import Bunch
 
+from shared import protocol
+from shared.detectors import CLEAN_SHARE, DEFAULT_SHARE, PRESET, make_table_detectors
 from skmemae import datasets
-from skmemae.benchmark import cells, report
-from skmemae.benchmark.detectors import make_baselines, make_ours_for_tables, select
+from skmemae.benchmark.detectors import OURS, WITHOUT, Makers
+from skmemae.benchmark.evaluation import fit_and_score, ranking
 
 FLAGGED = 0.2
-MOST_ROWS = 10_000
-CLEAN_SHARE = 0.001
 COLUMNS = {"f1": "±.4f", "precision": ".4f", "recall": ".4f", "roc_auc": ".4f", "fit_seconds": ".1f", "score_seconds": ".1f"}
 
 
 class OnDistinctRows(BaseEstimator):
     """Detector trained on the distinct rows."""
 
-    def __init__(self, detector):
+    def __init__(self, detector: Any) -> None:
         self.detector = detector
 
-    def fit(self, X):
+    def fit(self, X: np.ndarray) -> "OnDistinctRows":
         """Fit on the distinct rows, in random order."""
         distinct = np.unique(X, axis=0)
         self.detector.fit(np.random.default_rng(0).permutation(distinct))
         return self
 
-    def decision_function(self, X):
+    def decision_function(self, X: np.ndarray) -> np.ndarray:
         """Scores of the detector, higher = more abnormal."""
         return self.detector.decision_function(X)
 
 
-def add_arguments(parser):
-    """Add the options of the protocol."""
-    cells.add_arguments(parser, seeds=20)
-
-
-def run(args):
+def main(argv: Sequence[str] | None = None) -> None:
     """Run all cells, print the tables and draw a figure."""
-    rows = cells.run(plan(args), f"{args.out}/kddcup99.jsonl", measure, desc="kddcup99")
-    report.finish(rows, COLUMNS, args.out, "kddcup99")
+    protocol.run(PROTOCOL, protocol.make_protocol_parser("kddcup99", __doc__, seeds=20).parse_args(argv))
 
 
-def plan(args):
-    """Cells, one for each seed and detector."""
-    cells.selected("--data", args.data, ["KDDCUP99"])
-    select(makers(0), args.detectors)  # before anything is loaded
-    try:
-        dataset = datasets.load_kddcup99(args.data_home)
-    except OSError as error:
-        raise SystemExit(str(error)) from error
-    X = datasets.encode_kddcup99(dataset.data)
-    planned = []
-    for seed in range(args.seeds):
-        split = partial(half_and_half, X, dataset.target, seed)
-        made = select(makers(seed), args.detectors)
-        planned += [cells.Cell(dataset.name, "", seed, name, make, split) for name, make in made.items()]
-    return planned
+def load(data_home: str | None) -> Bunch:
+    """KDDCUP99 with columns of numbers."""
+    dataset = datasets.load_kddcup99(data_home)
+    return Bunch(data=datasets.encode_kddcup99(dataset.data), target=dataset.target, name=dataset.name)
 
 
-def makers(seed):
+def tasks(dataset: Bunch, seed: int) -> Iterator[tuple[str, partial]]:
+    """Yield the task, "", and the split."""
+    yield "", partial(half_and_half, dataset.data, dataset.target, seed)
+
+
+def makers(dataset: Bunch, seed: int) -> Makers:
     """Functions that create unfitted detectors, by name."""
-    baselines = {name: partial(on_distinct_rows, make) for name, make in make_baselines(seed, MOST_ROWS).items()}
-    return {**make_ours_for_tables(seed, CLEAN_SHARE), **baselines}
+    made = make_table_detectors(seed, CLEAN_SHARE)
+    ours = (OURS, DEFAULT_SHARE, WITHOUT, PRESET)
+    return {name: make if name in ours else partial(on_distinct_rows, make) for name, make in made.items()}
 
 
-def on_distinct_rows(make):
+def on_distinct_rows(make: Callable[[], Any]) -> OnDistinctRows:
     """Detector from ``make()``, trained on distinct rows."""
     return OnDistinctRows(make())
 
 
-def half_and_half(X, y, seed):
+def half_and_half(X: np.ndarray, y: np.ndarray, seed: int) -> Bunch:
     """Split of the protocol: X_test has distinct rows, and ``X_test[inverse]`` are the rows that y_test labels."""
     train, test = train_test_split(np.arange(len(X)), test_size=0.5, random_state=seed)
     distinct, inverse = np.unique(X[test], axis=0, return_inverse=True)
     return Bunch(X_train=X[train[y[train] == 0]], X_test=distinct, inverse=inverse.ravel(), y_test=y[test])
 
 
-def measure(detector, split):
+def measure(detector: Any, split: Bunch) -> dict[str, float]:
     """Dict of precision, recall and F1 of the flagged rows, ranking and seconds; each distinct row is scored once."""
-    scores, seconds = cells.fit_and_score(detector, split)
+    scores, seconds = fit_and_score(detector, split)
     scores = scores[split.inverse]
     flagged = scores > np.quantile(scores, 1 - FLAGGED)
     precision, recall, f1, _ = precision_recall_fscore_support(split.y_test, flagged, average="binary")
-    hits = {"precision": float(precision), "recall": float(recall), "f1": float(f1)}
-    return {**hits, **cells.ranking(split.y_test, scores), **seconds}
+    hits = {"f1": float(f1), "precision": float(precision), "recall": float(recall)}
+    return {**hits, **ranking(split.y_test, scores), **seconds}
+
+
+PROTOCOL = protocol.Protocol("kddcup99", {"KDDCUP99": load}, tasks, makers, COLUMNS, measure)
+
+if __name__ == "__main__":
+    main()

@@ -15,8 +15,10 @@ only if ``--detectors`` names it.
 The anomalies of "ped2-pasted" need no label: they are pasted into three training videos (`datasets.make_pasted_anomalies`).
 """
 
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 from pyod.models.iforest import IForest
@@ -25,26 +27,15 @@ from pyod.models.pca import PCA
 from scipy.ndimage import gaussian_filter1d
 from sklearn.base import BaseEstimator
 from sklearn.metrics import roc_auc_score
+from sklearn.utils import Bunch
 
+from shared import protocol
+from shared.detectors import ERROR_ALONE, PRESET
 from skmemae import MemAEDetector, datasets, presets
-from skmemae.benchmark import cells, report
-from skmemae.benchmark.detectors import ERROR_ALONE, OURS, PRESET, WITHOUT, select
+from skmemae.benchmark.detectors import OURS, WITHOUT, Makers
 from skmemae.metrics import pixel_roc_auc
 from skmemae.video import ClipWindows, frame_maps, frame_scores, normality_score
 
-
-def pasted(data_home):
-    """UCSD Ped2 with anomalies that are made from its training videos."""
-    dataset = datasets.load_ped2(data_home)
-    made = datasets.make_pasted_anomalies(dataset.train, random_state=0)
-    made.name = f"{dataset.name}, pasted"
-    return made
-
-
-SETS = {
-    "ped2": datasets.load_ped2,
-    "ped2-pasted": pasted,
-}
 COLUMNS = {
     "micro": "±.4f",
     "smoothed": ".4f",
@@ -55,29 +46,31 @@ COLUMNS = {
     "frames_per_second": ".0f",
 }
 LENGTH = 9
+PRESET_WITHOUT = f"{PRESET}, {WITHOUT}"
 _MAX_CELLS = 100
 _POOL = 10
 _SIGMA = 3
+Videos = Sequence[np.ndarray]
 
 
 class OnClips(BaseEstimator):
     """Detector of videos from a detector of clips."""
 
-    def __init__(self, detector, windows):
+    def __init__(self, detector: Any, windows: ClipWindows) -> None:
         self.detector = detector
         self.windows = windows
 
-    def fit(self, videos):
+    def fit(self, videos: Videos) -> "OnClips":
         """Fit on the clips of the videos."""
         self.detector.fit(self.windows.fit_transform(videos))
         return self
 
-    def scores(self, videos):
+    def scores(self, videos: Videos) -> list[np.ndarray]:
         """Scores of frames, one array per video; higher = more abnormal."""
         clips = self.windows.transform(videos)
         return frame_scores(self.detector.decision_function(clips), clips)
 
-    def maps(self, videos):
+    def maps(self, videos: Videos) -> list[np.ndarray] | None:
         """Anomaly maps of frames, one array per video; None if the detector has no maps."""
         return frame_maps(self.detector, self.windows.transform(videos)) if hasattr(self.detector, "anomaly_map") else None
 
@@ -85,101 +78,73 @@ class OnClips(BaseEstimator):
 class OnRows(BaseEstimator):
     """Detector of clips from a detector of vectors."""
 
-    def __init__(self, detector):
+    def __init__(self, detector: Any) -> None:
         self.detector = detector
 
-    def fit(self, clips):
+    def fit(self, clips: np.ndarray) -> "OnRows":
         """Fit on flattened clips."""
         self.detector.fit(np.asarray(clips).reshape(len(clips), -1))
         return self
 
-    def decision_function(self, clips):
+    def decision_function(self, clips: np.ndarray) -> np.ndarray:
         """Scores of clips, higher = more abnormal."""
         return self.detector.decision_function(np.asarray(clips).reshape(len(clips), -1))
 
 
-def add_arguments(parser):
-    """Add the options of the protocol."""
-    cells.add_arguments(parser, seeds=1)
-
-
-def run(args):
+def main(argv: Sequence[str] | None = None) -> None:
     """Run all cells, print the tables and draw a figure."""
-    rows = cells.run(plan(args), f"{args.out}/video.jsonl", measure, desc="video")
-    report.finish(rows, COLUMNS, args.out, "video")
+    protocol.run(PROTOCOL, protocol.make_protocol_parser("video", __doc__, seeds=1).parse_args(argv))
 
 
-def plan(args):
-    """Cells, one for each data set, seed and detector."""
-    planned = []
-    names = cells.selected("--data", args.data, SETS)
-    select(makers(args, 0, 1), args.detectors)  # before anything is loaded
-    for name in names:
-        try:
-            dataset = SETS[name](args.data_home)
-        except OSError as error:
-            # A data set named in --data must exist; otherwise it is skipped.
-            if args.data:
-                raise SystemExit(str(error)) from error
-            print(f"left out: {error}")
-            continue
-        for seed in range(args.seeds):
-            made = select(makers(args, seed, cell_size(dataset.train)), args.detectors)
-            split = partial(_identity, dataset)
-            planned += [cells.Cell(dataset.name, "", seed, detector, make, split) for detector, make in made.items()]
-    return planned
+def pasted(data_home: str | None) -> Bunch:
+    """UCSD Ped2 with anomalies that are made from its training videos."""
+    dataset = datasets.load_ped2(data_home)
+    made = datasets.make_pasted_anomalies(dataset.train, random_state=0)
+    made.name = f"{dataset.name}, pasted"
+    return made
 
 
-def makers(args, seed, cell):
-    """Functions that create unfitted detectors, by name; the paper's only where some are asked for."""
-    return make_detectors(seed, cell) | (make_paper(seed) if args.detectors else {})
+def tasks(dataset: Bunch, seed: int) -> Iterator[tuple[str, Callable[[], Bunch]]]:
+    """Yield the task, "", and the data set, which is published with its split."""
+    yield "", lambda: dataset
 
 
-def _identity(dataset):
-    return dataset
-
-
-def make_detectors(seed, cell):
+def makers(dataset: Bunch, seed: int) -> Makers:
     """Functions that create unfitted detectors of videos, by name."""
+    cell = cell_size(dataset.train)
 
-    def small(length=LENGTH, changes=True, **parameters):
+    def small(length: int = LENGTH, changes: bool = True, **parameters: Any) -> OnClips:
         detector = MemAEDetector(random_state=seed, **{**presets.small_video(), **parameters})
         return OnClips(detector, ClipWindows(length, changes=changes, cell=cell))
 
-    def plain(**parameters):
-        return small(memory_size=0, anomaly_score="local", **parameters)
-
-    def pooled(detector):
+    def pooled(detector: Any) -> OnClips:
         return OnClips(OnRows(detector), ClipWindows(1, changes=True, cell=_POOL * cell))
 
+    def paper(**parameters: Any) -> OnClips:
+        return OnClips(MemAEDetector(random_state=seed, **{**presets.paper("video"), **parameters}), ClipWindows(16))
+
+    plain = partial(small, memory_size=0, anomaly_score="local")
     return {
         OURS: small,
-        ERROR_ALONE: lambda: small(anomaly_score="local"),
-        WITHOUT: lambda: plain(),
-        "frames, no memory": lambda: plain(changes=False),
-        "single frames, no memory": lambda: plain(length=1, changes=False),
+        ERROR_ALONE: partial(small, anomaly_score="local"),
+        WITHOUT: plain,
+        "frames, no memory": partial(plain, changes=False),
+        "single frames, no memory": partial(plain, length=1, changes=False),
         "defaults": lambda: OnClips(MemAEDetector(random_state=seed), ClipWindows(LENGTH, changes=True, cell=cell)),
         "differences, PCA": lambda: pooled(PCA(random_state=seed)),
         "differences, KNN": lambda: pooled(KNN()),
         "differences, IForest": lambda: pooled(IForest(random_state=seed)),
+        PRESET: paper,
+        PRESET_WITHOUT: partial(paper, memory_size=0),
     }
 
 
-def make_paper(seed):
-    """Functions that create the paper's detectors, by name."""
-
-    def paper(**parameters):
-        return OnClips(MemAEDetector(random_state=seed, **{**presets.paper("video"), **parameters}), ClipWindows(16))
-
-    return {PRESET: paper, f"{PRESET}, {WITHOUT}": lambda: paper(memory_size=0)}
-
-
-def cell_size(videos):
+def cell_size(videos: Videos) -> int:
     """Side of a cell in pixels, so that the smaller side of a frame has at most ``_MAX_CELLS`` cells."""
     return max(1, -(-min(videos[0].shape[1:3]) // _MAX_CELLS))
 
 
-def measure(detector, split):
+def measure(detector: OnClips, split: Bunch) -> dict[str, float]:
     """Fit, score all frames of the test videos, and return a dict of ROC AUCs, seconds and speed."""
     start = perf_counter()
     detector.fit(split.train)
@@ -200,6 +165,16 @@ def measure(detector, split):
     }
 
 
-def micro(labels, scores):
+def micro(labels: np.ndarray, scores: list[np.ndarray]) -> float:
     """ROC AUC over all frames after scaling scores to [0, 1] within each video; higher = better."""
     return float(roc_auc_score(labels, 1 - np.concatenate(normality_score(scores))))
+
+
+LOADERS = {
+    "ped2": datasets.load_ped2,
+    "ped2-pasted": pasted,
+}
+PROTOCOL = protocol.Protocol("video", LOADERS, tasks, makers, COLUMNS, measure, on_request=(PRESET, PRESET_WITHOUT))
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Code that several programs of this folder share."""
