@@ -20,7 +20,8 @@ from skmemae._runtime import MicroBatches, isolated, move_to_device, resolve_dev
 from skmemae.network import Ensemble, Output
 from skmemae.network.features import KINDS, ReferenceFeatures
 
-HEIGHTS = (8, 32, 128, 512, 1024)  # numbers of samples that are scored together, so that few samples need little padding
+HEIGHTS = (24, 128, 512, 1024)  # numbers of rows that are scored together, so that few rows need little padding
+FEW = 8  # images or clips that are scored together where there are no more
 _CHUNK_NUMBERS = {"cpu": 2**16, "other": 2**22}  # numbers of images and clips in a chunk; more are no faster
 _TABLE_NUMBERS = 2**20
 _DECODED_NUMBERS = 2**24  # numbers of decoded memory items at a time
@@ -257,10 +258,12 @@ class FittedModel(nn.Module):
 
     def height(self, n: int) -> int:
         """Samples of a chunk: the fewest of a few heights that hold n samples, as far as their numbers allow."""
-        numbers = _CHUNK_NUMBERS.get(self.device.type, _CHUNK_NUMBERS["other"])
-        most = (_TABLE_NUMBERS if self.layout.family == "fc" else numbers) // math.prod(self.layout.sample_shape)
-        enough = next((height for height in HEIGHTS if height >= n), HEIGHTS[-1])
-        return max(1, min(enough, most) if self.layout.family == "fc" or enough == HEIGHTS[0] else most)
+        size = math.prod(self.layout.sample_shape)
+        if self.layout.family == "fc":
+            enough = next((height for height in HEIGHTS if height >= n), HEIGHTS[-1])
+            return max(1, min(enough, _TABLE_NUMBERS // size))
+        most = _CHUNK_NUMBERS.get(self.device.type, _CHUNK_NUMBERS["other"]) // size
+        return max(1, min(FEW, most) if n <= FEW else most)
 
     def _loader(self, X: Samples) -> Loader:
         needs_prints = self.known.own_item is not None or self.calibration is not None

@@ -14,7 +14,7 @@ from skmemae._data.layout import Layout, choose_layout
 from skmemae._data.loader import Loader
 from skmemae._data.sources import Samples
 from skmemae._defaults import decide, resolve, share_of_outliers
-from skmemae._model.fitted import HEIGHTS, FittedModel
+from skmemae._model.fitted import FEW, HEIGHTS, FittedModel
 from skmemae._model.known import Copies, Fingerprint, KnownSamples, group_copies, take_prints
 from skmemae._model.scaling import Scaling
 from skmemae._model.score import Score
@@ -31,7 +31,7 @@ from skmemae._train.run import Run
 from skmemae.network import Ensemble, RandomStream
 from skmemae.network.randomness import draw_seed
 
-_NOISE_CHUNKS = 4  # of vectors, which tell the noise of scores; of images and clips, which take longer, one
+_NOISE_CHUNKS = 2  # of vectors, which tell the noise of scores; of images and clips, which take longer, one
 _LEAST_WINDOW = 1000  # samples that a window holds at least
 _EPOCHS = 2  # an update has so many times fewer epochs than a fit
 _NETWORK = (
@@ -271,7 +271,7 @@ def score_noise(model: FittedModel, X: Samples, scores: np.ndarray) -> float:
     Matrix products round differently for different heights. Where a table is reconstructed nearly without error, such noise is
     all that is left.
     """
-    height, count = HEIGHTS[0], _NOISE_CHUNKS if model.layout.family == "fc" else 1
+    height, count = (HEIGHTS[0], _NOISE_CHUNKS) if model.layout.family == "fc" else (FEW, 1)
     chunks = [X[start : start + height] for start in range(0, min(len(scores), count * height), height)]
     small = np.concatenate([model.scores(chunk) for chunk in chunks])
     scores = scores[: len(small)]
