@@ -121,7 +121,7 @@ class FitTasks(Observer):
             config = {**config, "members": len(members)}
         if members[0].memory is None:
             config = {**config, "memory_size": 0}
-        model.networks = Ensemble(members, config)
+        model.networks = Ensemble(members, config)  # type: ignore[arg-type]
         model = copy.deepcopy(model).eval()
         model.score = type(model.score)(model.score.name, config["members"]).to(model.device)
         return model

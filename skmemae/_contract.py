@@ -151,7 +151,7 @@ class DualContract(BaseEstimator):
                 f"Got {' and '.join(given) or 'none'} instead."
             )
         if threshold is not None:
-            self._set_threshold(_checked("threshold", threshold, is_finite, "a finite number"))
+            self._set_threshold(_checked("threshold", threshold, lambda number: True, "a finite number"))
         elif false_alarm_rate is not None:
             rate = _checked("false_alarm_rate", false_alarm_rate, lambda rate: 0 < rate < 1, "a float in the range (0.0, 1.0)")
             self._set_threshold(false_alarm_threshold(rate, self.calibration_scores_, self._noise))
@@ -223,12 +223,13 @@ class DualContract(BaseEstimator):
         array([50, 51, 52])
         """
         check_is_fitted(self, "decision_scores_")
-        given = X_calibration is not None
-        ascending = np.sort(-self.score_samples(X_calibration)) if given else self._ascending_calibration
+        ascending = self._ascending_calibration
+        if X_calibration is not None:
+            ascending = np.sort(-self.score_samples(X_calibration))
         if len(ascending) == 0:
             raise ValueError(
-                "p_values needs samples that were held out from training, and this detector has none: give X_calibration, or fit "
-                "with validation_fraction above 0."
+                "p_values needs samples that were held out from training, and this detector has none: give X_calibration, or "
+                "fit with validation_fraction above 0."
             )
         return conformal_p_values(-self.score_samples(X), ascending, self._noise)
 
@@ -481,8 +482,8 @@ def false_alarm_threshold(rate: float, calibration_scores: np.ndarray, noise: fl
     rank = math.ceil((n + 1) * (1 - rate) - 1e-9)  # (n + 1) * (1 - rate) is seldom exact
     if rank > n:
         raise ValueError(
-            f"false_alarm_rate={rate} needs at least {math.ceil(1 / rate - 1 - 1e-9)} samples that were held out from training, "
-            f"and this detector has {n}: give a larger rate, fit on more samples, or set contamination or threshold."
+            f"false_alarm_rate={rate} needs at least {math.ceil(1 / rate - 1 - 1e-9)} samples that were held out from "
+            f"training, and this detector has {n}: give a larger rate, fit on more samples, or set contamination or threshold."
         )
     return float(np.partition(calibration_scores, rank - 1)[rank - 1]) * _above(noise)
 
@@ -508,8 +509,8 @@ def best_f1_threshold(scores: np.ndarray, outlier: np.ndarray) -> float:
 def conformal_p_values(scores: np.ndarray, ascending: np.ndarray, noise: float = 0.0) -> np.ndarray:
     """Share of the calibration scores, and the sample itself, that are at least as large as each score: (n,).
 
-    Equation 2 of Bates et al., "Testing for outliers with conformal p-values", Annals of Statistics 2023. The calibration scores
-    are ascending. Scores that are as near to each other as their noise count as equal.
+    Equation 2 of Bates et al., "Testing for outliers with conformal p-values", Annals of Statistics 2023. The calibration
+    scores are ascending. Scores that are as near to each other as their noise count as equal.
     """
     n = len(ascending)
     return (1 + n - np.searchsorted(ascending, scores / _above(noise))) / (n + 1)

@@ -1,7 +1,7 @@
 """Accepted values of the parameters of MemAEDetector, and one table of the defaults for each kind of data."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
@@ -235,7 +235,7 @@ def resolve(decided: dict[str, Any], layout: Layout, n_training: int) -> dict[st
     return resolved if resolved["memory_size"] else {**resolved, **dict.fromkeys(_OF_MEMORY)}
 
 
-def _filled(params: dict[str, Any], table: dict[str, Sequence], kind: str, layout: Layout, n: int) -> dict[str, Any]:
+def _filled(params: dict[str, Any], table: Mapping[str, Sequence], kind: str, layout: Layout, n: int) -> dict[str, Any]:
     """Parameters with those of a part of the table given or by the rule of their kind."""
     filled = dict(params)
     for name, row in table.items():

@@ -42,8 +42,8 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
 
     An autoencoder learns to reconstruct its training samples from a short code, and often reconstructs outliers as well. Here a
     memory of typical samples stands between its two halves [1]_. The encoder turns a sample into a query, the memory answers
-    with a mixture of the few items that are most similar to the query, and the decoder reconstructs the sample from that mixture
-    alone. A normal sample is reconstructed well. An outlier comes back similar to normal samples, so its error is large.
+    with a mixture of the few items that are most similar to the query, and the decoder reconstructs the sample from that
+    mixture alone. A normal sample is reconstructed well. An outlier comes back similar to normal samples, so its error is large.
 
     The kind of network follows from the shape of X: tables ``(n, d)``, images ``(n, H, W)``, ``(n, C, H, W)`` or
     ``(n, H, W, C)``, clips ``(n, C, T, H, W)`` or ``(n, T, H, W, C)``.
@@ -76,8 +76,8 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
         Axis of X that holds the channels, 1 or -1; None if there is none. "auto" takes the axis with 1, 3 or 4 channels, else
         the one that leaves square images, else one of at most 16 channels; a shape that leaves a doubt warns.
     memory_size : "auto" or int, default="auto"
-        N, the number of memory items of a member; 0 makes the plain autoencoder. "auto" is all rows in a memory of rows, at most
-        8000, but at least 100 and not more than a million numbers. Otherwise it is 100, for images a tenth of the samples
+        N, the number of memory items of a member; 0 makes the plain autoencoder. "auto" is all rows in a memory of rows, at
+        most 8000, but at least 100 and not more than a million numbers. Otherwise it is 100, for images a tenth of the samples
         between 100 and 500, 1000 with a query per location, or a quarter of the training queries if that is less.
     memory_unit : {"auto", "row", "sample", "location"}, default="auto"
         Meaning of a memory item. "row": a row of the training data, beside a short key that is compared with queries; no item
@@ -89,8 +89,8 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
         code), or minus the mean squared difference. "auto" is "distance" for a memory of rows, else "cosine".
     temperature : "auto" or float, default="auto"
         Divides the similarities before the softmax: the lower, the fewer items answer. The paper has 1. "auto" is 0.01 for
-        images, 0.05 for vectors and clips, and 0.1 for a memory of rows, where the query scale is chosen by leave-one-out error,
-        so that the value hardly matters.
+        images, 0.05 for vectors and clips, and 0.1 for a memory of rows, where the query scale is chosen by leave-one-out
+        error, so that the value hardly matters.
     shrink_threshold : float, default=1.0
         Weights of memory items below this multiple of 1/N become zero (lambda of equations 6 and 7); 0 keeps all. The best item
         of a query is always kept.
@@ -107,7 +107,7 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
         * "absolute": l1 error, which training then makes small;
         * "power": sum of the absolute errors to the power 1.5, which training then makes small;
         * "smooth": squared error after a blur of little more than a pixel, so that a displaced edge counts little; with
-          ``scaling="contrast"`` it is multiplied by the squared distance of the sample, at unit deviation, from the mean sample;
+          ``scaling="contrast"`` times the squared distance of the sample, at unit deviation, from the mean sample;
         * "local": l4 norm of the mean squared errors of patches, a seventh of the smaller side wide, for small defects; of a
           clip the median over its frames;
         * "relative": squared error over the norm of the sample.
@@ -722,7 +722,7 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
             check_values(saved.parameters)
             files.check_sizes(saved.model)
             files.check_names(saved.attributes, detector)
-            vars(detector).update(saved.attributes, _model=files.model_of(saved.model))
+            detector.__dict__.update(saved.attributes, _model=files.model_of(saved.model))
             detector._sort_scores()
         return detector
 

@@ -4,8 +4,9 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import chain
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,7 +23,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Chunk(NamedTuple):
+@dataclass(frozen=True)
+class Chunk:
     """Samples that are scored together."""
 
     x: Tensor  # (size, *sample_shape), scaled, the last chunk padded with zeros

@@ -160,9 +160,13 @@ class FittedModel(nn.Module):
 
     def combine(self, terms: Terms, group: Tensor | None) -> Tensor:
         """Scores of terms, of training samples as if they had not been trained on: (batch,), float64."""
-        subsets = None if self.subsets is None else self.subsets.in_units(terms.subset_distances)
+        distances, subsets = terms.subset_distances, None
+        if self.subsets is not None and distances is not None:
+            subsets = self.subsets.in_units(distances)
         scores = self.score(self.score.errors(terms), subsets, terms.feature_distances)
-        return scores if self.calibration is None else self.calibration(scores, (group >= 0).to(scores.device))
+        if self.calibration is None or group is None:
+            return scores
+        return self.calibration(scores, (group >= 0).to(scores.device))
 
     def batch_scores(self, batch: Batch) -> Tensor:
         """Anomaly scores: (batch,), float64, higher = more abnormal."""
@@ -211,7 +215,7 @@ class FittedModel(nn.Module):
     @isolated
     @torch.no_grad()
     def decode_items(self, numbers: np.ndarray) -> np.ndarray:
-        """Samples that single memory items decode to, in the units and the shape of X: (len(numbers), \\*array_shape), float32."""
+        """Samples that single memory items decode to, in the units and the shape of X: (n, \\*array_shape), float32."""
         decoded = np.empty((len(numbers), *self.layout.array_shape), dtype=np.float32)
         size = max(1, _DECODED_NUMBERS // math.prod(self.layout.sample_shape))
         largest = float(np.finfo(np.float32).max)

@@ -147,14 +147,15 @@ class KnownSamples(Learned):
 
     prints: Tensor
     counts: Tensor
-    item_groups: Tensor | None
-    item_rows: Tensor | None
-    own_item: Tensor | None
+    item_groups: Tensor
+    item_rows: Tensor
+    own_item: Tensor
+    n_training: int
 
     def __init__(self, fingerprint: Fingerprint, n_training: int | None = None):
         super().__init__()
         self.fingerprint = fingerprint
-        self.n_training = n_training
+        self.n_training = n_training  # type: ignore[assignment]
         self.declare("prints", torch.float64, "n_groups", _PROJECTIONS)
         self.declare("counts", torch.int64, "n_groups")
         for name in ("item_groups", "item_rows"):

@@ -1,5 +1,6 @@
 """The units in which samples are compared: learned in ``fit``, applied to every batch."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -36,14 +37,14 @@ class Scaling(Learned):
         Units of the columns or channels x that are replaced by ``log(1 + |x| / unit)`` with the sign of x before all else,
         infinite for those that stay as they are.
     mean_sample : Tensor of shape sample_shape, float64, or None
-        With it each scaled sample is brought to mean 0 and about unit deviation by its own mean and deviation. It is the mean of
-        such samples, and is then subtracted.
+        With it each scaled sample is brought to mean 0 and about unit deviation by its own mean and deviation. It is the mean
+        of such samples, and is then subtracted.
     """
 
     center: Tensor
     scale: Tensor
-    log_unit: Tensor | None
-    mean_sample: Tensor | None
+    log_unit: Tensor
+    mean_sample: Tensor
 
     def __init__(self, sample_shape: Sequence[int], table: bool, limit: float):
         super().__init__()
@@ -57,7 +58,7 @@ class Scaling(Learned):
 
     def learn_units(self, center: np.ndarray, scale: np.ndarray) -> None:
         """Set center and scale; arrays of as many numbers as there are units, or one number."""
-        units = (torch.from_numpy(np.array(np.broadcast_to(unit, np.prod(self.unit_shape)))) for unit in (center, scale))
+        units = (torch.from_numpy(np.array(np.broadcast_to(unit, math.prod(self.unit_shape)))) for unit in (center, scale))
         self.center, self.scale = (unit.view(self.unit_shape) for unit in units)
 
     @property

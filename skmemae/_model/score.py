@@ -24,7 +24,7 @@ class Terms(NamedTuple):
 
     def to(self, device: torch.device | str) -> "Terms":
         """The same on a device."""
-        return Terms(*(None if term is None else term.to(device) for term in self))
+        return Terms(self.errors.to(device), *(None if term is None else term.to(device) for term in self[1:]))
 
 
 class Score(Learned):
@@ -58,8 +58,8 @@ class Score(Learned):
     typical_error : Tensor of shape (), float64, or None
     """
 
-    typical_query_distances: Tensor | None
-    typical_error: Tensor | None
+    typical_query_distances: Tensor
+    typical_error: Tensor
 
     def __init__(self, name: str, members: int):
         super().__init__()

@@ -76,7 +76,7 @@ def learn_scaling(X: Samples, layout: Layout, kind: str | None, training_mask: n
 
 
 def _reach(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Smallest and largest value of each column that counts; in a column mostly of one value the quartiles are those of the rest."""
+    """Smallest and largest value of each column that counts; of a column mostly of one value, by the quartiles of the rest."""
     unit = _power_of_two(np.abs(columns).max(axis=0))
     low, middle, high = np.quantile(columns / unit, [0.25, 0.5, 0.75], axis=0)
     for column in np.flatnonzero(low == high):

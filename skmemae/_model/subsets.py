@@ -19,8 +19,8 @@ _SAME = (
 class RandomSubsets(Learned):
     """Random subsets of a few training rows each.
 
-    A row that is far from all rows of most subsets is abnormal. A cluster of outliers vanishes in most subsets, so that its rows
-    do not speak for each other [1]_.
+    A row that is far from all rows of most subsets is abnormal. A cluster of outliers vanishes in most subsets, so that its
+    rows do not speak for each other [1]_.
 
     Parameters
     ----------

@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from skmemae._train.loop import Curves, Settings, Split, Training, split_rows, t
 from skmemae._train.result import TrainingScores, score_training, usage_of
 from skmemae._train.rows import Choice, choose_items, select_rows, some_rows, thin_copies
 from skmemae._train.run import Run
-from skmemae.network import Ensemble, RandomStream
+from skmemae.network import Ensemble, MemAE, RandomStream, RowMemAE
 from skmemae.network.randomness import draw_seed
 
 _NOISE_CHUNKS = 2  # of vectors, which tell the noise of scores; of images and clips, which take longer, one
@@ -120,7 +120,7 @@ def fit_model(X: Samples, layout: Layout, given: dict[str, Any], run: Run) -> Fi
     for observer in run.observers:
         observer.begin(model, settings.max_epochs, as_trained)
     items = items_of(model, loader, group, choice, settings)
-    curves = train_networks(networks.networks, loader, split, settings, run, items, model.state_dict)
+    curves = train_networks(networks.all, loader, split, settings, run, items, model.state_dict)
     if score.factor in ("turns", "paces"):
         trained = rows[~torch.isin(rows, split.held_out)]
         steps = settings.max_epochs * -(-len(trained) // settings.batch_size)
@@ -177,7 +177,7 @@ def _update_learned(
     model.known.to(run.device)
     settings = settings_of(params, model.score)
     items = items_of(model, loader, group, None, settings, usage)
-    curves = train_networks(model.networks.networks, loader, split, settings, run, items)
+    curves = train_networks(model.networks.all, loader, split, settings, run, items)
     if model.features is not None:
         trained = rows[~torch.isin(rows, split.held_out)]
         model.features = run.on_first(with_more, model.features, loader, trained, run.generator).to(run.device)
@@ -194,7 +194,7 @@ def _update_rows(model: FittedModel, window: Window, X: Samples, given: dict[str
     numbers, first = (torch.from_numpy(array) for array in np.unique(old.item_rows.numpy(), return_index=True))
     stay = slice(max(0, len(numbers) - max(window.capacity - len(X), 0)), None)
     numbers, first, n_kept = numbers[stay], first[stay], len(numbers[stay])
-    kept = model.networks.rows.memory.rows.flatten(0, 1)[first]
+    kept = cast(RowMemAE, model.networks.rows).memory.rows.flatten(0, 1)[first]
     scaled = Loader(X, model.layout, model.scaling, torch.device("cpu")).samples(torch.arange(len(X)))
     identity = Scaling(layout.sample_shape, True, math.inf)
     identity.learn_units(np.zeros(1), np.ones(1))
@@ -219,7 +219,7 @@ def _update_rows(model: FittedModel, window: Window, X: Samples, given: dict[str
     new = FittedModel(model.layout, model.scaling, networks, score, known, _subsets_of(subsets)).to(run.device)
     settings = settings_of(params, score)
     items = items_of(new, loader, group, choice, settings)
-    curves = train_networks(networks.networks, loader, split, settings, run, items)
+    curves = train_networks(networks.all, loader, split, settings, run, items)
     scores = score_training(new, loader, rows, split.held_out, group, run.processes)
     return Fitted(
         new, params, curves, scores._replace(scores=scores.scores[n_kept:], calibration_scores=scores.scores[n_kept:]), 0.0
@@ -251,10 +251,10 @@ def items_of(
     if choice is not None:
         examples = loader.samples(choice.rows.flatten()).unflatten(0, choice.rows.shape)
         own = model.known.own_items_of_groups(with_copies=True)
-        return lambda training: RowItems(training.network, examples, own, group, choice.n_training)
+        return lambda training: RowItems(cast(RowMemAE, training.network), examples, own, group, choice.n_training)
 
     def learned(training: Training) -> Items:
-        network, used = training.network, None
+        network, used = cast(MemAE, training.network), None
         if network.memory is None:
             return Items()
         if usage is not None:

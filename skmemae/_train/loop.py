@@ -1,11 +1,11 @@
 """The training loop: objective, early stopping, and what is kept of an epoch."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from itertools import zip_longest
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +51,7 @@ class Curves(NamedTuple):
 
 
 def train_networks(
-    networks: Sequence[MemAE | RowMemAE],
+    networks: Iterable[MemAE | RowMemAE],
     loader: Loader,
     split: Split,
     settings: Settings,
@@ -63,7 +63,7 @@ def train_networks(
 
     Parameters
     ----------
-    networks : sequence of MemAE, or of one RowMemAE
+    networks : iterable of MemAE, or of one RowMemAE
         On the device of the loader.
     loader : Loader
     split : Split
@@ -79,7 +79,7 @@ def train_networks(
     curves : Curves
         Means over the networks that ran so many epochs.
     """
-    curves = [Curves(*kept) for kept in run.stored.get("curves", [])]
+    networks, curves = list(networks), [Curves(*done) for done in run.stored.get("curves", [])]
     with run.observed(len(networks), settings.max_epochs):
         for number, network in enumerate(networks):
             for observer in run.observers:
@@ -87,17 +87,14 @@ def train_networks(
             training = Training(network, loader, split, settings, run)
             training.items = items_of(training)
 
-            def keep(state_of_training: dict[str, Any], number: int = number) -> None:
-                done = [list(kept) for kept in curves]
-                run.checkpoint.write(
-                    {"seed": run.seed, "curves": done, "number": number, "training": state_of_training, "model": state()}
-                )
+            def kept(number: int = number) -> dict[str, Any]:
+                return {"seed": run.seed, "curves": [list(done) for done in curves], "number": number, "model": state()}
 
             if number == run.stored.get("number"):
                 training.load_state_dict(run.stored["training"])
             if number >= len(curves):
                 run.processes.share_statistics(network)
-                curves.append(training.train(keep if run.checkpoint is not None else None))
+                curves.append(training.train(kept))
                 run.processes.broadcast(*network.parameters(), *network.buffers())
             network.eval()
             for observer in run.observers:
@@ -159,13 +156,13 @@ class Training:
         self.items = Items()
         self.curves = Curves([], [])
 
-    def train(self, keep: Callable[[dict[str, Any]], None] | None = None) -> Curves:
+    def train(self, kept: Callable[[], dict[str, Any]] = dict) -> Curves:
         """Train for all epochs, or until the held-out error no longer falls.
 
         Parameters
         ----------
-        keep : callable or None, default=None
-            Writes the state of training to a checkpoint.
+        kept : callable, default=dict
+            What a checkpoint holds beside the state of this training.
 
         Raises
         ------
@@ -190,14 +187,14 @@ class Training:
             check_divergence(means, math.isfinite(means.loss), self.loader, s)
             self.curves.loss.append(means.loss)
             items.end_epoch(epoch, mass)
-            error = None if self.held_out is None else self.held_out_error(model)
+            error = None if self.held_out is None else self.held_out_error(model, self.held_out)
             if error is not None:
                 self.curves.validation.append(error)
             stops = run.end_epoch(model, means.loss, error)
             if error is not None and epoch >= items.settled_epoch:
                 stops = self.stopping.should_stop(error) or stops
-            if keep is not None and run.checkpoint.is_due():
-                keep(self.state_dict())
+            if run.checkpoint is not None and run.checkpoint.is_due():
+                run.checkpoint.write({**kept(), "training": self.state_dict()})
             if stops and model is self.network:
                 break
         if len(self.curves.loss) > first:
@@ -241,12 +238,12 @@ class Training:
         return torch.stack([loss.detach() * len(x), error.detach() * len(x), energy]), output.mass
 
     @torch.no_grad()
-    def held_out_error(self, model: nn.Module) -> float:
+    def held_out_error(self, model: nn.Module, held_out: Tensor) -> float:
         """Mean error over the samples that are held out."""
         model.eval()
         total = torch.zeros((), device=self.loader.device)
         size = self.micro.size(self.settings.batch_size)
-        for x, rows in self.loader.minibatches(self.held_out, self.held_out_rows, size):
+        for x, rows in self.loader.minibatches(held_out, self.held_out_rows, size):
             total += summed_error(model(x, **self.items.hidden(rows)).reconstruction, x, self.settings.power)
         return float(self.run.processes.all_reduce(total)) / len(self.split.held_out)
 
@@ -255,7 +252,7 @@ class Training:
         rows, generator = self.split.training, self.run.generator
         rows = rows[torch.randperm(len(rows), generator=generator)[:count]]
         batches = [self.loader.samples(batch) for batch in rows.split(self.micro.size(self.settings.batch_size))]
-        queries = random_queries(self.network, batches, count, generator)
+        queries = random_queries(cast(MemAE, self.network), batches, count, generator)
         self.run.processes.broadcast(queries)
         return queries
 

@@ -1,7 +1,7 @@
 """What the training samples tell once the networks are trained: units of the score, calibration, scores, and use of items."""
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -126,7 +126,7 @@ def _typical_query_distances(model: FittedModel, loader: Loader, rows: Tensor) -
     def distances(x: Tensor) -> Tensor:
         batch = model.batch(x)
         norms = batch.output.query.flatten(2).square().sum(dim=2).mT
-        distance = model.score.terms(x, batch.output, model.scaling).query_distances
+        distance = cast(Tensor, model.score.terms(x, batch.output, model.scaling).query_distances)
         return torch.stack([distance, norms.to(distance)])
 
     for part in rows[:: max(1, len(rows) // n)].split(model.height(len(rows))):

@@ -213,8 +213,8 @@ class Run:
 
     def end_epoch(self, network: nn.Module, loss: float, validation: float | None) -> bool:
         """Tell of an epoch that has ended; whether an observer wants the network to train no further."""
-        stops = any([observer.end_epoch(network, loss, validation) for observer in self.observers])  # all are told
-        return self.on_first(bool, stops) if self.is_watched else False
+        stops = [observer.end_epoch(network, loss, validation) for observer in self.observers]
+        return self.on_first(any, stops) if self.is_watched else False
 
 
 def identity_of(X: Samples, parameters: dict[str, Any], version: str) -> str:

@@ -51,7 +51,8 @@ class Ensemble(nn.Module):
     @classmethod
     def empty(cls, config: dict[str, Any]) -> "Ensemble":
         """Networks without numbers, in evaluation mode, to load a ``state_dict`` into; runs no computation."""
-        c, networks = config, []
+        c = config
+        networks: list[MemAE | RowMemAE] = []
         settings = {name: c[name] for name in _SETTINGS} if c["memory_size"] else {}
         for _ in range(1 if c["side_by_side"] else c["members"]):
             if c["side_by_side"]:
@@ -65,11 +66,21 @@ class Ensemble(nn.Module):
             else:
                 encoder, decoder, _ = meta_backbone(c["backbone"], c["sample_shape"], c["widths"], c["per_sample"])
             with torch.device("meta"):
-                memory = None
+                learned = None
                 if c["memory_size"]:
-                    memory = Memory(c["memory_size"], c["query_width"], heads=c["memory_heads"], **settings)
-                networks.append(MemAE(encoder, decoder, memory, c["per_sample"]))
+                    learned = Memory(c["memory_size"], c["query_width"], heads=c["memory_heads"], **settings)
+                networks.append(MemAE(encoder, decoder, learned, c["per_sample"]))
         return cls(networks, config).eval()
+
+    @property
+    def all(self) -> list[MemAE | RowMemAE]:
+        """The networks as a list."""
+        return cast(list[MemAE | RowMemAE], list(self.networks))
+
+    @property
+    def learned(self) -> list[MemAE]:
+        """The networks that are members."""
+        return cast(list[MemAE], list(self.networks))
 
     @property
     def rows(self) -> RowMemAE | None:
@@ -107,7 +118,7 @@ class Ensemble(nn.Module):
         """Share of each sample's queries that use each item, (members, batch, N), and that miss the threshold."""
         if self.rows is not None:
             return self.rows.memory.use(self.rows.queries(x), hidden)
-        uses = [network.memory.use(network.queries(x)) for network in self.networks]
+        uses = [cast(Memory, network.memory).use(network.queries(x)) for network in self.learned]
         used, missed = (torch.stack(column) for column in zip(*uses, strict=True))
         return used, missed
 
@@ -117,7 +128,7 @@ class Ensemble(nn.Module):
             return torch.zeros(0, 0)
         if self.rows is not None:
             return torch.cat([self.rows.memory.keys, self.rows.memory.rows], dim=-1).flatten(0, 1)
-        return torch.cat([memory.items for memory in self.memories])
+        return torch.cat([cast(Memory, memory).items for memory in self.memories])
 
     def decode_items(self, numbers: Tensor) -> Tensor:
         """Samples that memory items, by their numbers in :meth:`items`, decode to alone: (n, \\*sample_shape)."""
@@ -127,11 +138,11 @@ class Ensemble(nn.Module):
             items = torch.cat([memory.keys[member, place], memory.rows[member, place]], dim=-1)
             # The decoder has a place for each member, of which one is kept.
             return self.rows.decode(items.expand(self.members, -1, -1))[member, torch.arange(len(numbers), device=items.device)]
-        decoded = torch.empty(len(numbers), *self.config["sample_shape"], device=numbers.device)
-        for number, network in enumerate(self.networks):
+        c, decoded = self.config, torch.empty(len(numbers), *self.config["sample_shape"], device=numbers.device)
+        for number, network in enumerate(self.learned):
             here = torch.nonzero(member == number).flatten()
             if len(here):
-                decoded[here] = network.decode_items(network.memory.items[place[here]], self.config["sample_shape"]).float()
+                decoded[here] = network.decode_items(cast(Memory, network.memory).items[place[here]], c["sample_shape"]).float()
         return decoded
 
 

@@ -175,9 +175,9 @@ class TurnFeatures(ReferenceFeatures):
 class PaceFeatures(ReferenceFeatures):
     """Distance of the motion in a clip from that in training clips, in the features of a network that recognises the pace [1]_.
 
-    A window of some frames of a clip is shown at its pace, or as every second frame of a longer one, and so on. To recognise the
-    pace at each place, a network has to know how things move there. The window in the middle of a clip is compared. The values
-    of a clip are changes from frame to frame: places are weighed by the largest ones, and the worst places count most.
+    A window of some frames of a clip is shown at its pace, or as every second frame of a longer one, and so on. To recognise
+    the pace at each place, a network has to know how things move there. The window in the middle of a clip is compared. The
+    values of a clip are changes from frame to frame: places are weighed by the largest ones, and the worst places count most.
 
     Parameters
     ----------

@@ -118,7 +118,7 @@ class RowMemAE(nn.Module):
         sizes = (row_width, *widths)
         self.encoder = member_layers(members, sizes)
         self.decoder = member_layers(members, sizes[::-1])
-        self.memory = memory
+        self.memory = cast(RowMemory, memory)  # None without a memory
         self.members = members
 
     def queries(self, x: Tensor) -> Tensor:
@@ -148,9 +148,8 @@ class RowMemAE(nn.Module):
 
     def decode(self, read_out: Tensor) -> Tensor:
         """Rows of read-outs: (members, batch, C + d) -> (members, batch, d)."""
-        key, row = read_out.split(
-            [self.decoder[0].weight.shape[1], read_out.shape[-1] - self.decoder[0].weight.shape[1]], dim=-1
-        )
+        width = cast(MemberLinear, self.decoder[0]).weight.shape[1]
+        key, row = read_out.split([width, read_out.shape[-1] - width], dim=-1)
         return row + self.decoder(key)
 
 
@@ -199,7 +198,7 @@ def build_network(
         If its decoder does not give the sample's shape back, or the heads do not divide the width of an item.
     """
     generator = torch.Generator().manual_seed(0) if generator is None else generator
-    settings = {"similarity": similarity, "temperature": temperature, "shrink_threshold": shrink_threshold}
+    settings: dict[str, Any] = {"similarity": similarity, "temperature": temperature, "shrink_threshold": shrink_threshold}
     per_sample = memory_unit == "sample"
     if callable(backbone):
         stream = RandomStream(draw_seed(generator))

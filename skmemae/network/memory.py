@@ -35,7 +35,7 @@ class _Addressed(nn.Module):
         return self.shrink_threshold / self.size
 
     def _once(self, name: str, compute: Callable[[], Any], *sources: Tensor) -> Any:
-        """The result of a computation from tensors of the memory; where no gradient is needed, computed once in evaluation mode."""
+        """Result of a computation from tensors of the memory; in evaluation mode, without a gradient, computed once."""
         if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
             return compute()
         state = [(tensor.data_ptr(), tensor._version, tensor.device, tensor.dtype, tensor.shape) for tensor in sources]

@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+from collections.abc import Iterator
 
 import torch
 
@@ -14,7 +15,7 @@ def draw_seed(generator: torch.Generator) -> int:
 
 
 class RandomStream:
-    """A reproducible stream of what torch's global generators give, apart from what anybody else draws from them.
+    """A reproducible stream of random numbers of torch's global generators, independent of all other draws from them.
 
     Parameters
     ----------
@@ -31,7 +32,7 @@ class RandomStream:
         self.states = [torch.Generator(generator.device).manual_seed(seed).get_state() for generator in self.generators]
 
     @contextlib.contextmanager
-    def active(self):
+    def active(self) -> Iterator[None]:
         """Let the global generators give this stream within the block, and put them back after it."""
         with _lock:
             outside = [generator.get_state() for generator in self.generators]
@@ -50,6 +51,6 @@ class RandomStream:
         """Go on from where a stream was."""
         self.states = states
 
-    def _set(self, states):
+    def _set(self, states: list) -> None:
         for generator, state in zip(self.generators, states, strict=True):
             generator.set_state(state)
