@@ -43,7 +43,7 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
     An autoencoder learns to reconstruct its training samples from a short code, and often reconstructs outliers as well. Here a
     memory of typical samples stands between its two halves [1]_. The encoder turns a sample into a query, the memory answers
     with a mixture of the few items that are most similar to the query, and the decoder reconstructs the sample from that
-    mixture alone. A normal sample is reconstructed well. An outlier comes back similar to normal samples, so its error is large.
+    mixture alone. A normal sample is reconstructed well. An outlier comes back similar to normal samples: its error is large.
 
     The kind of network follows from the shape of X: tables ``(n, d)``, images ``(n, H, W)``, ``(n, C, H, W)`` or
     ``(n, H, W, C)``, clips ``(n, C, T, H, W)`` or ``(n, T, H, W, C)``.

@@ -15,7 +15,8 @@ from skmemae._model.score import Terms
 if TYPE_CHECKING:
     import pandas as pd
 
-_REPAIRS = 5  # times that the worst column of a row is replaced by its reconstruction
+_LARGEST_RATIO = 0.9  # of successive changes of an expected value
+_WEIGHTS = 2**18  # addressing weights that are sorted at a time
 _BLURRED = 24  # the map in which a region is sought is blurred by the smaller side of the image over this number
 
 
@@ -158,27 +159,36 @@ def _shares(model: FittedModel, batch: Batch, terms: Terms) -> Tensor:
 def _expected(model: FittedModel, batch: Batch, shares: Tensor) -> Tensor:
     """The reconstruction; for a row of a table that of the row with its worst column replaced by its expected value.
 
-    A wrong value is part of the query, and draws the reconstruction to itself.
+    A wrong value is part of the query, and draws the reconstruction to itself. The value that reconstructs itself is
+    extrapolated from the given value, its reconstruction, and the reconstruction of that (Aitken's method).
     """
-    output = batch.output
-    if batch.x.ndim > 2:
-        return output.reconstruction.mean(dim=0)
-    worst = torch.nn.functional.one_hot(shares.argmax(dim=1), batch.x.shape[1]).bool().to(batch.x.device)
-    x = batch.x
-    for _ in range(_REPAIRS):
-        x = torch.where(worst, output.reconstruction.mean(dim=0), x)
-        output = model.networks(x, batch.own_items)
-    return output.reconstruction.mean(dim=0)
+    given, first = batch.x, batch.output.reconstruction.mean(dim=0)
+    if given.ndim > 2:
+        return first
+    worst = torch.nn.functional.one_hot(shares.argmax(dim=1), given.shape[1]).bool().to(given.device)
+
+    def reconstruction(column: Tensor) -> Tensor:
+        return model.networks(torch.where(worst, column, given), batch.own_items).reconstruction.mean(dim=0)
+
+    second = reconstruction(first)
+    step, change = first - given, second - first
+    ratio = (change / torch.where(step == 0, 1.0, step)).clamp(0, _LARGEST_RATIO)  # of a sequence that converges
+    return reconstruction(first + change / (1 - ratio))
 
 
-def _largest_weights(model: FittedModel, batch: Batch, of_rows: Tensor, n_groups: int, count: int) -> tuple[Tensor, Tensor]:
+def _largest_weights(
+    model: FittedModel, batch: Batch, of_rows: Tensor, n_groups: int, count: int
+) -> tuple[Tensor, Tensor]:
     """Groups of items with the largest weights, by their numbers, and these weights: (batch, count) each."""
     if not len(of_rows):
         return torch.zeros(len(batch.x), 0, dtype=torch.int64), torch.zeros(len(batch.x), 0, dtype=torch.float64)
-    weights = model.batch_weights(batch)
-    weights = weights.flatten(1, -2).mean(dim=1) if weights.ndim > 2 else weights
-    summed = weights.new_zeros(len(weights), n_groups).index_add_(1, of_rows, weights)
-    largest, places = summed.topk(count, dim=1)
+    found = []
+    for part in batch.parts(max(1, _WEIGHTS // len(of_rows))):
+        weights = model.batch_weights(part)
+        weights = weights.flatten(1, -2).mean(dim=1) if weights.ndim > 2 else weights
+        summed = weights.new_zeros(len(weights), n_groups).index_add_(1, of_rows, weights)
+        found.append(summed.topk(count, dim=1))
+    largest, places = (torch.cat(column) for column in zip(*found, strict=True))
     return places, largest.double()
 
 

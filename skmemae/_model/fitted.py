@@ -35,6 +35,19 @@ class Batch(NamedTuple):
     own_items: Tensor | None  # (members, batch), memory items that are left out, -1 for none
     output: Output
 
+    def parts(self, size: int) -> "Iterator[Batch]":
+        """Yield the batch in parts of so many samples."""
+        for start in range(0, len(self.x), size):
+            part = slice(start, start + size)
+            output = Output(*(None if tensor is None else tensor[:, part] for tensor in self.output))
+            group, own_items = self.group, self.own_items
+            yield Batch(
+                self.x[part],
+                None if group is None else group[part],
+                None if own_items is None else own_items[:, part],
+                output,
+            )
+
 
 class FittedModel(nn.Module):
     """All that a fit has learned, as submodules with buffers.
