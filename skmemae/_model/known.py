@@ -18,7 +18,7 @@ _OFFSET = 1e3  # deviations from zero, above which an offset no longer widens th
 _COPY = 1e-9  # precision with which two training samples are copies
 _BESIDE = 4  # neighbours on either side that are compared with a sample
 _LARGEST = 1e100  # in units, so that no sum overflows
-_REFERENCE_NUMBERS = 2**20  # that show typical values
+_REFERENCE_NUMBERS = 2**17  # that show typical values
 _MOST_KNOTS = 100
 
 
@@ -109,16 +109,19 @@ def group_copies(prints: Tensor) -> Copies:
     """Group fingerprints, (n_samples, 4), that differ by rounding alone."""
     columns = prints.numpy()
     tolerance = columns[:, -1] * (_COPY / _PRECISION)
-    group = np.zeros(len(columns), dtype=np.int64)
+    group, n_groups = np.zeros(len(columns), dtype=np.int64), 1
     for column in columns[:, :-1].T:
-        order = np.lexsort((column, group))
+        order = np.lexsort((column, group)) if n_groups > 1 else np.argsort(column, kind="stable")
         apart = (np.diff(column[order]) > tolerance[order[1:]]) | (np.diff(group[order]) > 0)
         group[order] = np.concatenate([[0], np.cumsum(apart)])
-    _, first, group, counts = np.unique(group, return_index=True, return_inverse=True, return_counts=True)
+        n_groups = 1 + np.count_nonzero(apart)
+        if n_groups == len(columns):  # no two rows are equal
+            break
+    _, first, counts = np.unique(group, return_index=True, return_counts=True)
     ascending = np.argsort(columns[first, 0], kind="stable")
     place = np.empty_like(ascending)
     place[ascending] = np.arange(len(ascending))
-    found = (columns[first[ascending], :-1], counts[ascending], place[group.ravel()])
+    found = (columns[first[ascending], :-1], counts[ascending], place[group])
     return Copies(*(torch.from_numpy(array) for array in found))
 
 
