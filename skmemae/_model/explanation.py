@@ -176,9 +176,7 @@ def _expected(model: FittedModel, batch: Batch, shares: Tensor) -> Tensor:
     return reconstruction(first + change / (1 - ratio))
 
 
-def _largest_weights(
-    model: FittedModel, batch: Batch, of_rows: Tensor, n_groups: int, count: int
-) -> tuple[Tensor, Tensor]:
+def _largest_weights(model: FittedModel, batch: Batch, of_rows: Tensor, n_groups: int, count: int) -> tuple[Tensor, Tensor]:
     """Groups of items with the largest weights, by their numbers, and these weights: (batch, count) each."""
     if not len(of_rows):
         return torch.zeros(len(batch.x), 0, dtype=torch.int64), torch.zeros(len(batch.x), 0, dtype=torch.float64)

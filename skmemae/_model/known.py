@@ -52,7 +52,7 @@ class Fingerprint(Learned):
             self.declare(name, torch.float64, *unit_shape)
         self.declare("directions", torch.float32, size, _PROJECTIONS)
 
-    def learn_units(self, X: Samples, layout: Layout) -> "Fingerprint":
+    def learn_units(self, X: Samples, layout: Layout) -> None:
         """Learn typical values and deviations from some samples of X."""
         enough = max(1, _REFERENCE_NUMBERS // self.size)
         some = np.array(X[:: max(1, len(X) // enough)], dtype=np.float64)
@@ -67,7 +67,6 @@ class Fingerprint(Learned):
             scale=torch.where(scale > 0, scale, 1.0).view(self.unit_shape),
             directions=torch.rand(self.size, _PROJECTIONS, generator=generator, dtype=torch.float32) + 0.5,
         )
-        return self
 
     def forward(self, samples: Tensor) -> Tensor:
         """Fingerprints of samples: three projections, and the precision to which they are known.

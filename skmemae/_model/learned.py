@@ -62,7 +62,8 @@ class Learned(nn.Module):
                     f"{prefix}{name} must be {dtype} of shape {shape}. Got {value.dtype} of {tuple(value.shape)}."
                 )
             else:
-                setattr(self, name, value)
+                current = getattr(self, name)
+                setattr(self, name, value if current is None else value.to(current.device))
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
 
     def _apply(self, fn: Callable, recurse: bool = True) -> "Learned":

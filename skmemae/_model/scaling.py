@@ -49,7 +49,7 @@ class Scaling(Learned):
     def __init__(self, sample_shape: Sequence[int], table: bool, limit: float):
         super().__init__()
         self.sample_shape = tuple(sample_shape)
-        self.unit_shape = self.sample_shape if table else (self.sample_shape[0], *[1] * (len(self.sample_shape) - 1))
+        self.unit_shape = unit_shape(self.sample_shape, table)
         self.limit = limit
         for name in ("center", "scale"):
             self.declare(name, torch.float64, *self.unit_shape)
@@ -136,6 +136,11 @@ class Scaling(Learned):
             return True
         least, greatest = torch.aminmax(scaled)
         return bool(max(-least, greatest) > self.limit)
+
+
+def unit_shape(sample_shape: Sequence[int], table: bool) -> tuple[int, ...]:
+    """Shape of the units of a sample: one for each column of a table, or for each channel."""
+    return tuple(sample_shape) if table else (sample_shape[0], *[1] * (len(sample_shape) - 1))
 
 
 def _own_units(samples: Tensor) -> tuple[Tensor, Tensor]:

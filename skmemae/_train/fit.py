@@ -16,7 +16,7 @@ from skmemae._data.sources import Samples
 from skmemae._defaults import decide, resolve, share_of_outliers
 from skmemae._model.fitted import FEW, HEIGHTS, FittedModel
 from skmemae._model.known import Copies, Fingerprint, KnownSamples, group_copies, take_prints
-from skmemae._model.scaling import Scaling
+from skmemae._model.scaling import Scaling, unit_shape
 from skmemae._model.score import Score
 from skmemae._model.statistics import learn_scaling
 from skmemae._model.subsets import RandomSubsets
@@ -89,7 +89,8 @@ def fit_model(X: Samples, layout: Layout, given: dict[str, Any], run: Run) -> Fi
     run : Run
     """
     decided = decide(given, layout, len(X))
-    fingerprint = _empty_fingerprint(layout).learn_units(X, layout)
+    fingerprint = Fingerprint(unit_shape(layout.sample_shape, layout.family == "fc"), math.prod(layout.sample_shape))
+    fingerprint.learn_units(X, layout)
     copies = group_copies(run.on_first(take_prints, X, layout, fingerprint))
     mask = thin_copies(copies) if decided["thins_copies"] else None
     rows = torch.arange(len(X)) if mask is None else torch.nonzero(mask).flatten()
@@ -173,7 +174,8 @@ def _update_learned(
     split = split_rows(loader, rows, params["validation_fraction"], run)
     fingerprint = copy.deepcopy(model.known.fingerprint).cpu()
     copies = group_copies(run.on_first(take_prints, X, model.layout, fingerprint))
-    group = model.known.cpu().learn_samples(copies, split.training)
+    calibrates = len(split.held_out) or model.calibration is not None
+    group = model.known.cpu().learn_samples(copies, split.training if calibrates else split.training[:0])
     model.known.to(run.device)
     settings = settings_of(params, model.score)
     items = items_of(model, loader, group, None, settings, usage)
@@ -309,11 +311,6 @@ def build_networks(params: dict[str, Any], layout: Layout, run: Run) -> Ensemble
             f"{str(error).splitlines()[0]}"
         ) from error
     return networks
-
-
-def _empty_fingerprint(layout: Layout) -> Fingerprint:
-    unit_shape = Scaling(layout.sample_shape, layout.family == "fc", math.inf).unit_shape
-    return Fingerprint(unit_shape, math.prod(layout.sample_shape))
 
 
 def _params_of_update(given: dict[str, Any], model: FittedModel, n_training: int, run: Run) -> dict[str, Any]:
