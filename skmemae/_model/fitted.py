@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -39,7 +39,8 @@ class Batch(NamedTuple):
         """Yield the batch in parts of so many samples."""
         for start in range(0, len(self.x), size):
             part = slice(start, start + size)
-            output = Output(*(None if tensor is None else tensor[:, part] for tensor in self.output))
+            reconstruction, *others = (None if tensor is None else tensor[:, part] for tensor in self.output)
+            output = Output(cast(Tensor, reconstruction), *cast(list[Any], others))
             group, own_items = self.group, self.own_items
             yield Batch(
                 self.x[part],

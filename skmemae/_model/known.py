@@ -113,7 +113,7 @@ def group_copies(prints: Tensor) -> Copies:
         order = np.lexsort((column, group)) if n_groups > 1 else np.argsort(column, kind="stable")
         apart = (np.diff(column[order]) > tolerance[order[1:]]) | (np.diff(group[order]) > 0)
         group[order] = np.concatenate([[0], np.cumsum(apart)])
-        n_groups = 1 + np.count_nonzero(apart)
+        n_groups = 1 + int(np.count_nonzero(apart))
         if n_groups == len(columns):  # no two rows are equal
             break
     _, first, counts = np.unique(group, return_index=True, return_counts=True)
