@@ -37,19 +37,19 @@ same splits at their defaults, or as their section says, and are fitted without 
 CHOICES = """Effect of the defaults: one parameter changed at a time, on the data that the defaults were chosen on.
 
 Images: MNIST with 2 and 8 normal, CIFAR-10 with airplane, deer and ship normal, as in ``one-class``, and where not said
-otherwise scored by the error alone, without exemplars. Tables: nine of ODDS, as in ``odds``, seven of ADBench, as in
-``adbench``, told the share of outliers in the training data, and KDDCUP99. The measure is F1 of the top fifth for KDDCUP99
-and ROC AUC for the others; higher = better. These results do not test the defaults; those of the other sections do. They were
-measured with an earlier version; the program is no longer kept.
+otherwise scored by the error alone, without reference features. Tables: nine of ODDS, as in ``odds``, seven of ADBench, as in
+``adbench``, with the share of outliers in the training data as ``contamination``, and KDDCUP99. The measure is F1 of the top
+fifth for KDDCUP99 and ROC AUC for the others; higher = better. These results do not test the defaults; those of the other
+sections do. They were measured with an earlier version; the program is no longer kept.
 """
-SELECTION = """Choosing settings without labels: what criteria that see none find of the best result.
+SELECTION = """Choosing settings by criteria without labels, compared with the best result.
 
 Thirteen settings of MemAEDetector were fitted on two thirds of the training rows of the tables of ``odds`` and ``adbench``, of
 which at most 2,000 rows were drawn. Each criterion chose one of them by the last third, which holds outliers where the split
 is contaminated, and the table shows the ROC AUC of its choice on the test set. "separation" is
 ``skmemae.metrics.separation``, "excess mass" that of Goix (2016), with uniform rows in the box around the training rows,
 "held-out error" the mean anomaly score, smaller = better. "default" and "any", the mean of all settings, look at nothing.
-"best" is what the test labels would choose. The settings were fitted with an earlier version; the program is no longer kept.
+"best" is the choice by the test labels. The settings were fitted with an earlier version; the program is no longer kept.
 """
 SPEED = """## speed
 

@@ -6,7 +6,7 @@ Run ``python benchmarks/frames.py`` from the root of the repository.
 second. "memory_seconds" are the seconds of addressing the memory with one clip. Networks are trained for one epoch on eight
 clips, as weights do not change the cost. With ``--gib`` a video of that size is written to disk and cut into clips of cells
 without overlap; a narrow network is trained on them for one epoch and scores them. "peak_gib" is the peak of the process's
-anonymous memory, which excludes pages of the file.
+anonymous memory, without pages of the file.
 """
 
 import tempfile
@@ -70,7 +70,7 @@ def speed(name: str, n_frames: int, repeats: int) -> list[dict[str, Any]]:
     detector = MemAEDetector(**{**parameters, **one_epoch}).fit(clips[:8])
     network = detector.model_[0]
     with torch.inference_mode():
-        encoding = network.encoder(torch.zeros(1, *detector.sample_shape_, device=detector.device_))
+        queries = network.queries(torch.zeros(1, *detector.sample_shape_, device=detector.device_))
     rows = []
     for _ in range(repeats):
         online = OnlineNormality(detector, windows)
@@ -79,7 +79,7 @@ def speed(name: str, n_frames: int, repeats: int) -> list[dict[str, Any]]:
                 "what": f"{name}, {windows.length} x {frame_shape[0]} x {frame_shape[1]}",
                 "frames_per_second": len(clips) / seconds(lambda: detector.decision_function(clips)),
                 "live": len(clips) / seconds(lambda online=online: [online.push(frame) for frame in video]),
-                "memory_seconds": seconds(lambda: network.memory(network.queries(encoding)), detector.device_),
+                "memory_seconds": seconds(lambda: network.memory(queries), detector.device_),
                 "device": detector.device_,
                 "threads": torch.get_num_threads(),
             }

@@ -4,7 +4,7 @@ The attacks of a random half of all rows are the training set; the other half is
 scores is flagged; 19.7 % is truly abnormal, which caps F1 at .992. Seven symbolic columns are one-hot encoded, 121 columns in
 all; the scaling is fitted on the training rows. Five rows in six repeat others, and frequent attacks outweigh rare ones: all
 baselines are trained on the distinct rows, with which they score higher, OC-SVM and KDE on 10,000 of them at most. "MemAE" and
-"no memory" are told that the training data is clean; "MemAE, share 0.1" has the default ``contamination``.
+"no memory" have ``contamination=0.001``, as the training data is clean; "MemAE, share 0.1" has the default.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -2,8 +2,8 @@
 
 "contaminated": a random 60 % of the rows, outliers included, are the training set, the rest the test set, not stratified.
 "clean": half of the normal rows are the training set, the other half and all outliers the test set. Columns are standardised
-by the training rows. Every detector runs at its defaults, without labels. "MemAE" and "no memory" are told the share of
-outliers in the training data, .001 where it is clean; "MemAE, share 0.1" has the default ``contamination``.
+by the training rows. Every detector runs at its defaults, without labels. For "MemAE" and "no memory", ``contamination`` is the
+share of outliers in the training data, .001 where it is clean; "MemAE, share 0.1" has the default.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -2,7 +2,7 @@
 
 Each class in turn is normal. Two thirds of its samples are the training set, of which MemAEDetector holds out a tenth for
 validation; the rest and random samples of the other classes are the test set, with 30 % outliers. Every detector runs at its
-defaults and is fitted without labels. "MemAE, error alone" does without the exemplars. "KNN, contrast" standardises each image
+defaults and is fitted without labels. "MemAE, error alone" has no reference features. "KNN, contrast" standardises each image
 to zero mean and unit deviation, as MemAEDetector does.
 """
 

@@ -6,11 +6,11 @@ the videos with both normal and abnormal frames. "smoothed" is micro after a Gau
 "pixel" is the ROC AUC over all pixels, for detectors with an anomaly map. Higher = better for all of them.
 
 "MemAE" is `presets.small_video()` on clips of differences between frames, averaged over cells, of which the smaller side has at
-most 100; "MemAE, error alone" does without the exemplars. "no memory" has the same layers and neither memory nor exemplars, as
-have the autoencoders of clips of frames ("frames, no memory") and of single frames ("single frames, no memory"). "defaults" is
-MemAEDetector at its defaults on clips of differences. PyOD's detectors see the differences of one frame, averaged over squares
-of ten by ten cells. The paper's preset, with and without its memory, sees clips of 16 whole frames. It needs a GPU and runs
-only if ``--detectors`` names it.
+most 100; "MemAE, error alone" has no reference features. "no memory" has the same layers without memory and reference
+features. So do the autoencoders of clips of frames ("frames, no memory") and of single frames ("single frames, no memory").
+"defaults" is MemAEDetector at its defaults on clips of differences. PyOD's detectors see the differences of one frame, averaged
+over squares of ten by ten cells. The paper's preset, with and without its memory, sees clips of 16 whole frames. It needs a GPU
+and runs only if ``--detectors`` names it.
 
 The anomalies of "ped2-pasted" need no label: they are pasted into three training videos (`datasets.make_pasted_anomalies`).
 """

@@ -8,6 +8,7 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import scipy.io
+import torch
 from sklearn.datasets import load_digits
 from sklearn.metrics import f1_score, roc_auc_score
 from sklearn.utils import Bunch
@@ -154,6 +155,26 @@ def test_the_top_fifth_of_connections_is_flagged_and_repeats_count(rng):
     assert ablation.measure(kddcup99.OnDistinctRows(PCAError()), split)["measure"] == pytest.approx(expected)
     found = ablation.measure(PCAError(), SPLIT)
     assert found["measure"] == found["roc_auc"]
+
+
+@pytest.mark.parametrize("shape", [(60, 20), (60, 28, 28), (30, 1, 8, 16, 16)])
+def test_the_autoencoder_with_an_l1_penalty_has_the_same_layers(rng, shape):
+    common = {"memory_unit": "sample" if len(shape) == 2 else "auto", "max_epochs": 1, "random_state": 0}
+    plain, sparse = (
+        MemAEDetector(**ablation.VARIANTS[name], **common).fit(rng.normal(size=shape)).model_[0] for name in ("AE", "AE-l1")
+    )
+    assert [p.shape for p in plain.parameters()] == [p.shape for p in sparse.parameters()]
+
+
+def test_the_l1_penalty_adds_the_gradient_of_the_norm():
+    encoding = torch.tensor([[1.0, -2.0], [0.0, 3.0]], requires_grad=True)
+    passed = ablation.L1Penalty()(encoding * 1)
+    assert torch.equal(passed, encoding)
+    passed.square().sum().backward()
+    expected = 2 * encoding.detach() + torch.autograd.functional.jacobian(
+        lambda e: 0.01 * e.abs().sum(dim=1).mean(), encoding.detach()
+    )
+    torch.testing.assert_close(encoding.grad, expected)
 
 
 def test_contaminated_digits_keep_their_outliers_out_of_the_test_set():

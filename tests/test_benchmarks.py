@@ -15,7 +15,8 @@ import speed
 from figures import addressing, device, processes, streaming, training
 from figures.memory import held_bytes
 from skmemae import MemAEDetector
-from skmemae._data import loader, sources, statistics
+from skmemae._data import loader, sources
+from skmemae._model import statistics
 from skmemae.benchmark import store
 
 GIB = 2**30
@@ -82,7 +83,7 @@ def test_both_steps_of_a_table_train_alike():
 def test_the_bare_loop_reaches_the_loss_of_fit(rng):
     X = np.tanh(rng.normal(size=(300, 3)) @ rng.normal(size=(3, 12))) + 0.1 * rng.normal(size=(300, 12))
     X = X.astype(np.float32)
-    plain = {"scaling": None, "memory_unit": "sample", "ensemble_size": 1, "validation_fraction": 0.0, "thin_repeats": False}
+    plain = {"scaling": None, "memory_unit": "sample", "ensemble_size": 1, "validation_fraction": 0.0}
     small = {"widths": (16, 6), "memory_size": 50, "batch_size": 25, "max_epochs": 40, "learning_rate": 4e-3}
     detector = MemAEDetector(**plain, **small, random_state=0)
     network = training.made_network(detector, X)
@@ -127,7 +128,7 @@ def test_a_table_on_the_disk_stays_there(args, monkeypatch):
     pool = ((loader, "_POOL_BYTES"), (loader, "_HELD_OUT_BYTES"))
     for module, name in (*pool, (sources, "_BLOCK_BYTES"), (statistics, "_TAIL_NUMBERS")):
         monkeypatch.setattr(module, name, getattr(module, name) // 32)
-    monkeypatch.setattr(loader, "_RESIDENT_BYTES", 0)
+    monkeypatch.setattr(loader.Loader.__init__, "__defaults__", (None, 0))  # nothing is held on the device
     monkeypatch.setattr(streaming, "_IN_MEMORY_GIB", 2**-7)
     streaming.streaming(SimpleNamespace(**{**vars(args), "gib": 0.02}))  # objects of the first use are not measured
     before = held_bytes("RssAnon") / GIB

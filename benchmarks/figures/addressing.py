@@ -19,7 +19,7 @@ from skmemae import MemAEDetector
 from skmemae._train.loop import objective
 from skmemae._train.optimiser import Adam
 from skmemae.network import Answer
-from skmemae.network.memory import AddressAndReadOut
+from skmemae.network.addressing import AddressAndReadOut
 
 WIDTH, ITEMS, TEMPERATURE = 256, 2000, 0.05
 CHECKED = 12_000  # queries; with this many the backward pass recomputes the weights
@@ -189,7 +189,8 @@ class PlainMemory(nn.Module):
         super().__init__()
         self.memory = memory
 
-    def forward(self, query: Tensor, items: Any = None, hidden: Any = None) -> Answer:
-        query, keys = self.memory.factors(query)
-        read_out, entropy, mass = plain(query, keys, self.memory.split_heads(self.memory.items), self.memory.threshold)
+    def forward(self, query: Tensor) -> Answer:
+        values = self.memory.split_heads(self.memory.items)
+        query, keys = self.memory._factors(self.memory.split_heads(query), values)
+        read_out, entropy, mass = plain(query, keys, values, self.memory.threshold)
         return Answer(read_out.squeeze(0), entropy.squeeze(0), mass.squeeze(0))

@@ -146,7 +146,7 @@ def memory_share(args: Namespace) -> list[dict[str, Any]]:
         network = made_network(detector, np.concatenate([X] * 2)).train()
         optimiser = Adam(network)
         x = as_tensor(X, args.device)
-        query = network.queries(network.encoder(x)).detach().requires_grad_()
+        query = network.queries(x).detach().requires_grad_()
         grad = torch.randn_like(query)
 
         def step(network=network, x=x, optimiser=optimiser):

@@ -24,7 +24,7 @@ DEFAULT_SHARE = "MemAE, share 0.1"
 PRESET = "MemAE, paper's preset"
 DEEP = ("AutoEncoder", "VAE", "DeepSVDD")
 MOST_ROWS = 10_000  # for detectors of quadratic cost
-CLEAN_SHARE = 0.001  # outliers in clean training data, as MemAEDetector is told
+CLEAN_SHARE = 0.001  # ``contamination`` of MemAEDetector for clean training data
 
 
 def make_image_detectors(seed: int, preset: str) -> Makers:
@@ -45,7 +45,7 @@ def make_table_detectors(seed: int, share: float) -> Makers:
     ----------
     seed : int
     share : float
-        Outliers in the training data. MemAEDetector is told this share, but for ``DEFAULT_SHARE`` and ``PRESET``.
+        Outliers in the training data, the ``contamination`` of MemAEDetector except in ``DEFAULT_SHARE`` and ``PRESET``.
     """
     return {
         **make_detectors(seed),
@@ -120,7 +120,7 @@ class DeepSVDDOfAnyWidth(BaseEstimator):
 
 
 class Draws(BaseEstimator):
-    """Mean distance to the nearest of 32 random rows, over 50 draws (Sugiyama and Borgwardt, NeurIPS 2013); no training."""
+    """Mean over 50 random subsets of 32 rows of the distance to the nearest row (Sugiyama and Borgwardt, NeurIPS 2013)."""
 
     def __init__(self, size: int = 32, n_draws: int = 50, random_state: int | None = None) -> None:
         self.size = size
