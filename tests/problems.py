@@ -18,9 +18,7 @@ from skmemae._train.run import Run
 from skmemae.network import build_network
 
 CPU = torch.device("cpu")
-SETTINGS = Settings(
-    learning_rate=5e-3, batch_size=32, max_epochs=20, validation_fraction=0.1, entropy_weight=2e-4, power=2.0
-)
+SETTINGS = Settings(learning_rate=5e-3, batch_size=32, max_epochs=20, validation_fraction=0.1, entropy_weight=2e-4, power=2.0)
 
 
 def detector(**params):
