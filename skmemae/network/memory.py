@@ -163,8 +163,8 @@ class Memory(_Addressed):
 class RowMemory(_Addressed):
     """Memories of several members side by side, whose items are rows of a table: short keys, and the rows themselves.
 
-    A query is compared with the keys of its member. The read-out is the mixture of keys and rows. No optimiser moves them, so in
-    evaluation mode they are prepared for addressing once.
+    A query is compared with the keys of its member. The read-out is the mixture of keys and rows. No optimiser moves them, so
+    in evaluation mode they are prepared for addressing once.
 
     Parameters
     ----------
