@@ -7,28 +7,18 @@ import torch
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from skmemae import MemAEDetector, _saving
+from skmemae import MemAEDetector
 from skmemae._data.layout import choose_layout
 from skmemae._data.loader import Loader
-from skmemae._data.statistics import learn_scaling
-from skmemae._train.distributed import SingleProcess
-from skmemae._train.loop import Settings
+from skmemae._model import files
+from skmemae._model.statistics import learn_scaling
+from skmemae._train.items import Items, LearnedItems
+from skmemae._train.loop import Curves, Settings, Training, split_rows, train_networks
+from skmemae._train.run import Run
 from skmemae.network import build_network
 
-ALONE = SingleProcess()
-SETTINGS = Settings(
-    learning_rate=5e-3,
-    batch_size=32,
-    max_epochs=20,
-    validation_fraction=0.1,
-    n_iter_no_change=20,
-    tol=1e-4,
-    entropy_weight=2e-4,
-    latent_l1=0.0,
-    power=2.0,
-    precision="float32",
-    verbose=0,
-)
+CPU = torch.device("cpu")
+SETTINGS = Settings(learning_rate=5e-3, batch_size=32, max_epochs=20, validation_fraction=0.1, entropy_weight=2e-4, power=2.0)
 
 
 def detector(**params):
@@ -36,15 +26,34 @@ def detector(**params):
     return MemAEDetector(**{"max_epochs": 5, "random_state": 0, **params})
 
 
-def problem(n=200, memory_size=20, seed=0, **memory):
-    """Network, loader and generator for n rows that lie in three of eight dimensions."""
+def loader_of(X, scaling="standard", **parameters):
+    """A loader of samples in the units that they have by themselves."""
+    layout = choose_layout(X.shape[1:])
+    return Loader(X, layout, learn_scaling(X, layout, scaling), CPU, **parameters)
+
+
+def problem(n=200, memory_size=20, seed=0, verbose=0, **memory):
+    """Network, loader and run for n rows that lie in three of eight dimensions."""
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(n, 3)) @ rng.normal(size=(3, 8))
-    layout = choose_layout((8,))
-    loader = Loader(X, layout, learn_scaling(X, layout, "standard"), torch.device("cpu"))
-    generator = torch.Generator().manual_seed(seed)
-    network = build_network((8,), "fc", (16, 4), memory_size=memory_size, generator=generator, **memory)
-    return network, loader, generator
+    run = Run(CPU, seed, verbose=verbose)
+    network = build_network((8,), "fc", (16, 4), memory_size=memory_size, generator=run.generator, **memory)
+    return network, loader_of(X), run
+
+
+def learned_items(training: Training) -> Items:
+    """Maintenance of the items of a network, if it has any."""
+    network = training.network
+    if network.memory is None:
+        return Items()
+    return LearnedItems(network.memory.items, training.optimiser, training.random_queries, training.settings.max_epochs)
+
+
+def train(network, loader, run, settings=SETTINGS, rows=None) -> Curves:
+    """Train a network on some rows of the loader, all for None."""
+    rows = torch.arange(len(loader)) if rows is None else rows
+    split = split_rows(loader, rows, settings.validation_fraction, run)
+    return train_networks([network], loader, split, settings, run, learned_items)
 
 
 def data():
@@ -66,7 +75,7 @@ def text_and_arrays(path):
 
 def write_file(path, text, arrays):
     """Write the file of a detector with a checksum that fits."""
-    save_file(arrays, path, {"skmemae": text, "sha256": _saving._checksum(text, arrays)})
+    save_file(arrays, path, {"skmemae": text, "sha256": files._checksum(text, arrays)})
 
 
 def rewrite(path, change):

@@ -12,6 +12,7 @@ from skmemae.network.backbones import (
     frames_as_channels,
     fully_connected,
     initialise,
+    member_layers,
     position_sizes,
     stacked_convolutions,
 )
@@ -46,6 +47,7 @@ def test_an_axis_may_have_a_stride_of_its_own():
 
 def test_a_clip_by_its_frames_as_channels_keeps_a_quarter_of_the_places_per_axis():
     assert through(frames_as_channels((3, 5, 22, 31), (4, 6, 8, 10)), (3, 5, 22, 31)) == ((10, 6, 8), (3, 5, 22, 31))
+    assert frames_as_channels((1, 5, 8, 8)).heads == 8 and frames_as_channels((1, 5, 8, 8), (4, 6, 8, 10)).heads == 1
 
 
 @pytest.mark.parametrize("bare", [True, False])
@@ -59,9 +61,19 @@ def test_a_bare_code_may_be_negative_and_the_reconstruction_always(bare):
         assert backbone.decoder(encoding).min() < 0
 
 
+def test_members_side_by_side_are_layers_of_their_own():
+    layers = member_layers(3, (5, 4, 2))
+    initialise(layers, torch.Generator().manual_seed(0))
+    x, weight = torch.randn(3, 7, 5), layers[0].weight.detach()
+    for i in range(3):
+        hidden = nn.functional.leaky_relu(x[i] @ weight[i] + layers[0].bias[i], 0.1)
+        torch.testing.assert_close(layers(x)[i], hidden @ layers[2].weight[i] + layers[2].bias[i])
+    assert not torch.equal(weight[0], weight[1]) and weight.abs().max() <= (3 / 5) ** 0.5
+
+
 def test_parameters_are_drawn_from_one_generator_and_keep_the_variance():
     backbone = convolutional((1, 32, 32), (16, 32, 8), bottleneck=True)
-    module = nn.ModuleList(backbone)
+    module = nn.ModuleList(backbone[:2])
     state = torch.get_rng_state()
     initialise(module, torch.Generator().manual_seed(0))
     before = [p.detach().clone() for p in module.parameters()]

@@ -1,13 +1,13 @@
-"""Equations 3 to 9, the guards, and the failure that the guards prevent."""
+"""Memories of learned items and of rows: answers, weights, use, and keys that are prepared once."""
+
+import copy
+import pickle
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from skmemae.network import Memory, build_network
-from skmemae.network import memory as module
-from skmemae.network.memory import AddressAndReadOut, Answer, _direction, shrunk_softmax
+from skmemae.network import Answer, Memory, RowMemory, build_network
+from skmemae.network.addressing import prepare_keys
 
 MULTIPLES = [0, 1, 2, 3, 5]
 
@@ -50,115 +50,9 @@ def test_the_mask_agrees_with_the_published_quotient_away_from_the_threshold(mul
     torch.testing.assert_close(memory.weights(query)[clear], expected[clear], rtol=0, atol=1e-5)
 
 
-def test_the_published_quotient_has_the_gradient_of_a_cliff():
-    """One unit in the last place above lambda; the mask has the gradient 1 there."""
-    threshold = torch.tensor(0.0025)
-    weight = torch.nextafter(threshold, torch.tensor(1.0)).requires_grad_()
-    (torch.relu(weight - threshold) * weight / ((weight - threshold).abs() + 1e-12)).backward()
-    assert weight.grad.abs() > 10_000
-
-
-@pytest.mark.parametrize("size, width", [(100, 1024), (500, 1024), (2000, 256)])
-def test_at_temperature_one_random_items_can_hardly_be_told_apart(size, width):
-    """The paper's settings: the largest of N weights is about 1.25/N at most."""
-    memory = filled(size, width)
-    query = torch.randn(64, width, generator=torch.Generator().manual_seed(1))
-    assert size * float(torch.softmax(memory.logits(query).detach(), dim=-1).amax(dim=-1).mean()) < 1.27
-
-
-@given(
-    logits=st.lists(st.floats(-30, 30), min_size=2, max_size=12),
-    multiple=st.floats(0, 6),
-)
-@settings(deadline=None, derandomize=True, max_examples=500)
-def test_weights_are_a_distribution_whatever_the_logits(logits, multiple):
-    logits = torch.tensor(logits, dtype=torch.float64)
-    weights, log_sum = shrunk_softmax(logits.clone(), multiple / len(logits), True)
-    assert (weights >= 0).all() and abs(float(weights.sum()) - 1) < 1e-9
-    assert weights[logits.argmax()] == weights.max() > 0
-    assert abs(float(log_sum - (logits - logits.max())[weights > 0].logsumexp(dim=0))) < 1e-9
-    identity = torch.eye(len(logits), dtype=torch.float64)[None]
-    read_out, entropy, mass = AddressAndReadOut.apply(
-        logits[None, None], identity, identity, None, multiple / len(logits), True, True
-    )
-    assert torch.equal(read_out[0, 0], weights) and torch.equal(mass[0], weights)
-    assert abs(float(entropy - torch.special.entr(weights).sum())) < 1e-9
-
-
-def case(width=4, dtype=torch.float64):
-    """Queries, keys and values of two heads: 5 queries, 9 items."""
-    generator = torch.Generator().manual_seed(0)
-    shapes = (2, 5, width), (2, 9, width), (2, 9, width - 1)
-    return [torch.randn(shape, dtype=dtype, generator=generator).requires_grad_() for shape in shapes]
-
-
-def printed(query, keys, values, threshold, keep_best):
-    """Read-out, entropy and mass by equations 3 to 9, the shrinkage as a mask, for autograd."""
-    logits = query @ keys.mT
-    weights = torch.softmax(logits, dim=-1)
-    kept = weights > threshold
-    if keep_best:
-        kept = kept | (weights == weights.amax(dim=-1, keepdim=True))
-    weights = torch.where(kept, weights, 0.0)
-    weights = weights / weights.sum(dim=-1, keepdim=True).clamp_min(1e-300)
-    entropy = -(weights * torch.where(weights > 0, weights, 1.0).log()).sum(dim=-1)
-    return weights @ values, entropy, weights.sum(dim=1)
-
-
-@pytest.fixture(params=[2**24, 0], ids=["weights kept", "weights computed again"])
-def kept_weights(request, monkeypatch):
-    monkeypatch.setattr(module, "_KEPT_WEIGHTS", request.param)
-
-
-@pytest.fixture(params=[2**18, 2 * 2 * 9, 1], ids=["one block", "blocks of two", "blocks of one"])
-def block_weights(request, monkeypatch):
-    monkeypatch.setitem(module._BLOCK_WEIGHTS, "cpu", request.param)
-
-
-@pytest.mark.parametrize("multiple", MULTIPLES)
-@pytest.mark.parametrize("keep_best", [True, False])
-@pytest.mark.parametrize("width", [4, 20])  # BLAS is called in two ways
-def test_results_and_gradients_are_those_of_the_printed_formulas(kept_weights, block_weights, multiple, keep_best, width):
-    threshold = multiple / 9 if width == 4 else multiple / 900
-    ours, plain = case(width), case(width)
-    found = AddressAndReadOut.apply(*ours, None, threshold, keep_best, True)
-    expected = printed(*plain, threshold, keep_best)
-    torch.testing.assert_close(tuple(found), expected, rtol=1e-9, atol=1e-12)
-    for read_out, entropy, _ in (found, expected):
-        ((read_out * torch.arange(width - 1)).sum() + 0.7 * (entropy * torch.arange(5)).sum()).backward()
-    torch.testing.assert_close([x.grad for x in ours], [x.grad for x in plain], rtol=1e-9, atol=1e-12)
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_gradients_are_those_of_finite_differences(kept_weights, block_weights, training):
-    def answer(*factors):
-        return AddressAndReadOut.apply(*factors, None, 1 / 9, True, training)[: 2 if training else 1]
-
-    assert torch.autograd.gradcheck(answer, case(), atol=1e-4)
-
-
-def test_weights_are_kept_for_the_backward_pass_if_they_are_few(monkeypatch):
-    calls = []
-    monkeypatch.setattr(module, "shrunk_softmax", lambda *args: calls.append(1) or shrunk_softmax(*args))
-    for most, expected in ((90, 1), (89, 2)):  # there are 2 x 5 x 9
-        monkeypatch.setattr(module, "_KEPT_WEIGHTS", most)
-        calls.clear()
-        AddressAndReadOut.apply(*case(), None, 1 / 9, True, True)[0].sum().backward()
-        assert len(calls) == expected
-
-
 def test_outside_training_there_is_a_read_out_alone():
     answer = filled().eval()(torch.randn(3, 16))
     assert isinstance(answer, Answer) and answer.read_out.shape == (3, 16) and answer.entropy is None and answer.mass is None
-
-
-def test_a_direction_has_length_one_and_the_gradient_across():
-    vectors = torch.randn(5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    torch.testing.assert_close(_direction(vectors).norm(dim=1), torch.ones(5, dtype=torch.float64))
-    assert torch.autograd.gradcheck(_direction, vectors)
-    zero = torch.zeros(2, 4, requires_grad=True)
-    _direction(zero).sum().backward()
-    assert (_direction(zero) == 0).all() and torch.isfinite(zero.grad).all()
 
 
 @pytest.mark.parametrize("positions", [(), (4, 3)])
@@ -228,7 +122,7 @@ def test_heads_answer_each_for_its_part():
     torch.testing.assert_close(whole.read_out, torch.cat([part.read_out for part in parts], dim=1))
     torch.testing.assert_close(whole.mass, torch.stack([part.mass for part in parts]).mean(dim=0))
     torch.testing.assert_close(whole.entropy, torch.stack([part.entropy for part in parts]).mean(dim=0))
-    with pytest.raises(ValueError, match="memory_heads=3 does not divide .* 16"):
+    with pytest.raises(ValueError, match="3 memory heads do not divide the width of a memory item, which is 16"):
         Memory(50, 16, heads=3)
 
 
@@ -262,10 +156,11 @@ def test_gradients_reach_encoder_memory_and_decoder_from_the_first_step(multiple
                 assert max(float(g.abs().max()) for g in gradients) > 0, (multiple, family)
 
 
-@pytest.mark.parametrize("size, width", [(100, 1024), (500, 1024), (2000, 256)])
+@pytest.mark.parametrize("size, width", [(100, 1024), (2000, 256)])
 def test_without_the_guards_the_published_formula_dies_at_three_over_n(size, width):
-    """The paper's three convolutional settings at the upper end of its range for lambda, memory as released."""
-    dead = Memory(size, width, shrink_threshold=3.0, keep_best=False)
+    """Two of the paper's convolutional settings at the upper end of its range for lambda, memory as released."""
+    dead = Memory(size, width, shrink_threshold=3.0)
+    dead.keep_best = False
     torch.nn.init.uniform_(dead.items, -(width**-0.5), width**-0.5, generator=torch.Generator().manual_seed(0))
     query = torch.randn(64, width, generator=torch.Generator().manual_seed(1)).requires_grad_()
     read_out, entropy, mass = dead(query)
@@ -285,7 +180,176 @@ def test_one_item_answers_everything():
 
 
 def test_a_memory_says_what_it_is():
-    settings = "similarity='cosine', temperature=0.5, shrink_threshold=1.0, heads=1"
-    assert repr(Memory(5, 4, temperature=0.5)) == f"Memory(size=5, width=4, {settings})"
-    assert "temperature=1.0, shrink_threshold=1.0" in repr(Memory(5, 4)) + repr(build_network((4,), "fc", (3,), memory_size=5))
-    assert repr(Memory(5, 4, members=2, key_width=3)).startswith("Memory(members=2, size=5, width=4, ")
+    settings = "similarity='cosine', temperature=0.5, shrink_threshold=1.0"
+    assert repr(Memory(5, 4, temperature=0.5)) == f"Memory(size=5, {settings}, width=4, heads=1)"
+    assert "temperature=1.0, shrink_threshold=1.0" in repr(build_network((4,), "fc", (3,), memory_size=5))
+    rows = repr(RowMemory(2, 5, 3, 4, similarity="cosine", temperature=0.5))
+    assert rows == f"RowMemory(members=2, size=5, {settings}, key_width=3)"
+
+
+def rows_memory(members=3, size=7, **params):
+    """A memory of rows of five numbers with keys of two."""
+    memory = RowMemory(members, size, 2, 5, **{"temperature": 0.1, **params})
+    for number, part in enumerate((memory.keys, memory.rows)):
+        torch.nn.init.normal_(part, generator=torch.Generator().manual_seed(number))
+    return memory
+
+
+def some_queries(members=3, n=11):
+    return torch.randn(members, n, 2, generator=torch.Generator().manual_seed(2))
+
+
+def test_members_of_a_memory_of_rows_answer_as_each_would_alone():
+    together, query = rows_memory().train(), some_queries()
+    answer = together(query)
+    assert answer.read_out.shape == (3, 11, 7) and answer.entropy.shape == (3, 11) and answer.mass.shape == (3, 7)
+    for i in range(3):
+        alone = rows_memory(members=1).train()
+        alone.load_state_dict({name: value[i : i + 1] for name, value in together.state_dict().items()})
+        torch.testing.assert_close(tuple(part[i : i + 1] for part in answer), tuple(alone(query[i : i + 1])))
+
+
+@pytest.mark.parametrize("multiple", MULTIPLES)
+def test_rows_are_weighed_by_the_distances_of_their_keys(multiple):
+    memory, query = rows_memory(shrink_threshold=multiple), some_queries()
+    plain = torch.softmax(-torch.cdist(query, memory.keys).square() / 2 / 0.1, dim=-1)
+    kept = (plain > multiple / 7) | (plain == plain.amax(dim=-1, keepdim=True))
+    expected = torch.where(kept, plain, 0.0)
+    expected = expected / expected.sum(dim=-1, keepdim=True)
+    torch.testing.assert_close(memory.weights(query), expected)
+    torch.testing.assert_close(memory(query).read_out, expected @ torch.cat([memory.keys, memory.rows], dim=-1))
+    used, missed = memory.use(query)
+    assert torch.equal(used, kept.float()) and torch.equal(missed, (plain.amax(dim=-1) < multiple / 7).float())
+
+
+def test_an_item_that_is_hidden_from_a_query_has_no_weight_and_no_use_for_it():
+    memory, query = rows_memory().eval(), some_queries(n=3)
+    hidden = torch.tensor([[2, -1, 0], [-1, -1, 4], [-1, -1, -1]])
+    weights = memory.weights(query, hidden)
+    assert weights[0, 0, 2] == weights[0, 2, 0] == weights[1, 2, 4] == 0
+    torch.testing.assert_close(weights.sum(dim=-1), torch.ones(3, 3))
+    torch.testing.assert_close(weights[hidden < 0], memory.weights(query)[hidden < 0])
+    items = torch.cat([memory.keys, memory.rows], dim=-1)
+    torch.testing.assert_close(memory(query, hidden=hidden).read_out, weights @ items)
+    assert torch.equal(memory.use(query, hidden)[0] > 0, weights > 0)
+
+
+def test_examples_answer_in_place_of_the_rows_and_pass_a_gradient_to_their_keys():
+    memory, query = rows_memory().train(), some_queries()
+    keys, rows = torch.randn(3, 4, 2).requires_grad_(), torch.randn(3, 4, 5)
+    answer = memory(query, (keys, rows))
+    other = RowMemory(3, 4, 2, 5, temperature=0.1, shrink_threshold=4 / 7).train()  # the same threshold
+    other.load_state_dict({"keys": keys.detach(), "rows": rows})
+    torch.testing.assert_close(tuple(answer), tuple(other(query)))
+    answer.read_out.sum().backward()
+    assert (keys.grad != 0).any()
+
+
+def learned():
+    return filled(size=6, width=4, temperature=0.2), torch.randn(5, 4, generator=torch.Generator().manual_seed(1))
+
+
+def of_rows():
+    return rows_memory(), some_queries()
+
+
+def fresh_answer(memory, query):
+    """The answer of a memory that has never answered before."""
+    again = pickle.loads(pickle.dumps(memory)).eval()
+    with torch.no_grad():
+        return again(query).read_out
+
+
+def by_a_step_of_an_optimiser(memory):
+    """A fused step leaves no trace at a parameter that it has moved."""
+    tensors = list(memory.state_dict(keep_vars=True).values())
+    optimiser = torch.optim.Adam([tensor.requires_grad_() for tensor in tensors], lr=0.5, fused=True)
+    for tensor in tensors:
+        tensor.grad = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(3))
+    optimiser.step()
+    optimiser.zero_grad()
+
+
+def by_training(memory):
+    memory.train()
+    by_a_step_of_an_optimiser(memory)
+    memory.eval()
+
+
+def by_load_state_dict(memory):
+    memory.load_state_dict(other_numbers(memory))
+
+
+def by_an_assigning_load(memory):
+    for _ in range(2):  # the second may lie where the first tensors did
+        memory.load_state_dict(other_numbers(memory), assign=True)
+
+
+@torch.no_grad()
+def by_copy(memory):
+    for tensor in memory.state_dict(keep_vars=True).values():
+        tensor.copy_(torch.randn(tensor.shape))
+
+
+def by_data(memory):
+    for tensor in memory.state_dict(keep_vars=True).values():
+        tensor.data = torch.randn(tensor.shape)
+
+
+def by_to(memory):
+    memory.to(torch.float64)
+
+
+def other_numbers(memory):
+    return {name: torch.randn(value.shape) for name, value in memory.state_dict().items()}
+
+
+CHANGES = [by_a_step_of_an_optimiser, by_training, by_load_state_dict, by_an_assigning_load, by_copy, by_data, by_to]
+
+
+@pytest.mark.parametrize("kind", [learned, of_rows])
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_memory_in_evaluation_mode_answers_by_its_items_of_the_moment(kind, change, mode):
+    memory, query = kind()
+    memory.eval()
+    with mode():
+        before = memory(query).read_out.clone()
+    change(memory)
+    query = query.double() if change is by_to else query
+    with mode():
+        after = memory(query).read_out
+    assert change is by_to or not torch.allclose(after, before, atol=1e-3)
+    assert torch.equal(after, fresh_answer(memory, query))
+
+
+def test_rows_that_were_moved_in_inference_mode_answer():
+    memory, query = of_rows()
+    with torch.inference_mode():
+        memory.eval().to(torch.float64)
+        assert torch.equal(memory(query).read_out, memory(query).read_out)
+
+
+def test_keys_of_rows_are_prepared_once_in_evaluation_mode_and_always_in_training_or_with_gradients(monkeypatch):
+    calls, (memory, query) = [], of_rows()
+    monkeypatch.setattr("skmemae.network.memory.prepare_keys", lambda *args: calls.append(1) or prepare_keys(*args))
+    memory.eval()
+    with torch.no_grad():
+        for _ in range(3):
+            memory(query), memory.weights(query), memory.use(query)
+    assert len(calls) == 1
+    memory(query), memory(query)
+    memory.train()(query)
+    assert len(calls) == 4
+
+
+def test_copies_and_pickles_of_a_memory_hold_no_prepared_keys():
+    memory, query = of_rows()
+    memory.eval()
+    with torch.no_grad():
+        memory(query)
+    assert len(pickle.dumps(memory)) == len(pickle.dumps(of_rows()[0].eval()))
+    for again in (copy.deepcopy(memory), pickle.loads(pickle.dumps(memory))):
+        assert memory._cache and not again._cache
+        with torch.no_grad():
+            assert torch.equal(again(query).read_out, memory(query).read_out)

@@ -1,7 +1,7 @@
 """The memory, of learned items or of rows: both answer queries by a sparse mixture of their items."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ class Answer(NamedTuple):
 
 
 class _Addressed(nn.Module):
-    """Sizes and settings of addressing, and keys that are prepared once in evaluation mode."""
+    """Sizes and settings of addressing."""
 
     def __init__(self, size: int, similarity: str, temperature: float, shrink_threshold: float):
         super().__init__()
@@ -27,34 +27,18 @@ class _Addressed(nn.Module):
         self.temperature = temperature
         self.shrink_threshold = shrink_threshold
         self.keep_best = True
-        self._cache: dict[str, tuple[list, Any]] = {}
 
     @property
     def threshold(self) -> float:
         """Lambda: the weight that an item must exceed to be kept."""
         return self.shrink_threshold / self.size
 
-    def _once(self, name: str, compute: Callable[[], Any], *sources: Tensor) -> Any:
-        """Result of a computation from tensors of the memory; in evaluation mode, without a gradient, computed once."""
-        if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return compute()
-        state = [(tensor.data_ptr(), tensor._version, tensor.device, tensor.dtype, tensor.shape) for tensor in sources]
-        if name not in self._cache or self._cache[name][0] != state:
-            with torch.inference_mode(False), torch.no_grad():
-                self._cache[name] = state, compute()
-        return self._cache[name][1]
+    def _prepared(self, keys: Tensor) -> Keys:
+        return prepare_keys(keys, self.similarity, self.temperature)
 
     def _factors(self, query: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
-        prepared: Keys = self._once("keys", lambda: prepare_keys(keys, self.similarity, self.temperature), keys)
+        prepared = self._prepared(keys)
         return prepare_queries(query, prepared, self.similarity, self.temperature), prepared.factors
-
-    def train(self, mode: bool = True) -> Self:
-        if mode:
-            self._cache.clear()  # an optimiser may change items without a new version of them
-        return super().train(mode)
-
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, "_cache": {}}
 
     def extra_repr(self) -> str:
         return (
@@ -179,7 +163,8 @@ class Memory(_Addressed):
 class RowMemory(_Addressed):
     """Memories of several members side by side, whose items are rows of a table: short keys, and the rows themselves.
 
-    A query is compared with the keys of its member. The read-out is the mixture of keys and rows.
+    A query is compared with the keys of its member. The read-out is the mixture of keys and rows. No optimiser moves them, so
+    in evaluation mode they are prepared for addressing once.
 
     Parameters
     ----------
@@ -219,6 +204,24 @@ class RowMemory(_Addressed):
         super().__init__(size, similarity, temperature, shrink_threshold)
         self.register_buffer("keys", torch.empty(members, size, key_width))
         self.register_buffer("rows", torch.empty(members, size, row_width))
+        self._cache: dict[str, tuple[list, Any]] = {}
+
+    def _once(self, name: str, compute: Callable[[], Any], *sources: Tensor) -> Any:
+        """The result of a computation from tensors, computed once in evaluation mode where no gradient is needed."""
+        is_plain = not any(tensor.requires_grad or tensor.is_inference() for tensor in sources)
+        if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling() or not is_plain:
+            return compute()
+        # The tensors themselves are kept: their addresses would go to others once they are gone.
+        before, result = self._cache.get(name, ([], None))
+        state = [(tensor, tensor._version, tensor.data_ptr(), tensor.dtype, tensor.shape) for tensor in sources]
+        if not (len(before) == len(state) and all(a[0] is b[0] and a[1:] == b[1:] for a, b in zip(before, state, strict=True))):
+            with torch.inference_mode(False), torch.no_grad():
+                result = compute()
+            self._cache[name] = state, result
+        return result
+
+    def _prepared(self, keys: Tensor) -> Keys:
+        return self._once("keys", lambda: super(RowMemory, self)._prepared(keys), keys)
 
     def logits(self, query: Tensor, hidden: Tensor | None = None) -> Tensor:
         """Similarities over temperature, up to a number of each row's own: (members, batch, C) -> (members, batch, N)."""
@@ -257,6 +260,9 @@ class RowMemory(_Addressed):
             return Answer(
                 *AddressAndReadOut.apply(queries, factors, values, hidden, self.threshold, self.keep_best, self.training)
             )
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_cache": {}}
 
     def extra_repr(self) -> str:
         return f"members={len(self.keys)}, {super().extra_repr()}, key_width={self.keys.shape[-1]}"
