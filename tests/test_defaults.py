@@ -8,56 +8,80 @@ from skmemae._data.layout import choose_layout
 from skmemae._defaults import CONSTRAINTS, EARLY, LATE, check_fit, check_values, decide, resolve
 
 NAMES = (*EARLY, *LATE)
-SAMPLE, ROWS, NONE = {"memory_unit": "sample"}, ("row", "log"), {"memory_size": 0}
-OF_ROWS = (1, "distance", 0.1)
-TABLE, IMAGE, CLIP = (1, "cosine", 0.05), (1, "cosine", 0.01), (1, "cosine", 0.05)
-NO_MEMORY = (None, None, None)
+NO_MEMORY = dict.fromkeys(("memory_unit", "memory_heads", "similarity", "temperature"))
 
-# Shape, samples, parameters; memory_unit, scaling, thins_copies, anomaly_score, widths, memory_size; memory_heads, similarity,
-# temperature; ensemble_size, learning_rate, batch_size, max_epochs, validation_fraction.
-# fmt: off
+
+def kind(*constant):
+    """A function from what differs between data of a kind to the values of :data:`NAMES`, in the order of the constants."""
+    names = ("memory_unit", "scaling", "similarity", "temperature", "ensemble_size", "learning_rate", "validation_fraction")
+    usual = {**dict(zip(names, constant, strict=True)), "memory_heads": 1}
+
+    def expected(anomaly_score, widths, memory_size, batch_size, max_epochs, thins_copies, **others):
+        given = {"anomaly_score": anomaly_score, "widths": widths, "memory_size": memory_size, "thins_copies": thins_copies}
+        return {**usual, **given, "batch_size": batch_size, "max_epochs": max_epochs, **others}
+
+    return expected
+
+
+rows = kind("row", "log", "distance", 0.1, None, 5e-3, 0.0)
+vectors = kind("sample", "log", "cosine", 0.05, 4, 2e-3, 0.1)
+images = kind("sample", "contrast", "cosine", 0.01, 1, 2e-3, 0.1)
+clips = kind("location", "standard", "cosine", 0.05, 1, 2e-3, 0.1)
+
+# Shape, samples, parameters; anomaly_score, widths, memory_size, batch_size, max_epochs, thins_copies, and what else differs.
 CASES = [
-    ((1,),              2,         {},                     (*ROWS, False, "power", (2,), 2, *OF_ROWS, 16, 5e-3, 64, 80, 0.0)),
-    ((6,),              40,        {},                     (*ROWS, False, "power-subsets", (6,), 40, *OF_ROWS, 16, 5e-3, 64, 80, 0.0)),
-    ((6,),              300,       {},                     (*ROWS, False, "power-subsets", (6,), 300, *OF_ROWS, 13, 5e-3, 64, 16, 0.0)),
-    ((6,),              1000,      {},                     (*ROWS, False, "power-subsets", (6,), 1000, *OF_ROWS, 4, 5e-3, 64, 5, 0.0)),
-    ((20,),             3000,      {},                     (*ROWS, False, "power-subsets", (16,), 3000, *OF_ROWS, 2, 5e-3, 64, 2, 0.0)),
-    ((100,),            10_000,    {},                     (*ROWS, False, "power-subsets", (32,), 8000, *OF_ROWS, 1, 5e-3, 125, 1, 0.0)),
-    ((1000,),           10_000,    {},                     (*ROWS, False, "power-subsets", (32,), 1048, *OF_ROWS, 1, 5e-3, 125, 1, 0.0)),
-    ((20_000,),         200,       {},                     (*ROWS, False, "power-subsets", (32,), 100, *OF_ROWS, 16, 5e-3, 64, 20, 0.0)),
-    ((6,),              10**6,     {},                     (*ROWS, False, "power-subsets", (6,), 8000, *OF_ROWS, 1, 5e-3, 256, 1, 0.0)),
-    ((5, 3),            1000,      {},                     (*ROWS, False, "power-subsets", (15,), 1000, *OF_ROWS, 4, 5e-3, 64, 5, 0.0)),
-    ((6,),              300,       {"contamination": 1e-3}, (*ROWS, True, "power", (6,), 300, *OF_ROWS, 13, 5e-3, 64, 16, 0.0)),
-    ((6,),              300,       {"contamination": 0.01}, (*ROWS, True, "power-subsets", (6,), 300, *OF_ROWS, 13, 5e-3, 64, 16, 0.0)),
-    ((6,),              300,       {"contamination": "auto"}, (*ROWS, False, "power-subsets", (6,), 300, *OF_ROWS, 13, 5e-3, 64, 16, 0.0)),
-    ((6,),              300,       NONE,                   (None, "log", False, "power", (3,), 0, *NO_MEMORY, 13, 5e-3, 64, 16, 0.0)),
-    ((40,),             300,       NONE,                   (None, "log", False, "power", (20,), 0, *NO_MEMORY, 13, 5e-3, 64, 16, 0.0)),
-    ((6,),              300,       {"memory_size": 500, "batch_size": 1000},
-                                                           (*ROWS, False, "power-subsets", (6,), 300, *OF_ROWS, 13, 5e-3, 300, 80, 0.0)),
-    ((6,),              300,       SAMPLE,                 ("sample", "log", True, "absolute-query", (64, 3), 75, *TABLE, 4, 2e-3, 32, 200, 0.1)),
-    ((48,),             9_999,     SAMPLE,                 ("sample", "log", True, "absolute-query", (64, 24), 100, *TABLE, 4, 2e-3, 512, 102, 0.1)),
-    ((48,),             10_000,    SAMPLE,                 ("sample", "log", True, "absolute-query", (64, 24), 100, 3, *TABLE[1:], 4, 2e-3, 512, 102, 0.1)),
-    ((120,),            20_000,    SAMPLE,                 ("sample", "log", True, "absolute-query", (64, 32), 100, 4, *TABLE[1:], 4, 2e-3, 1024, 102, 0.1)),
-    ((60,),             10_000,    SAMPLE | {"widths": [64, 30]},
-                                                           ("sample", "log", True, "absolute-query", (64, 30), 100, 3, *TABLE[1:], 4, 2e-3, 512, 102, 0.1)),
-    ((6,),              300,       SAMPLE | NONE,          (None, "log", True, "absolute", (64, 3), 0, *NO_MEMORY, 4, 2e-3, 32, 200, 0.1)),
-    ((8,),              20_000,    {"backbone": max},      ("sample", "log", True, "absolute-query", (64, 4), 100, *TABLE, 4, 2e-3, 1024, 102, 0.1)),
-    ((1, 3, 3),         300,       {},                     ("sample", "standard", False, "smooth-turns", (16, 4), 75, *IMAGE, 1, 2e-3, 32, 85, 0.1)),
-    ((8, 8),            40,        {},                     ("sample", "contrast", False, "smooth-turns", (16, 32), 10, *IMAGE, 1, 2e-3, 32, 200, 0.1)),
-    ((28, 28),          3000,      {},                     ("sample", "contrast", False, "smooth-turns", (16, 32, 64, 32), 300, *IMAGE, 1, 2e-3, 128, 34, 0.1)),
-    ((28, 28),          100_000,   {},                     ("sample", "contrast", False, "smooth-turns", (16, 32, 64, 32), 500, *IMAGE, 1, 2e-3, 128, 20, 0.1)),
-    ((3, 32, 32),       30_000,    {},                     ("sample", "contrast", False, "smooth-turns", (16, 32, 64, 32), 500, *IMAGE, 1, 2e-3, 128, 20, 0.1)),
-    ((28, 28),          3000,      NONE,                   (None, "contrast", False, "smooth", (16, 32, 64, 32), 0, *NO_MEMORY, 1, 2e-3, 128, 34, 0.1)),
-    ((32, 32, 3),       300,       {"memory_unit": "location"},
-                                                           ("location", "contrast", False, "smooth-turns", (16, 32, 64), 1000, *IMAGE, 1, 2e-3, 32, 85, 0.1)),
-    ((1, 4, 8, 8),      3,         {},                     ("location", "standard", False, "relative-turns", (16,), 24, *CLIP, 1, 2e-3, 32, 200, 0.1)),
-    ((1, 8, 16, 16),    100,       {},                     ("location", "standard", False, "relative-turns", (16, 32), 800, *CLIP, 1, 2e-3, 32, 200, 0.1)),
-    ((1, 9, 60, 90),    10_000,    {},                     ("location", "standard", False, "relative-turns", (16, 32, 64, 64), 1000, *CLIP, 1, 2e-3, 21, 20, 0.1)),
-    ((1, 16, 256, 256), 10_000,    {},                     ("location", "standard", False, "relative-turns", (16, 32, 64, 64), 1000, *CLIP, 1, 2e-3, 8, 20, 0.1)),
-    ((1, 8, 16, 16),    100,       NONE,                   (None, "standard", False, "relative", (16, 32), 0, *NO_MEMORY, 1, 2e-3, 32, 200, 0.1)),
-    ((1, 8, 16, 16),    100,       SAMPLE,                 ("sample", "standard", False, "relative-turns", (16, 32, 32), 25, *CLIP, 1, 2e-3, 32, 200, 0.1)),
+    ((1,), 2, {}, rows("power", (2,), 2, 64, 80, False, ensemble_size=16)),
+    ((6,), 40, {}, rows("power-subsets", (6,), 40, 64, 80, False, ensemble_size=16)),
+    ((6,), 300, {}, rows("power-subsets", (6,), 300, 64, 16, False, ensemble_size=13)),
+    ((6,), 1_000, {}, rows("power-subsets", (6,), 1000, 64, 5, False, ensemble_size=4)),
+    ((20,), 3_000, {}, rows("power-subsets", (16,), 3000, 64, 2, False, ensemble_size=2)),
+    ((100,), 10_000, {}, rows("power-subsets", (32,), 8000, 125, 1, False, ensemble_size=1)),
+    ((1000,), 10_000, {}, rows("power-subsets", (32,), 1048, 125, 1, False, ensemble_size=1)),
+    ((20000,), 200, {}, rows("power-subsets", (32,), 100, 64, 20, False, ensemble_size=16)),
+    ((6,), 1_000_000, {}, rows("power-subsets", (6,), 8000, 256, 1, False, ensemble_size=1)),
+    ((5, 3), 1_000, {}, rows("power-subsets", (15,), 1000, 64, 5, False, ensemble_size=4)),
+    ((6,), 300, {"contamination": 0.001}, rows("power", (6,), 300, 64, 16, True, ensemble_size=13)),
+    ((6,), 300, {"contamination": 0.01}, rows("power-subsets", (6,), 300, 64, 16, True, ensemble_size=13)),
+    ((6,), 300, {"contamination": "auto"}, rows("power-subsets", (6,), 300, 64, 16, False, ensemble_size=13)),
+    ((6,), 300, {"memory_size": 0}, rows("power", (3,), 0, 64, 16, False, ensemble_size=13, **NO_MEMORY)),
+    ((40,), 300, {"memory_size": 0}, rows("power", (20,), 0, 64, 16, False, ensemble_size=13, **NO_MEMORY)),
+    ((6,), 300, {"memory_size": 500, "batch_size": 1000}, rows("power-subsets", (6,), 300, 300, 80, False, ensemble_size=13)),
+    ((6,), 300, {"memory_unit": "sample"}, vectors("absolute-query", (64, 3), 75, 32, 200, True)),
+    ((48,), 9_999, {"memory_unit": "sample"}, vectors("absolute-query", (64, 24), 100, 512, 102, True)),
+    ((48,), 10_000, {"memory_unit": "sample"}, vectors("absolute-query", (64, 24), 100, 512, 102, True, memory_heads=3)),
+    ((120,), 20_000, {"memory_unit": "sample"}, vectors("absolute-query", (64, 32), 100, 1024, 102, True, memory_heads=4)),
+    (
+        (60,),
+        10_000,
+        {"memory_unit": "sample", "widths": [64, 30]},
+        vectors("absolute-query", (64, 30), 100, 512, 102, True, memory_heads=3),
+    ),
+    ((6,), 300, {"memory_unit": "sample", "memory_size": 0}, vectors("absolute", (64, 3), 0, 32, 200, True, **NO_MEMORY)),
+    ((8,), 20_000, {"backbone": max}, vectors("absolute-query", (64, 4), 100, 1024, 102, True)),
+    ((1, 3, 3), 300, {}, images("smooth-turns", (16, 4), 75, 32, 85, False, scaling="standard")),
+    ((8, 8), 40, {}, images("smooth-turns", (16, 32), 10, 32, 200, False)),
+    ((28, 28), 3_000, {}, images("smooth-turns", (16, 32, 64, 32), 300, 128, 34, False)),
+    ((28, 28), 100_000, {}, images("smooth-turns", (16, 32, 64, 32), 500, 128, 20, False)),
+    ((3, 32, 32), 30_000, {}, images("smooth-turns", (16, 32, 64, 32), 500, 128, 20, False)),
+    ((28, 28), 3_000, {"memory_size": 0}, images("smooth", (16, 32, 64, 32), 0, 128, 34, False, **NO_MEMORY)),
+    (
+        (32, 32, 3),
+        300,
+        {"memory_unit": "location"},
+        images("smooth-turns", (16, 32, 64), 1000, 32, 85, False, memory_unit="location"),
+    ),
+    ((1, 4, 8, 8), 3, {}, clips("relative-turns", (16,), 24, 32, 200, False)),
+    ((1, 8, 16, 16), 100, {}, clips("relative-turns", (16, 32), 800, 32, 200, False)),
+    ((1, 9, 60, 90), 10_000, {}, clips("relative-turns", (16, 32, 64, 64), 1000, 21, 20, False)),
+    ((1, 16, 256, 256), 10_000, {}, clips("relative-turns", (16, 32, 64, 64), 1000, 8, 20, False)),
+    ((1, 8, 16, 16), 100, {"memory_size": 0}, clips("relative", (16, 32), 0, 32, 200, False, **NO_MEMORY)),
+    (
+        (1, 8, 16, 16),
+        100,
+        {"memory_unit": "sample"},
+        clips("relative-turns", (16, 32, 32), 25, 32, 200, False, memory_unit="sample"),
+    ),
 ]
-# fmt: on
 
 
 def resolved(shape, n, **given):
@@ -70,7 +94,7 @@ def resolved(shape, n, **given):
 
 @pytest.mark.parametrize("shape, n, given, expected", CASES, ids=[f"{case[0]} x {case[1]} {case[2]}" for case in CASES])
 def test_the_defaults_of_each_kind_of_data(shape, n, given, expected):
-    assert {name: resolved(shape, n, **given)[name] for name in NAMES} == dict(zip(NAMES, expected, strict=True))
+    assert {name: resolved(shape, n, **given)[name] for name in NAMES} == expected
 
 
 def test_what_is_given_stays():
