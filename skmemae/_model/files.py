@@ -272,5 +272,6 @@ def check_names(attributes: dict[str, Any], detector: Any) -> None:
     ValueError
     """
     for name in attributes:
-        if hasattr(detector, name) or not re.fullmatch(r"_[a-z][a-z0-9_]*|[a-z][a-z0-9_]*_", name):
+        hides = hasattr(type(detector), name) or name in vars(detector)
+        if hides or not re.fullmatch(r"_[a-z][a-z0-9_]*|[a-z][a-z0-9_]*_", name):
             raise ValueError(f"{name!r} is not the name of a fitted attribute.")
