@@ -116,8 +116,7 @@ class FittedModel(nn.Module):
             If the numbers do not have the names, types and sizes of those of such a model.
         """
         model = cls.from_config(config)
-        expected = model.networks.state_dict(prefix="networks.")
-        for name, tensor in expected.items():
+        for name, tensor in model.state_dict().items():
             if name in state and state[name].dtype != tensor.dtype:
                 raise RuntimeError(f"{name} must be {tensor.dtype}. Got {state[name].dtype}.")
         model.load_state_dict(state, assign=True)
