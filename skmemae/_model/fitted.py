@@ -123,6 +123,11 @@ class FittedModel(nn.Module):
         return model
 
     @property
+    def tells_known(self) -> bool:
+        """Whether training samples are scored in a way of their own."""
+        return self.known.own_item is not None or self.calibration is not None
+
+    @property
     def device(self) -> torch.device:
         """Where the networks are."""
         return next(self.networks.parameters()).device
@@ -139,7 +144,7 @@ class FittedModel(nn.Module):
     def forward(self, X: Tensor) -> tuple[Tensor, Tensor]:
         """Scores, (batch,), and squared residuals in the shape of X, of samples (batch, \\*array_shape) of float64."""
         samples = self.layout.to_network(X)
-        batch = self.batch(self.scaling(samples), self.known.fingerprint(samples))
+        batch = self.batch(self.scaling(samples), self.known.fingerprint(samples) if self.tells_known else None)
         return self.batch_scores(batch), self.squared_residuals(batch)
 
     def batch(self, x: Tensor, prints: Tensor | None = None, group: Tensor | None = None) -> Batch:
@@ -265,8 +270,7 @@ class FittedModel(nn.Module):
         return max(1, min(FEW, most) if n <= FEW else most)
 
     def _loader(self, X: Samples) -> Loader:
-        needs_prints = self.known.own_item is not None or self.calibration is not None
-        fingerprint = self.known.fingerprint if needs_prints else None
+        fingerprint = self.known.fingerprint if self.tells_known else None
         return Loader(X, self.layout, self.scaling, self.device, fingerprint, resident_bytes=0)
 
 
