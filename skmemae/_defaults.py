@@ -258,8 +258,7 @@ def check_values(params: dict[str, Any]) -> None:
         raise ValueError(
             f"The 'widths' parameter of MemAEDetector must be None or a tuple of positive int. Got {widths!r} instead."
         )
-    error, _, factor = score.partition("-")
-    if score != "auto" and (error not in ERRORS or factor not in ("", *FACTORS)):
+    if score not in ("auto", *ERRORS, *(f"{error}-{factor}" for error in ERRORS for factor in FACTORS)):
         raise ValueError(
             f"The 'anomaly_score' parameter of MemAEDetector must be 'auto' or one of {ERRORS}, which may be followed by a "
             f"hyphen and one of {FACTORS}. Got {score!r} instead."

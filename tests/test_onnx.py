@@ -11,10 +11,7 @@ import torch
 from sklearn.exceptions import NotFittedError
 
 from skmemae import presets
-from skmemae._data.seen import directions
-from skmemae._data.signatures import OwnItems, signatures
-from skmemae._onnx import _FindOwnItems
-from skmemae.network import Memory
+from skmemae._model.score import ERRORS
 from tests.problems import data, detector
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -35,7 +32,6 @@ KINDS = {**data(), "table": amounts(), "colours": np.random.default_rng(0).integ
 
 
 def session_of(fitted, path):
-    directions.cache_clear()  # as in a process that has not scored yet: what is traced must not be kept for scoring
     fitted.export_onnx(path)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -51,51 +47,56 @@ def assert_agree(fitted, session, X, rtol=1e-5):
     assert score.dtype == np.float64 and label.dtype == np.int64 and residuals.shape == X.shape
 
 
-@pytest.mark.parametrize("kind", ["table", pytest.param("images", marks=pytest.mark.slow), "colours", "clips"])
-def test_detectors_of_the_defaults_score_the_same_in_batches_of_any_size(kind, tmp_path):
+def small_backbone(sample_shape):
+    return torch.nn.Linear(*sample_shape, 4), torch.nn.Linear(4, *sample_shape)
+
+
+DETECTORS = {
+    "rows": ("table", {}),
+    "images": ("colours", {}),  # with features of turns, and calibrated
+    "clips": ("clips", {}),
+    "learned": ("table", {"anomaly_score": "relative-query", "scaling": "minmax", "memory_unit": "sample", "ensemble_size": 2}),
+    "no memory": ("table", {"anomaly_score": "absolute", "scaling": None, "memory_size": 0, "convention": "sklearn"}),
+    "callable": ("table", {"backbone": small_backbone, "memory_size": 5, "ensemble_size": 1}),
+}
+MORE_DETECTORS = {
+    "grey images": ("images", {}),
+    "patches": ("images", {"anomaly_score": "local", "scaling": "log", "ensemble_size": 2}),
+    "clean rows": ("table", {"anomaly_score": "reconstruction", "scaling": "standard", "contamination": 0.001}),
+    "dot products": ("table", {"ensemble_size": 1, "similarity": "dot", "memory_unit": "sample"}),
+    "few rows": ("table", {"ensemble_size": 3, "memory_size": 50}),
+    "all weights": ("images", {"anomaly_score": "smooth-query", "shrink_threshold": 0.0}),
+    "paces": ("clips", {"anomaly_score": "local-paces"}),
+    "images as rows": ("images", {"backbone": "fc", "contamination": "auto"}),
+    "clips as wholes": ("clips", {"anomaly_score": "smooth-turns", "scaling": "minmax", "memory_unit": "sample"}),
+    "rows without a memory": ("table", {"memory_size": 0}),
+}
+
+
+@pytest.mark.parametrize(
+    "kind, params",
+    [*DETECTORS.values(), *(pytest.param(*case, marks=pytest.mark.slow) for case in MORE_DETECTORS.values())],
+    ids=[*DETECTORS, *MORE_DETECTORS],
+)
+def test_the_graph_scores_as_the_detector_does_in_batches_of_any_size(kind, params, tmp_path):
     X = KINDS[kind]
-    fitted = detector().fit(X)
+    fitted = detector(**params).fit(X)
     session = session_of(fitted, tmp_path / "detector.onnx")
     new = np.concatenate([X, 1.01 * X[::-1]])
     many = np.concatenate([new] * (1000 // len(new) + 1))[:1000]
     few = X[-3:].astype(np.float64)
-    extreme = np.concatenate([0.0 * few, 1e30 * few, -1e30 * few, 1e280 * few, X[:2]])
+    # Beyond the limit of scaled values all places of a clip change alike, and which of equal ones count is left open.
+    far = 1e6 if params.get("anomaly_score") == "local-paces" else 1e30
+    extreme = np.concatenate([0.0 * few, far * few, -far * few, far**9 * few, X[:2]]) if far > 1e6 else far * few
     for batch in (X, new[-1:], new[-7:], many, extreme, np.repeat(new[-1:], 5, axis=0)):
         assert_agree(fitted, session, batch)
 
 
-MEMORIES = [
-    ("table", {"anomaly_score": "relative", "scaling": "minmax", "memory_unit": "sample", "ensemble_size": 2}),
-    ("table", {"anomaly_score": "absolute", "scaling": None, "memory_size": 0, "convention": "sklearn"}),
-]
-MORE_MEMORIES = [
-    ("images", {"anomaly_score": "local", "scaling": "log", "ensemble_size": 2, "memory_heads": 2}),
-    ("table", {"anomaly_score": "reconstruction", "scaling": "standard", "contamination": 0.001}),
-    ("table", {"ensemble_size": 1, "similarity": "dot", "memory_unit": "sample"}),
-    ("table", {"ensemble_size": 3, "memory_size": 50}),
-    ("images", {"anomaly_score": "combined", "scaling": "contrast", "shrink_threshold": 0.0}),
-    ("clips", {"anomaly_score": "motion"}),
-    ("images", {"memory_unit": "row", "backbone": "fc", "contamination": "auto"}),
-    ("clips", {"anomaly_score": "smooth", "scaling": "minmax", "memory_unit": "sample"}),
-]
-
-
-@pytest.mark.parametrize("kind, params", MEMORIES + [pytest.param(*case, marks=pytest.mark.slow) for case in MORE_MEMORIES])
-def test_memories_and_members(kind, params, tmp_path):
-    X = KINDS[kind]
-    fitted = detector(**params).fit(X)
-    session = session_of(fitted, tmp_path / "detector.onnx")
-    assert_agree(fitted, session, X)
-    # Beyond the limit of scaled values all places of a clip change alike, and which of equal ones count is left open.
-    far = 1e6 if params.get("anomaly_score") == "motion" else 1e30
-    assert_agree(fitted, session, np.concatenate([1.01 * X[:3], far * X[-3:]]))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("scaling", ["contrast", "log", "standard", "minmax", None])
-@pytest.mark.parametrize("score", ["reconstruction", "absolute", "smooth", "local", "relative", "combined"])
+@pytest.mark.parametrize("score", [*ERRORS, "auto"])
 @pytest.mark.parametrize("kind", ["table", "images", "clips"])
-def test_every_score_with_every_scaling(kind, score, scaling, tmp_path):
+def test_every_error_with_every_scaling(kind, score, scaling, tmp_path):
     if kind == "table" and (score in ("smooth", "local") or scaling == "contrast"):
         pytest.skip("not for tables")
     fitted = detector(anomaly_score=score, scaling=scaling).fit(KINDS[kind])
@@ -163,6 +164,7 @@ def small():
 
 def test_exporting_is_silent_and_leaves_torch_as_it_was(small, tmp_path, capfd, caplog):
     small.export_onnx(tmp_path / "first.onnx")  # imports what it needs
+    scores = small.decision_function(data()["table"])
     names = ("torch", "torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 
     def state():
@@ -179,7 +181,9 @@ def test_exporting_is_silent_and_leaves_torch_as_it_was(small, tmp_path, capfd, 
         assert state() == before
     assert tuple(capfd.readouterr()) == ("", "")
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert (tmp_path / "first.onnx").stat().st_size > 0
+    session = onnxruntime.InferenceSession(tmp_path / "second.onnx")
+    np.testing.assert_allclose(session.run(["score"], {"X": data()["table"]})[0], scores, rtol=1e-5)
+    np.testing.assert_array_equal(small.decision_function(data()["table"]), scores)
 
 
 def test_without_onnx_a_detector_says_what_to_install(small, tmp_path, monkeypatch):
@@ -214,21 +218,6 @@ def test_a_backbone_that_cannot_be_exported_is_an_error_and_leaves_the_file(tmp_
     with pytest.raises(RuntimeError, match="export_onnx cannot export .* callable backbone"):
         fitted.export_onnx(path)
     assert path.read_bytes() == b"older" and len(list(tmp_path.iterdir())) == 1
-
-
-@pytest.mark.parametrize("size", [1, 2, 7, 8, 9])
-def test_samples_find_the_items_that_are_made_of_them(size):
-    generator = torch.Generator().manual_seed(size)
-    rows = torch.randn(30, 3, generator=generator)
-    chosen = torch.stack([torch.randperm(20, generator=generator)[:size] for _ in range(2)])
-    memory = Memory(size, 5, members=2, key_width=2).requires_grad_(False)
-    memory.items[..., 2:] = rows[chosen]
-    repeated = torch.rand(chosen.shape, generator=generator) < 0.3
-    own_items = OwnItems.of(signatures(rows).numpy()[chosen], repeated=repeated.numpy())
-    x = torch.cat([rows, rows + 1e-3, 1e9 * rows])
-    found = _FindOwnItems(own_items, memory)(x)
-    assert torch.equal(found, own_items.find(x))
-    assert torch.equal(found, _FindOwnItems(own_items, memory)(x * (1 + 2e-8)))  # what rounds otherwise is the same row
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

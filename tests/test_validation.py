@@ -1,52 +1,48 @@
-"""Parameters and X that are not accepted: named before any work, with the detector as it was."""
+"""Parameters and X: what is not accepted is named before any work, with the detector as it was; DataFrames in and out."""
 
 import warnings
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 import torch
+from torch import nn
 
 from skmemae import MemAEDetector
+from skmemae._validation import check_numbers, check_positive_int, same_frame_type, unchanged_on_error
 from tests.problems import detector
 
 BAD_PARAMETERS = {
     "contamination": [0.7, 0.0, -1, "automatic", None, True, np.nan],
     "convention": ["keras", None],
-    "backbone": ["mlp", 3, None],
+    "backbone": ["mlp", 3, None, lambda shape: None, lambda shape: nn.Identity()],
     "widths": [(), (8, 0), (8, 2.5), "wide", 8, (8, True)],
-    "sample_shape": [(2, 2), 5, (0,), (True, 6), (6.0,)],
-    "channel_axis": ["first", 1.5],
+    "sample_shape": [(2, 2), 5, (0,), (True, 6), (6.0,), ("a", 2), (2.9, 3)],
+    "channel_axis": ["first", 1.5, True],
     "memory_size": [-3, 1.5, "many", True, 10**400, 2**31],
-    "memory_items": ["columns", None],
-    "memory_unit": ["pixel", "location"],
-    "memory_heads": [0, 1.5, "many", 2, True],
+    "memory_unit": ["pixel", "location", None],
     "similarity": ["euclidean"],
     "temperature": [0, -1.0, "hot", np.inf, np.nan, True],
     "shrink_threshold": [-1.0, np.inf, True, 10**400],
     "entropy_weight": [-1e-3, np.inf, True],
-    "latent_l1": [-1.0, np.inf, True],
     "ensemble_size": [0, 1.5, "many", True, 10**9],
-    "anomaly_score": ["best", "smooth", "local"],
+    "anomaly_score": ["best", "smooth", "local", "power-", "-subsets", "power-turns", "combined", None],
     "scaling": ["robust", True],
-    "thin_repeats": [1, 0.0, "often", None],
     "learning_rate": [0, -1, np.inf, True, 10**400],
     "batch_size": [0, 1, 1.5, True, 10**400],
     "max_epochs": [0, -1, 2.5, True, 10**400],
     "validation_fraction": [1.0, -0.1, False],
-    "n_iter_no_change": [0, True, 10**400],
-    "tol": [-1, np.inf, False],
     "device": ["abacus", "cuda:99", 3, "meta"],
-    "precision": ["float16"],
-    "warm_start": [2, "yes", None],
     "random_state": ["seed", -1],
     "verbose": [3, -1],
 }
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def no_work(monkeypatch):
     """Training would be a TypeError of its own if it were reached."""
-    monkeypatch.setattr("skmemae._fitting.train_members", None)
+    monkeypatch.setattr("skmemae._train.fit.train_networks", None)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +51,7 @@ def fitted():
 
 
 @pytest.mark.parametrize("name, value", [(name, value) for name, values in BAD_PARAMETERS.items() for value in values])
-def test_parameters_out_of_range_are_named_before_any_work(table, name, value):
+def test_parameters_out_of_range_are_named_before_any_work(table, no_work, name, value):
     X, _ = table
     det = detector(**{name: value})
     before = dict(vars(det))
@@ -66,15 +62,6 @@ def test_parameters_out_of_range_are_named_before_any_work(table, name, value):
 
 def test_every_parameter_has_a_test_of_its_bounds():
     assert set(BAD_PARAMETERS) == set(MemAEDetector().get_params())
-
-
-def test_networks_for_which_there_is_no_room_are_a_clear_error(table, monkeypatch):
-    def full(**spec):
-        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
-
-    monkeypatch.setattr("skmemae._fitting.build_network", full)
-    with pytest.raises(MemoryError, match=r"no room for 14 network\(s\) of widths .*lower widths, memory_size"):
-        detector().fit(table[0])
 
 
 def spoiled(X, value):
@@ -100,7 +87,7 @@ BAD_INPUT = {
 
 
 @pytest.mark.parametrize("case", BAD_INPUT)
-def test_bad_input_is_refused_before_training_and_leaves_the_detector_alone(table, fitted, case):
+def test_bad_input_is_refused_before_training_and_leaves_the_detector_alone(table, fitted, no_work, case):
     X, _ = table
     make, message = BAD_INPUT[case]
     before, scores = dict(vars(fitted)), fitted.decision_function(X)
@@ -110,7 +97,7 @@ def test_bad_input_is_refused_before_training_and_leaves_the_detector_alone(tabl
     assert np.array_equal(fitted.decision_function(X), scores)
 
 
-def test_sparse_input_is_refused(table):
+def test_sparse_input_is_refused(table, no_work):
     sparse = pytest.importorskip("scipy.sparse")
     with pytest.raises(TypeError, match="[Ss]parse"):
         detector().fit(sparse.csr_array(table[0]))
@@ -130,8 +117,7 @@ def test_another_sample_shape_is_refused_when_scoring(fitted, table, method):
 
 
 @pytest.fixture
-def images(monkeypatch):
-    monkeypatch.undo()
+def images():
     return detector(max_epochs=1).fit(np.random.default_rng(0).normal(size=(20, 8, 9)))
 
 
@@ -144,20 +130,136 @@ def test_images_of_another_shape_or_alone_are_refused(images):
     assert images.predict(X[:1]).shape == (1,)
 
 
-def test_what_is_accepted_is_accepted_without_a_warning(table, monkeypatch):
-    monkeypatch.undo()
+def test_what_is_accepted_is_accepted_without_a_warning(table):
     X, _ = table
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for params in (
             {"contamination": np.float32(0.1), "memory_size": np.int64(5), "temperature": 1, "batch_size": 10**9},
-            {
-                "verbose": False,
-                "shrink_threshold": 0,
-                "tol": 0,
-                "widths": [8, np.int32(2)],
-                "random_state": np.random.RandomState(0),
-            },
-            {"n_iter_no_change": 10**18, "sample_shape": [6], "channel_axis": None},
+            {"verbose": False, "shrink_threshold": 0, "widths": [8, np.int32(2)], "random_state": np.random.RandomState(0)},
+            {"sample_shape": [6], "channel_axis": None, "memory_unit": "sample", "entropy_weight": 10**30},
+            {"batch_size": 2**63, "learning_rate": np.float32(1e-3)},
         ):
             assert np.isfinite(detector(max_epochs=1, **params).fit(X).decision_scores_).all()
+
+
+@pytest.mark.parametrize("value", [True, False, np.inf, -np.inf, np.nan, np.float32(np.inf), 10**400])
+def test_numbers_are_no_bools_and_fit_into_a_float(value):
+    with pytest.raises(ValueError, match="'temperature' parameter must"):
+        check_numbers({"batch_size": 3, "temperature": value})
+    check_numbers({"temperature": 10**300, "widths": (True,), "scaling": None})
+
+
+def test_what_may_be_a_bool():
+    check_numbers({"verbose": True}, accepts_bool=("verbose",))
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.0, "1", None, True])
+def test_a_positive_int_is_one(value):
+    with pytest.raises(ValueError, match=f"The 'length' parameter of Windows must be a positive int. Got {value!r} instead."):
+        check_positive_int("length", value, "Windows")
+    assert type(check_positive_int("length", np.int64(3), "Windows")) is int
+
+
+@pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
+def test_what_fails_leaves_attributes_as_they_were(failure):
+    det = MemAEDetector()
+    det.old = before = [1]
+    with pytest.raises(failure), unchanged_on_error(det):
+        det.new, det.old = 1, 2
+        raise failure
+    assert not hasattr(det, "new") and det.old is before
+    with unchanged_on_error(det):
+        det.new = 1
+    assert det.new == 1
+
+
+# DataFrames.
+
+
+@pytest.fixture(scope="module")
+def numbers():
+    return np.random.default_rng(0).normal(size=(40, 3))
+
+
+@pytest.mark.parametrize("method", ["reconstruct", "anomaly_map"])
+def test_frames_keep_their_names_and_index(numbers, method):
+    X = pd.DataFrame(numbers, columns=["a", "b", "c"], index=pd.Index(range(5, 45), name="id"))
+    fitted = detector(max_epochs=2).fit(X)
+    expected = getattr(fitted, method)(numbers)
+    assert isinstance(expected, np.ndarray)
+    found = getattr(fitted, method)(X[10:20])
+    pd.testing.assert_frame_equal(found, pd.DataFrame(expected, columns=X.columns, index=X.index)[10:20])
+    found = getattr(fitted, method)(pl.DataFrame(numbers, schema=["a", "b", "c"]))
+    assert found.columns == ["a", "b", "c"] and np.array_equal(found.to_numpy(), expected)
+
+
+def test_names_may_be_anything():
+    values = np.zeros((2, 2))
+    X = pd.DataFrame(values, columns=[("x", 1), "x"], index=["p", "p"])
+    assert same_frame_type(X, values).columns.tolist() == [("x", 1), "x"] and same_frame_type(X, values).index.tolist() == [
+        "p",
+        "p",
+    ]
+    assert same_frame_type([[1, 2], [3, 4]], values) is values
+
+
+TEXT = ["x", "y"] * 20
+COLUMNS = {
+    "text": TEXT,
+    "categories": pd.Categorical(TEXT),
+    "dates": pd.date_range("2020-01-01", periods=40),
+    "durations": pd.to_timedelta(range(40), unit="D"),
+    "some text": [*range(39), "x"],
+    "nothing and text": [None, "x"] * 20,
+}
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_a_column_without_numbers_is_named(numbers, column):
+    X = pd.DataFrame({"a": numbers[:, 0], "b": COLUMNS[column]})
+    fitted = detector(max_epochs=2).fit(numbers[:, :2])
+    for call in (detector().fit, fitted.decision_function, fitted.partial_fit):
+        with pytest.raises(ValueError, match="Column ('b'|1) of X holds '.*could not be converted.* OneHotEncoder"):
+            call(X if call != fitted.decision_function else X.to_numpy())
+
+
+@pytest.mark.parametrize("kind", [pl.String, pl.Categorical, pl.Enum(["x", "y"])])
+def test_a_column_of_polars_without_numbers_is_named(numbers, no_work, kind):
+    X = pl.DataFrame({"a": numbers[:, 0], "b": pl.Series(TEXT, dtype=kind)})
+    with pytest.raises(ValueError, match="Column 'b' of X holds 'x'"):
+        detector().fit(X)
+
+
+def test_numbers_of_any_kind_are_taken(numbers):
+    numbers = np.round(numbers * 10)
+    expected = detector(max_epochs=2).fit(numbers).decision_scores_
+    for X in (
+        pd.DataFrame(numbers).astype("Int64"),
+        pd.DataFrame(numbers).astype(int).astype("category"),
+        pd.DataFrame(numbers).astype(object),
+        pl.DataFrame(numbers).cast(pl.Int32),
+    ):
+        np.testing.assert_array_equal(detector(max_epochs=2).fit(X).decision_scores_, expected)
+
+
+def test_missing_values_of_frames_are_refused(numbers):
+    for X in (
+        pd.DataFrame(numbers).astype("Float64").mask(numbers > 2),
+        pd.DataFrame(numbers).astype(object).where(numbers < 2, None),
+        pl.DataFrame({"a": [1.0, None] * 20, "b": numbers[:, 0]}),
+        pl.DataFrame({"a": pl.Series([1.0, None] * 20, dtype=pl.Object), "b": numbers[:, 0]}),
+    ):
+        with pytest.raises(ValueError, match="NaN|missing"):
+            detector().fit(X)
+
+
+@pytest.mark.parametrize("unit", ["M8[D]", "m8[s]"])
+def test_times_alone_are_no_numbers(rng, unit):
+    times = rng.integers(0, 1000, size=(60, 2)).astype(unit)
+    with pytest.raises(ValueError, match="Column 0 of X holds .* could not be converted to a number"):
+        MemAEDetector(max_epochs=1).fit(times)
+    with pytest.raises(ValueError, match="Column 'a' of X holds"):
+        MemAEDetector(max_epochs=1).fit(pd.DataFrame(times, columns=["a", "b"]))
+    with pytest.raises(ValueError, match="X holds times, of dtype"):
+        MemAEDetector(max_epochs=1).fit(times.reshape(15, 4, 2))

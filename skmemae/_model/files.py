@@ -126,7 +126,10 @@ def read(path: str | os.PathLike) -> Saved:
     if _checksum(metadata["skmemae"], arrays) != metadata["sha256"]:
         raise ValueError("it is damaged: its checksum differs. Copy it again from where it came.")
     content = _parse(metadata["skmemae"])
-    return Saved(*(_decode(content[name], arrays) for name in Saved._fields))
+    saved = Saved(*(_decode(content[name], arrays) for name in Saved._fields))
+    if arrays:
+        raise ValueError(f"its JSON text does not name the arrays {sorted(arrays)}.")
+    return saved
 
 
 @contextlib.contextmanager
@@ -206,7 +209,7 @@ def _encode(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
 
 
 def _decode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """The value that :func:`_encode` was given; strings become arrays of object.
+    """The value that :func:`_encode` was given; strings become arrays of object. Each array is taken out of ``arrays``.
 
     Raises
     ------
@@ -225,7 +228,7 @@ def _decode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
         case {"$strings": list(items)} if all(isinstance(item, str) for item in items):
             return np.array([*items, None], dtype=object)[:-1]
         case {"$array": str(name)} if name in arrays:
-            return arrays[name]
+            return arrays.pop(name)
     if any(key.startswith("$") for key in value):
         raise ValueError(f"its JSON text has an unknown object with the keys {sorted(value)}, or names an array that it lacks.")
     return {key: _decode(item, arrays) for key, item in value.items()}
@@ -272,5 +275,6 @@ def check_names(attributes: dict[str, Any], detector: Any) -> None:
     ValueError
     """
     for name in attributes:
-        if hasattr(detector, name) or not re.fullmatch(r"_[a-z][a-z0-9_]*|[a-z][a-z0-9_]*_", name):
+        hides = hasattr(type(detector), name) or name in vars(detector)
+        if hides or not re.fullmatch(r"_[a-z][a-z0-9_]*|[a-z][a-z0-9_]*_", name):
             raise ValueError(f"{name!r} is not the name of a fitted attribute.")

@@ -130,12 +130,16 @@ class FittedModel(nn.Module):
             If the numbers do not have the names, types and sizes of those of such a model.
         """
         model = cls.from_config(config)
-        expected = model.networks.state_dict(prefix="networks.")
-        for name, tensor in expected.items():
+        for name, tensor in model.state_dict().items():
             if name in state and state[name].dtype != tensor.dtype:
                 raise RuntimeError(f"{name} must be {tensor.dtype}. Got {state[name].dtype}.")
         model.load_state_dict(state, assign=True)
         return model
+
+    @property
+    def tells_known(self) -> bool:
+        """Whether training samples are scored in a way of their own."""
+        return self.known.own_item is not None or self.calibration is not None
 
     @property
     def device(self) -> torch.device:
@@ -154,7 +158,7 @@ class FittedModel(nn.Module):
     def forward(self, X: Tensor) -> tuple[Tensor, Tensor]:
         """Scores, (batch,), and squared residuals in the shape of X, of samples (batch, \\*array_shape) of float64."""
         samples = self.layout.to_network(X)
-        batch = self.batch(self.scaling(samples), self.known.fingerprint(samples))
+        batch = self.batch(self.scaling(samples), self.known.fingerprint(samples) if self.tells_known else None)
         return self.batch_scores(batch), self.squared_residuals(batch)
 
     def batch(self, x: Tensor, prints: Tensor | None = None, group: Tensor | None = None) -> Batch:
@@ -284,8 +288,7 @@ class FittedModel(nn.Module):
         return max(1, min(FEW, most) if n <= FEW else most)
 
     def _loader(self, X: Samples) -> Loader:
-        needs_prints = self.known.own_item is not None or self.calibration is not None
-        fingerprint = self.known.fingerprint if needs_prints else None
+        fingerprint = self.known.fingerprint if self.tells_known else None
         return Loader(X, self.layout, self.scaling, self.device, fingerprint, resident_bytes=0)
 
 
