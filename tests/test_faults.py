@@ -6,10 +6,10 @@ import pkgutil
 import numpy as np
 import pytest
 import torch
+from skmemae._data.repeats import thin_repeats
 from torch import nn
 
 from skmemae import MemAEDetector
-from skmemae._data.repeats import thin_repeats
 from skmemae.video import ClipWindows, OnlineNormality
 from tests.problems import data, detector
 

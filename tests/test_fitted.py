@@ -5,13 +5,13 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from skmemae._fitting import score_noise
+from skmemae._score import Score
+from skmemae._state import FORMAT, model_of, state_of
 
 from skmemae import _model
 from skmemae._data.loader import Loader
-from skmemae._fitting import score_noise
 from skmemae._model import FittedModel
-from skmemae._score import Score
-from skmemae._state import FORMAT, model_of, state_of
 from tests.problems import ALONE, detector
 
 X = np.random.default_rng(0).normal(size=(60, 5))

@@ -8,9 +8,9 @@ from problems import detector
 from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from skmemae._html import DOCUMENTATION
 
 from skmemae import MemAEDetector
-from skmemae._html import DOCUMENTATION
 
 PAGE = DOCUMENTATION + "generated/skmemae.MemAEDetector.html"
 SHOWS_TABLE = hasattr(BaseEstimator, "_get_params_html")  # scikit-learn 1.7

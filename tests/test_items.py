@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from skmemae._train.upkeep import LearnedItems, random_queries
 
 from skmemae._train.loop import train_members
 from skmemae._train.optimiser import Adam
-from skmemae._train.upkeep import LearnedItems, random_queries
 from tests.problems import ALONE, SETTINGS, problem
 
 

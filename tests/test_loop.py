@@ -5,13 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from skmemae._data.statistics import learn_scaling
+from skmemae._train.upkeep import Items
 
 from skmemae._data.layout import choose_layout
 from skmemae._data.loader import Loader
-from skmemae._data.statistics import learn_scaling
 from skmemae._train import loop
 from skmemae._train.loop import EarlyStopping, History, held_out_error, objective, split_batches, train_members
-from skmemae._train.upkeep import Items
 from skmemae.network import build_network
 from tests.problems import ALONE, SETTINGS, problem
 

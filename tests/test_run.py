@@ -13,13 +13,13 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from skmemae._train.checkpoint import Checkpoint, identity_of
 from torch import nn
 
 from skmemae import MemAEDetector
 from skmemae._model import FittedModel
 from skmemae._train import checkpoint as checkpoint_module
 from skmemae._train import loop
-from skmemae._train.checkpoint import Checkpoint, identity_of
 from skmemae.datasets import make_moving_digits
 
 

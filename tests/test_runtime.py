@@ -6,11 +6,11 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from skmemae._train.upkeep import Items
 
 from skmemae import MemAEDetector
 from skmemae._runtime import MicroBatches, is_out_of_memory, isolated, resolve_device, resolve_precision, training_precision
 from skmemae._train.loop import _backward
-from skmemae._train.upkeep import Items
 from skmemae.network import MemAE, Memory, build_network
 from tests.problems import SETTINGS
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-
 from skmemae._data.draws import distance_from
-from skmemae._data.layout import choose_layout
-from skmemae._data.loader import Loader
 from skmemae._data.statistics import learn_scaling
 from skmemae._train.survey import survey
+
+from skmemae._data.layout import choose_layout
+from skmemae._data.loader import Loader
 
 
 def load(X):

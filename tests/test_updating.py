@@ -5,9 +5,9 @@ import pickle
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
+from skmemae._threshold import contamination_threshold
 
 from skmemae import MemAEDetector
-from skmemae._threshold import contamination_threshold
 from tests.problems import detector
 
 

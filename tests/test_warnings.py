@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from skmemae._warnings import warn_caller, warn_of_collapse
 
 from skmemae import MemoryCollapseWarning
-from skmemae._warnings import warn_caller, warn_of_collapse
 from tests.problems import detector
 
 USED = np.array([[0.5, 1.0, 0.5], [0.2, 1.0, 0.1]])
