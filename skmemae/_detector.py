@@ -588,6 +588,7 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
             )
         return model.decode_items(numbers.astype(np.int64))
 
+    @isolated
     def channels_first(self, X: ArrayLike) -> np.ndarray:
         """Lay samples out as the network does, with values and dtype as they are.
 
@@ -611,12 +612,14 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
         check_shape(self, X, layout.array_shape)
         return layout.to_network(torch.from_numpy(X.astype(X.dtype.newbyteorder("=")))).numpy()
 
+    @isolated
     def scaled(self, X: ArrayLike) -> np.ndarray:
         """Samples in the scaled units of :meth:`anomaly_map`, in which the columns of a table can be compared.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
+            Samples of the shape that ``fit`` saw, or their reconstructions.
 
         Returns
         -------
@@ -625,10 +628,9 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
         Raises
         ------
         ValueError
-            If the samples are not accepted.
+            If the samples have another shape than those of ``fit``.
         """
-        model, X = self._fitted_model(), self._check_scoring(X)
-        samples = torch.from_numpy(self.channels_first(np.asarray(X, dtype=np.float64)))
+        model, samples = self._fitted_model(), torch.from_numpy(self.channels_first(np.asarray(X, dtype=np.float64)))
         return model.scaling(samples.to(model.scaling.center.device)).numpy(force=True)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from skmemae._model.fitted import FittedModel
-from skmemae._runtime import replacing, resolve_device
+from skmemae._runtime import isolated, replacing, resolve_device
 
 FORMAT = 1  # of the file and of pickles; raised when older versions cannot read what is written
 _KEYS = {"skmemae", "sha256"}  # of the metadata: the JSON text, and the checksum of text and arrays
@@ -40,6 +40,7 @@ def state_of(model: FittedModel) -> dict[str, Any]:
     return {"format": FORMAT, "config": model.config, "device": str(model.device), "arrays": arrays}
 
 
+@isolated
 def model_of(state: dict[str, Any]) -> FittedModel:
     """The model of a state; on the CPU where its device is absent. Runs no network, so that no thread of torch starts.
 

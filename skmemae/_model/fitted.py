@@ -120,7 +120,6 @@ class FittedModel(nn.Module):
         return model.eval()
 
     @classmethod
-    @isolated
     def from_state(cls, config: dict[str, Any], state: dict[str, Tensor]) -> "FittedModel":
         """A model with the numbers of a ``state_dict``, which it keeps.
 
@@ -146,6 +145,7 @@ class FittedModel(nn.Module):
         """Where the networks are."""
         return next(self.networks.parameters()).device
 
+    @isolated
     def move(self, device: str) -> None:
         """Move the model to a device, or leave it where it is if that fails."""
         before = self.device

@@ -17,7 +17,7 @@ _FLOOR = 0.5  # of a column's deviation: the size from which the precision of sm
 _OFFSET = 1e3  # deviations from zero, above which an offset no longer widens the precision of a column
 _COPY = 1e-9  # precision with which two training samples are copies
 _BESIDE = 4  # neighbours on either side that are compared with a sample
-_LARGEST = 1e100  # in units, so that no sum overflows
+_FARTHEST, _LARGEST = 1e100, 1e307  # in units, and of values, so that no sum and no difference overflows
 _REFERENCE_NUMBERS = 2**17  # that show typical values
 _MOST_KNOTS = 100
 
@@ -80,9 +80,10 @@ class Fingerprint(Learned):
         -------
         prints : Tensor of shape (batch, 4), float64
         """
-        values = samples.clamp(-_LARGEST, _LARGEST)
-        scaled = ((values - self.center.to(samples)) / self.scale.to(samples)).clamp(-_LARGEST, _LARGEST).flatten(1)
-        sizes = (values.abs() / self.scale.to(samples)).flatten(1).minimum(_OFFSET + scaled.abs())
+        center, scale = self.center.to(samples), self.scale.to(samples)
+        scaled = (at_least(at_most((samples / scale), _LARGEST), -_LARGEST) - center / scale).flatten(1)
+        scaled = at_least(at_most(scaled, _FARTHEST), -_FARTHEST)
+        sizes = (samples.abs() / scale).flatten(1).minimum(_OFFSET + scaled.abs())
         projections = scaled @ (self.directions.to(samples) / self.size)
         return torch.cat([projections, _PRECISION * (sizes.mean(dim=1, keepdim=True) + _FLOOR)], dim=1)
 
