@@ -94,7 +94,7 @@ def small_video() -> dict[str, Any]:
     smaller side of a frame. Frames are the channels of 2-D convolutions, each location has a query, and the memory heads
     compose a read-out from parts of different memory items, so that a small memory reconstructs the variety of normal motion.
     The anomaly score multiplies the error of the worst places by the distance of the motion in a clip from the motion in the
-    training clips (exemplars).
+    training clips, in reference features.
 
     Returns
     -------
