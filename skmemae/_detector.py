@@ -225,7 +225,7 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
 
     _parameter_constraints = CONSTRAINTS
     _model: FittedModel
-    _window: tuple[int, int]  # samples of the stream, and the number of the latest that are remembered
+    _window: tuple[int, ...]  # samples of the stream, and the number of the latest that are remembered
 
     def __init__(
         self,
@@ -320,7 +320,7 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
             fitted = fit_model(X, layout, params, run)
         self._set_fitted(fitted)
         self._set_training_scores(fitted.scores.scores, fitted.noise, fitted.scores.calibration_scores)
-        self._window = Window.of(len(X))[:]
+        self._window = tuple(Window.of(len(X)))
         if kept is not None:
             kept.remove()
         return self
@@ -372,7 +372,7 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
         scores = window.latest(self.decision_scores_, fitted.scores.scores)
         calibration = window.latest(self.calibration_scores_, fitted.scores.calibration_scores)
         self._set_training_scores(scores, self._noise, calibration)
-        self._window = window.after(len(X))[:]
+        self._window = tuple(window.after(len(X)))
         return self
 
     def _check_fit(self, X: Any) -> tuple[Samples, Layout]:

@@ -22,10 +22,6 @@ class Terms(NamedTuple):
     subset_distances: Tensor | None = None  # from random subsets and from the median row: (batch, 2)
     feature_distances: Tensor | None = None  # from the reference features: (batch,)
 
-    def to(self, device: torch.device | str) -> "Terms":
-        """The same on a device."""
-        return Terms(self.errors.to(device), *(None if term is None else term.to(device) for term in self[1:]))
-
 
 class Score(Learned):
     """An anomaly score, higher = more abnormal: an error, and a factor or a summand beside it.
