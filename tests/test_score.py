@@ -173,11 +173,6 @@ def test_scores_are_finite_whatever_the_terms(bad, members):
     assert torch.isfinite(scores).all() and scores[1] > scores[0]
 
 
-def test_terms_move_together():
-    terms = Terms(torch.ones(2, 3), subset_distances=torch.ones(2, 2)).to("meta")
-    assert terms.errors.is_meta and terms.subset_distances.is_meta and terms.scoring is None
-
-
 @pytest.mark.parametrize("kind", ERRORS)
 @pytest.mark.parametrize("shape", [(2, 3, 8, 9), (2, 1, 4, 8, 9), (2, 1, 1, 1)])
 def test_a_perfect_reconstruction_has_the_score_zero_and_a_worse_one_more(kind, shape):
