@@ -19,7 +19,6 @@ from skmemae._runtime import replacing
 from skmemae._train.distributed import SingleProcess
 from skmemae.network import RandomStream
 
-_SECONDS = 2.0  # between two writes of a checkpoint, at least
 _WAY_OUT = "Remove it, or give another path."
 _OUTPUT_ONLY = ("verbose", "convention", "contamination")  # parameters on which training depends in nothing or little
 _DIGESTED = 1000  # rows by which data is known again
@@ -107,7 +106,14 @@ class Checkpoint:
         If the file is no checkpoint, or one of another fit.
     OSError
         If the file cannot be written.
+
+    Attributes
+    ----------
+    seconds : float
+        Between two writes, at least.
     """
+
+    seconds = 2.0
 
     def __init__(self, path: str | os.PathLike, identity: str):
         self.path = os.path.abspath(os.fsdecode(path))
@@ -121,7 +127,7 @@ class Checkpoint:
 
     def is_due(self) -> bool:
         """Whether the last write was long enough ago."""
-        return time.monotonic() - self._written >= _SECONDS
+        return time.monotonic() - self._written >= self.seconds
 
     def write(self, state: dict[str, Any]) -> None:
         """Replace the content of the file."""
