@@ -1,18 +1,15 @@
-"""The fitted object: state, device, and what can be seen of it."""
+"""The fitted model: its state, its device, and its results."""
 
 import pickle
 
 import numpy as np
 import pytest
 import torch
-from skmemae._fitting import score_noise
-from skmemae._score import Score
-from skmemae._state import FORMAT, model_of, state_of
 
-from skmemae import _model
-from skmemae._data.loader import Loader
-from skmemae._model import FittedModel
-from tests.problems import ALONE, detector
+from skmemae._model import fitted
+from skmemae._model.files import FORMAT, model_of, state_of
+from skmemae._train.fit import score_noise
+from tests.problems import detector
 
 X = np.random.default_rng(0).normal(size=(60, 5))
 
@@ -39,12 +36,12 @@ def test_a_state_is_plain_and_makes_the_model_again(model):
     for method in ("scores", "reconstruct", "residuals", "weights"):
         np.testing.assert_array_equal(getattr(again, method)(X), getattr(model, method)(X))
     np.testing.assert_array_equal(again.items(), model.items())
-    assert again.layout == model.layout and again.score == model.score and again.network_spec == model.network_spec
+    assert again.config == model.config and again.layout == model.layout
 
 
 def test_a_state_shares_no_memory_with_the_model(model):
     state, scores = state_of(model), model.scores(X)
-    for value in state["parameters"].values():
+    for value in state["arrays"].values():
         value[...] = 0
     np.testing.assert_array_equal(model.scores(X), scores)
 
@@ -66,47 +63,40 @@ def test_a_model_of_an_absent_device_is_restored_on_the_cpu(model):
     np.testing.assert_array_equal(again.scores(X), model.scores(X))
 
 
-def test_a_move_returns_the_model():
-    model = detector(ensemble_size=1, max_epochs=1).fit(np.eye(5))._model
-    assert model.to("cpu") is model and model.device == torch.device("cpu")
-
-
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, torch.OutOfMemoryError])
 def test_a_move_that_fails_leaves_the_model_where_it_was(model, monkeypatch, failure):
     scores = model.scores(X)
     with pytest.raises(ValueError, match="'device' parameter is 'cuda:99'"):
-        model.to("cuda:99")
+        model.move("cuda:99")
 
-    def fail(networks, device):
+    def fail(module, device):
         raise failure
 
-    monkeypatch.setattr(_model, "move_to_device", fail)
+    monkeypatch.setattr(fitted, "move_to_device", fail)
     with pytest.raises(failure):
-        model.to("cpu")
+        model.move("cpu")
     np.testing.assert_array_equal(model.scores(X), scores)
 
 
 @pytest.mark.parametrize("numbers", [[7, 0, 7, 44, 15, 14], [40], [], list(range(45))[::-1]])
-@pytest.mark.parametrize("at_a_time", [1, 10, 2**24])
-def test_some_items_decode_to_what_they_do_among_all(model, numbers, at_a_time, monkeypatch):
+def test_some_items_decode_as_among_all(model, numbers):
     whole = model.decode_items(np.arange(45))
-    monkeypatch.setattr(_model, "_DECODED_NUMBERS", at_a_time)
     found = model.decode_items(np.array(numbers, dtype=int))
     assert found.shape == (len(numbers), 5) and found.dtype == np.float32
     np.testing.assert_allclose(found, whole[numbers], rtol=1e-5, atol=1e-6)
 
 
-def test_an_item_decodes_to_what_its_own_network_makes_of_it_in_the_units_of_x(model):
-    network = model.networks[1]
+def test_an_item_is_decoded_by_its_own_network_in_the_units_of_x(model):
+    network = model.networks.networks[1]
     with torch.no_grad():
         scaled = network.decoder(network.memory.items[4:5]).double()
     np.testing.assert_allclose(model.decode_items(np.array([15 + 4])), model.scaling.inverse(scaled), rtol=1e-5)
 
 
 def test_results_of_several_networks_are_their_means_side_by_side(model):
-    x = next(model._loader(X).chunks(60))[0]
+    x = next(model._loader(X).chunks(60)).x
     with torch.no_grad():
-        outputs = [network(x) for network in model.networks]
+        outputs = [network(x) for network in model.networks.networks]
     mean = torch.stack([output.reconstruction for output in outputs]).mean(dim=0)
     np.testing.assert_allclose(model.reconstruct(X), model.scaling.inverse(mean.double()), rtol=1e-4, atol=1e-5)
     squares = torch.stack([(output.reconstruction - x).square() for output in outputs]).mean(dim=0)
@@ -122,35 +112,18 @@ def test_reconstructions_have_the_precision_of_x(model):
         assert model.reconstruct((10 * X).astype(dtype)).dtype == np.float32
 
 
-def test_scoring_the_training_data_learns_typical_distances_and_counts_uses(model):
-    networks = model.networks
-    blank = FittedModel(model.layout, model.scaling, Score("combined", (1.0,) * 3), model.network_spec, networks)
-    loader = Loader(X, model.layout, model.scaling, torch.device("cpu"))
-    result = blank.score_training(loader, torch.arange(60), ALONE)
-    x = loader.samples(torch.arange(60))
+def test_a_chunk_has_the_fewest_rows_that_hold_the_samples(model):
+    assert [model.height(n) for n in (1, 24, 25, 100, 500, 10**6)] == [24, 24, 128, 128, 512, 1024]
+
+
+def test_the_whole_model_is_one_call_of_a_module(model):
     with torch.no_grad():
-        outputs = [network(x) for network in networks]
-    distances = [np.median((output.encoding - output.read_out).square().sum(dim=1)) for output in outputs]
-    np.testing.assert_allclose(blank.score.typical_distances, distances, rtol=1e-5)
-    np.testing.assert_allclose(result.scores, blank.scores(X), rtol=1e-6)
-    np.testing.assert_allclose(result.usage.ravel(), (model.weights(X) > 0).mean(axis=0), atol=1e-6)
-    assert result.zero_row_fraction == 0
+        scores, residuals = model(torch.from_numpy(X[:24]))
+    np.testing.assert_allclose(scores, model.scores(X[:24]), rtol=1e-6)
+    np.testing.assert_allclose(residuals, model.residuals(X[:24]), rtol=1e-4, atol=1e-6)
 
 
-def test_scores_that_are_not_finite_after_training_are_an_error(model):
-    broken = model_of(state_of(model))
-    with torch.no_grad():
-        next(broken.networks.parameters()).fill_(torch.nan)
-    loader = Loader(X, model.layout, model.scaling, torch.device("cpu"))
-    with pytest.raises(ValueError, match="Training ended with scores that are not finite: lower learning_rate"):
-        broken.score_training(loader, torch.arange(60), ALONE)
-
-
-def test_a_few_samples_are_scored_in_a_chunk_of_their_size(model):
-    assert [model._height(n) for n in (1, 8, 9, 100, 500, 10**6)] == [8, 8, 32, 128, 512, 1024]
-
-
-def test_noise_is_by_how_much_small_batches_differ(model):
+def test_noise_is_the_difference_of_scores_of_small_batches(model):
     scores = model.scores(X)
     assert score_noise(model, X, scores) < 1e-5
     assert score_noise(model, X, 1.01 * scores) == pytest.approx(0.01 / 1.01, rel=1e-3)
