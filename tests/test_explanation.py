@@ -32,7 +32,7 @@ def test_the_wrong_column_is_named_and_what_it_should_have_been(moved):
     np.testing.assert_array_equal(explanation.values, wrong)
 
 
-SCORES = ["reconstruction", "absolute", "smooth", "local", "relative", "combined"]
+SCORES = ["reconstruction", "absolute", "power", "smooth", "local", "relative", "auto"]
 
 
 @pytest.mark.parametrize("shape", [(60, 5), (30, 8, 9), (30, 8, 9, 3), (16, 1, 4, 8, 8)], ids=str)

@@ -46,7 +46,7 @@ class Loader:
     scaling : Scaling
     device : torch.device
     fingerprint : Fingerprint or None, default=None
-        Takes fingerprints of the samples of chunks.
+        Takes fingerprints of the samples of chunks, which are then read from X each time.
     resident_bytes : int, default=2**31
         Size up to which the samples are held on the device; never where rows are made on request.
     """
@@ -71,7 +71,8 @@ class Loader:
         self._dtype = torch.uint8 if self._as_bytes else torch.float32
         self._sample_bytes = self._dtype.itemsize * math.prod(X.shape[1:])
         self._resident = None
-        if not isinstance(X, RowSource) and self._sample_bytes * X.shape[0] <= resident_bytes:
+        fits = fingerprint is None and self._sample_bytes * X.shape[0] <= resident_bytes
+        if fits and not isinstance(X, RowSource):
             self._resident = torch.empty(X.shape[0], *layout.sample_shape, dtype=self._dtype, device=device)
             for start, block in row_blocks(X):
                 self._resident[start : start + len(block)] = self._read(block)[0]
