@@ -12,56 +12,27 @@ import skmemae
 
 PACKAGE = Path(skmemae.__file__).parent
 
-# What each part of the package imports of the others, from the bottom up.
-KNOWS = {
-    "network": set(),
-    "_version": set(),
-    "_warnings": set(),
-    "_data": {"_warnings"},
-    "_runtime": {"_warnings"},
-    "_score": {"_data", "network"},
-    "_writing": set(),
-    "_train": {"_data", "_runtime", "_version", "_writing", "network"},
-    "_model": {"_data", "_runtime", "_score", "network"},
-    "_resolve": {"_data"},
-    "_html": set(),
-    "_frames": set(),
-    "_validation": set(),
-    "metrics": set(),
-    "_threshold": {"_warnings"},
-    "_contract": {"_html", "_resolve", "_threshold", "metrics"},
-    "_explanation": {"_model", "_runtime"},
-    "_inspection": {"_contract", "_data", "_explanation", "_frames", "_model"},
-    "_saving": {"_version", "_writing"},
-    "_state": {"_data", "_model", "_runtime", "_score", "network"},
-    "_untrusted": {"_data", "_resolve", "_state", "network"},
-    "_onnx": {"_data", "_model", "_runtime", "_score", "network"},
-    "_portable": {"_inspection", "_onnx", "_saving", "_state", "_untrusted", "_version", "_writing"},
-    "_fitting": {"_data", "_model", "_resolve", "_runtime", "_score", "_train", "network"},
-    "_callbacks": {"_train"},
-    "_updating": {"_data", "_fitting", "_model", "_resolve", "_runtime", "_train", "network"},
-    "_detector": {
-        "_callbacks",
-        "_contract",
-        "_data",
-        "_fitting",
-        "_portable",
-        "_resolve",
-        "_runtime",
-        "_train",
-        "_updating",
-        "_warnings",
-    },
-    "presets": {"network"},
-    "display": {"_detector", "_explanation", "_validation", "metrics"},
-    "knowledge": set(),
-    "video": {"_data", "_detector", "_resolve", "_validation"},
-    "datasets": {"_validation", "video"},
-    "__init__": {"_detector", "_explanation", "_train", "_version", "_warnings"},
-}
-# Parts that know no estimator, with the files that may import scikit-learn or joblib.
-PLAIN = {"network": (), "_warnings": (), "_data": ("statistics",), "_runtime": (), "_score": (), "_train": ("distributed",)}
-PLAIN |= {"_model": ()}
+# The parts of the package from the bottom up: each imports of those before it alone.
+LAYERS = [
+    "network",
+    "_runtime",
+    "_data",
+    "_model",
+    "_validation",
+    "_defaults",
+    "_train",
+    "metrics",
+    "_contract",
+    "_compat",
+    "_detector",
+    "presets",
+    "display",
+    "knowledge",
+    "video",
+    "datasets",
+    "__init__",
+    "benchmark",
+]
 
 
 def imported(path):
@@ -74,48 +45,36 @@ def imported(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def modules(part):
-    """What each file of a part imports."""
+def imported_by(part):
+    """Names of the modules that a part imports."""
     paths = [PACKAGE / f"{part}.py"] if (PACKAGE / f"{part}.py").exists() else (PACKAGE / part).rglob("*.py")
-    return {path.stem: set(imported(path)) for path in paths}
+    return {name for path in paths for name in imported(path)}
 
 
 def parts(names):
     """Parts of the package among the names of modules; objects of the package itself count as ``__init__``."""
-    ours = [name.split(".")[1] for name in names if name.split(".")[0] == "skmemae"]
-    return {name if (PACKAGE / name).exists() or (PACKAGE / f"{name}.py").exists() else "__init__" for name in ours}
+    ours = {(name.split(".") + ["__init__"])[1] for name in names if name.split(".")[0] == "skmemae"}
+    return {name if name in LAYERS else "__init__" for name in ours}
 
 
-@pytest.mark.parametrize("part", KNOWS)
-def test_a_part_knows_what_is_below_it_and_no_more(part):
-    found = set().union(*(parts(names) for names in modules(part).values())) - {part}
-    assert found == KNOWS[part]
-    below = list(KNOWS)[: list(KNOWS).index(part)]
-    assert found <= set(below)
+@pytest.mark.parametrize("part", LAYERS)
+def test_a_part_imports_only_parts_below_it(part):
+    assert parts(imported_by(part)) - {part} <= set(LAYERS[: LAYERS.index(part)])
 
 
-def test_every_part_is_known():
+def test_every_part_has_its_layer():
     there = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
-    assert there - {"benchmark"} == set(KNOWS)
+    assert sorted(LAYERS) == sorted(there)
 
 
-@pytest.mark.parametrize("part", PLAIN)
-def test_parts_below_the_estimator_know_no_pyod_and_next_to_no_sklearn(part):
-    for name, found in modules(part).items():
-        roots = {module.split(".")[0] for module in found}
-        allowed = {"torch", "skmemae"} if part == "network" else {"torch", "skmemae", "numpy", "tqdm"}
-        outside = {root for root in roots if root not in sys.stdlib_module_names} - allowed
-        assert outside <= ({"sklearn", "joblib"} if name in PLAIN[part] else set()), name
+def test_the_network_imports_torch_alone():
+    roots = {name.split(".")[0] for name in imported_by("network")}
+    assert roots - set(sys.stdlib_module_names) == {"torch", "skmemae"}
 
 
-def test_sklearn_is_there_for_the_statistics_and_joblib_for_its_workers():
-    assert {m for m in modules("_data")["statistics"] if m.startswith(("sklearn", "joblib"))} == {
-        "sklearn.preprocessing.MinMaxScaler",
-        "sklearn.preprocessing.StandardScaler",
-    }
-    assert {m for m in modules("_train")["distributed"] if m.startswith(("sklearn", "joblib"))} == {
-        "joblib.parallel.get_active_backend"
-    }
+@pytest.mark.parametrize("part", LAYERS[: LAYERS.index("_contract")])
+def test_what_is_below_the_contract_knows_no_pyod(part):
+    assert not any(name.split(".")[0] == "pyod" for name in imported_by(part))
 
 
 def test_matplotlib_is_imported_inside_functions_alone():
@@ -128,16 +87,6 @@ def test_nothing_but_what_is_meant_for_users_is_public():
     for module in pkgutil.walk_packages([str(PACKAGE)], "skmemae."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    public = {name for name in vars(skmemae) if not name.startswith("_")}
-    assert public == {
-        *skmemae.__all__,
-        "benchmark",
-        "datasets",
-        "display",
-        "knowledge",
-        "metrics",
-        "network",
-        "presets",
-        "video",
-    }
+    modules = {"benchmark", "datasets", "display", "knowledge", "metrics", "network", "presets", "video"}
+    assert {name for name in vars(skmemae) if not name.startswith("_")} == {*skmemae.__all__, *modules}
     assert set(skmemae.__all__) == {"Explanation", "MemAEDetector", "MemoryCollapseWarning", "single_process"}

@@ -81,8 +81,9 @@ def test_chunks_have_one_shape_and_cover_every_row_once(n, size):
 def test_chunks_hold_fingerprints_of_the_raw_samples(rng, dtype):
     X = (rng.uniform(size=(30, 5, 6)) * 200).astype(dtype)
     layout = choose_layout((5, 6))
-    fingerprint = Fingerprint((1, 1, 1), 30).learn_units(X, layout)
-    loader = Loader(X, layout, learn_scaling(X, layout, "contrast"), CPU, fingerprint, resident_bytes=0)
+    fingerprint = Fingerprint((1, 1, 1), 30)
+    fingerprint.learn_units(X, layout)
+    loader = Loader(X, layout, learn_scaling(X, layout, "contrast"), CPU, fingerprint)
     chunks = list(loader.chunks(8))
     assert all(chunk.prints.shape == (8, 4) and chunk.prints.dtype == torch.float64 for chunk in chunks)
     found = torch.cat([chunk.prints[: chunk.count] for chunk in chunks])

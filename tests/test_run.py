@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from skmemae import MemAEDetector
-from skmemae._train.loop import split_rows, train_networks
+from skmemae._train.loop import Training, split_rows, train_networks
 from skmemae._train.run import Checkpoint, digest, identity_of
 from skmemae.datasets import make_moving_digits
 from tests.problems import SETTINGS, learned_items, problem, train
@@ -116,11 +116,11 @@ def test_a_killed_fit_goes_on_and_ends_as_one_that_was_not(tmp_path, kill, case)
 
 
 def test_epochs_that_are_done_are_not_trained_again(tmp_path, kill, monkeypatch):
-    from skmemae._train.loop import Training
-
     X, path, trained = load_digits().images[:60], tmp_path / "fit.ckpt", []
     epoch = Training.train_epoch
-    monkeypatch.setattr(Training, "train_epoch", lambda self, model, number: trained.append(number) or epoch(self, model, number))
+    monkeypatch.setattr(
+        Training, "train_epoch", lambda self, model, number: trained.append(number) or epoch(self, model, number)
+    )
     kill(1 + 4)  # the first write is before training
     with pytest.raises(Killed):
         MemAEDetector(max_epochs=6, random_state=0).fit(X, checkpoint=path)

@@ -18,9 +18,7 @@ def copies_of(X):
 
 def selected(X, share, rows=None, needs_subsets=False, seed=0, **trusted):
     rows = torch.arange(len(X)) if rows is None else rows
-    return select_rows(
-        loader_of(X), rows, copies_of(X), share, needs_subsets, torch.Generator().manual_seed(seed), **trusted
-    )
+    return select_rows(loader_of(X), rows, copies_of(X), share, needs_subsets, torch.Generator().manual_seed(seed), **trusted)
 
 
 @pytest.mark.parametrize("spread", [0.01, 2.0])
