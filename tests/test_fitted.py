@@ -128,3 +128,8 @@ def test_noise_is_the_difference_of_scores_of_small_batches(model):
     assert score_noise(model, X, scores) < 1e-5
     assert score_noise(model, X, 1.01 * scores) == pytest.approx(0.01 / 1.01, rel=1e-3)
     assert score_noise(model, X[:3], scores[:3]) < 1e-5
+
+
+def test_a_wide_row_costs_little_more_than_its_numbers():
+    wide = detector(ensemble_size=1, max_epochs=1).fit(np.random.default_rng(0).normal(size=(20, 20_000)))
+    assert wide._model.height(8) <= 24 and wide._model.height(1000) * 20_000 <= 2**20

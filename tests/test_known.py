@@ -207,3 +207,17 @@ def test_frames_of_one_video_are_held_out_together():
     assert (np.diff(groups) != 0).sum() == 2
     assert all((np.diff(rows[groups == group]) == 1).all() for group in range(3))
     assert neighbours_together(np.zeros((3, 2)), np.array([2, 0, 1])).tolist() == [2, 0, 1]
+
+
+@pytest.mark.parametrize("base", [1.7e15, 1e12])
+def test_distinct_rows_are_no_copies_whatever_stands_beside_them(base):
+    X = np.column_stack([np.random.default_rng(0).normal(size=(20_000, 2)), np.full(20_000, base)])
+    days = (1.7e18 + np.arange(20_000) * 86_400e9)[:, None]
+    for rows in (X, days, days.astype(np.int64)):
+        assert len(known_of(rows)[0].counts) == 20_000
+
+
+def test_signs_and_places_tell_rows_apart():
+    X = np.random.default_rng(0).normal(size=(100, 2))
+    known, group = known_of(np.tile(np.concatenate([X, -X, X[:, ::-1]]), (9, 1)))
+    assert len(known.counts) == 300 and (known.counts == 9).all() and len(group.unique()) == 300

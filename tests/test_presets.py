@@ -63,8 +63,8 @@ def test_convolutions_are_those_of_the_paper(name):
 
 def test_video_keeps_one_item_per_location():
     net = network("video", (1, 16, 64, 64))
-    encoding = net(torch.zeros(2, 1, 16, 64, 64)).encoding
-    assert encoding.shape == (2, 256, 1, 4, 4) and net.memory.weights(encoding).shape == (2, 1, 4, 4, 2000)
+    query = net(torch.zeros(2, 1, 16, 64, 64)).query
+    assert query.shape == (2, 256, 1, 4, 4) and net.memory.weights(query).shape == (2, 1, 4, 4, 2000)
 
 
 def test_kddcup99_is_fully_connected_with_tanh():

@@ -1,18 +1,19 @@
 """Devices, precision, and what becomes of batches for which there is no room."""
 
+import threading
 import warnings
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from skmemae._train.upkeep import Items
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from skmemae import MemAEDetector
-from skmemae._runtime import MicroBatches, is_out_of_memory, isolated, resolve_device, resolve_precision, training_precision
-from skmemae._train.loop import _backward
-from skmemae.network import MemAE, Memory, build_network
-from tests.problems import SETTINGS
+from skmemae import MemAEDetector, MemoryCollapseWarning
+from skmemae._runtime import MicroBatches, is_out_of_memory, isolated, resolve_device, warn_caller
+from skmemae._train.loop import Split, Training
+from skmemae.network import Memory, RowMemAE
+from tests.problems import SETTINGS, detector, problem
 
 
 def test_auto_is_the_accelerator_or_the_cpu():
@@ -25,15 +26,6 @@ def test_auto_is_the_accelerator_or_the_cpu():
 def test_what_cannot_be_used_is_named(device):
     with pytest.raises(ValueError, match=f"'device' parameter is '{device}'"):
         resolve_device(device)
-
-
-@pytest.mark.parametrize(
-    "precision, dtype", [("auto", torch.float32), ("float32", torch.float32), ("bfloat16", torch.bfloat16)]
-)
-def test_precision_of_a_matrix_product_in_training(precision, dtype):
-    cpu = torch.device("cpu")
-    with training_precision(resolve_precision(precision, cpu), cpu):
-        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
 
 
 class Small:
@@ -55,7 +47,7 @@ def test_batches_are_halved_until_there_is_room_and_stay_halved(error):
     small, undone = Small(3, error), []
     micro, x = MicroBatches(least=2), torch.arange(10.0)
     with pytest.warns(UserWarning, match=r"no room for 10 samples .* 2 parts") as warned:
-        found = micro.map(small, x, lambda: undone.append(1))
+        found = micro.map(small, x, undo=lambda: undone.append(1))
     assert len(warned) == 2 and "4 parts" in str(warned[1].message)
     assert sum(found) == x.sum() and len(undone) == 2 and small.done == [3, 3, 2, 2]
     with warnings.catch_warnings():
@@ -83,14 +75,14 @@ def test_other_errors_are_left_alone():
 def test_a_fit_and_scores_go_on_with_smaller_batches(table, monkeypatch):
     X, _ = table
     whole = MemAEDetector(max_epochs=5, ensemble_size=1, batch_size=64, random_state=0).fit(X)
-    forward = MemAE.forward
+    forward = RowMemAE.forward
 
     def cramped(self, x, *args, **kwargs):
         if len(x) > 20:
             raise torch.OutOfMemoryError("out of memory")
         return forward(self, x, *args, **kwargs)
 
-    monkeypatch.setattr(MemAE, "forward", cramped)
+    monkeypatch.setattr(RowMemAE, "forward", cramped)
     with pytest.warns(UserWarning, match="batches are cut into 4 parts"):
         cut = MemAEDetector(max_epochs=5, ensemble_size=1, batch_size=64, validation_fraction=0.0, random_state=0).fit(X[:60])
     assert np.isfinite(cut.decision_scores_).all()
@@ -99,13 +91,13 @@ def test_a_fit_and_scores_go_on_with_smaller_batches(table, monkeypatch):
 
 
 def test_gradients_of_parts_are_those_of_the_whole_batch():
-    network = build_network((4,), "fc", (6, 2), memory_size=3).train()
-    x = torch.randn(10, 4, generator=torch.Generator().manual_seed(0))
-    gradients = []
+    network, loader, run = problem(n=10)
+    rows, gradients = torch.arange(10), []
+    training = Training(network.train(), loader, Split(rows, rows[:0]), SETTINGS, run)
     for count in (1, 4):
         micro = MicroBatches(least=2)
         micro.count = count
-        micro.map(partial(_backward, network, SETTINGS, 1 / len(x), None, Items()), x)
+        micro.map(lambda x, some: training.backward(network, x, some, 0.1), loader.samples(rows), rows)
         gradients.append([p.grad.clone() for p in network.parameters()])
         network.zero_grad()
     torch.testing.assert_close(*gradients)
@@ -125,11 +117,11 @@ def test_a_chunk_that_is_cut_is_counted_once(table, monkeypatch):
     whole.fit(X)
     use, asked = Memory.use, []
 
-    def cramped(self, query, hidden=None):
+    def cramped(self, query):
         asked.append(len(query))
         if len(query) > 200 and len(asked) % 2 == 0:  # when the first network has been looked at
             raise torch.OutOfMemoryError("out of memory")
-        return use(self, query, hidden)
+        return use(self, query)
 
     monkeypatch.setattr(Memory, "use", cramped)
     with pytest.warns(UserWarning, match="no room for 300 samples"):
@@ -198,10 +190,10 @@ def test_whatever_the_caller_has_set_is_off_inside_and_back_afterwards(caller):
     with CALLERS[caller]():
         before = settings_here()
         assert before != usual
-        inside = isolated(settings_here)
+        inside = isolated(settings_here)()
         assert settings_here() == before
         with pytest.raises(KeyboardInterrupt):
-            isolated(interrupt)
+            isolated(interrupt)()
         assert settings_here() == before
     assert inside == usual == settings_here()
 
@@ -222,19 +214,29 @@ def test_a_fit_gives_the_same_bits_whatever_the_caller_has_set(table, caller):
     np.testing.assert_array_equal(scores, expected.decision_function(X))
     parameters = dict(found.model_.named_parameters())
     assert not any(p.is_inference() or p.dtype != torch.float32 for p in parameters.values())
-    assert [name for name, p in parameters.items() if not p.requires_grad] == ["0.memory.items"]  # made of rows
+    assert all(p.requires_grad for p in parameters.values())
 
 
-def test_autocast_keeps_no_copy_of_weights_that_an_interruption_left_there():
-    layer, x = torch.nn.Linear(2, 2), torch.ones(1, 2)
+def test_a_warning_points_to_the_line_that_called_us(table):
+    det = detector(temperature=1.0, shrink_threshold=20.0, ensemble_size=1, memory_unit="sample")
+    with pytest.warns(MemoryCollapseWarning) as warned:
+        make_pipeline(StandardScaler(), det).fit(table[0])
+    assert [warning.filename for warning in warned] == [__file__]
+    with pytest.warns(UserWarning, match="directly") as warned:
+        warn_caller("directly")
+    assert warned[0].filename == __file__
 
-    def leave():
-        torch.autocast("cpu", dtype=torch.bfloat16).__enter__()
-        layer(x)
 
-    isolated(leave)
+def test_threads_of_the_caller_do_not_see_the_settings_of_a_fit():
+    seen = []
+
+    @isolated
+    def work():
+        thread = threading.Thread(target=lambda: seen.append(settings_here()))
+        thread.start()
+        thread.join()
+
+    usual = settings_here()
     with torch.no_grad():
-        layer.weight.fill_(1.0)
-        layer.bias.fill_(0.0)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert (layer(x) == 2).all()
+        work()
+    assert seen == [usual]

@@ -311,3 +311,18 @@ def test_a_long_video_stays_on_the_disk(tmp_path, rng):
         detector = MemAEDetector(**narrow).fit(clips)
         detector.decision_function(clips)
     assert max(held) - held[0] < n_bytes / 3
+
+
+def test_live_scores_survive_a_reused_buffer_and_a_bad_frame():
+    video = np.random.default_rng(0).random((30, 12, 12))
+    windows = ClipWindows(length=4)
+    det = MemAEDetector(max_epochs=1, random_state=0).fit(windows.fit_transform([video]))
+    expected, online = (OnlineNormality(det, windows) for _ in range(2))
+    buffer = np.empty_like(video[0])
+    for i, frame in enumerate(video):
+        buffer[:] = frame
+        np.testing.assert_equal(online.push(buffer), expected.push(frame))
+        if i == 10:
+            with pytest.raises(ValueError, match="finite"):
+                online.push(np.full_like(frame, np.nan))
+    assert np.isfinite(online.push(np.full_like(video[0], 1e30)))

@@ -61,7 +61,7 @@ def score_training(
     ValueError
         If a score is not finite.
     """
-    if new_units and model.score.factor == "query":
+    if new_units and model.score.factor == "query" and model.networks.memories:
         model.score.learn(typical_query_distances=processes.compute_on_first(_typical_query_distances, model, loader, rows))
     usage, zero_row_fraction = processes.compute_on_first(usage_of, model, loader, group)
     errors, distances = _errors_and_distances(model, loader, group, processes)
