@@ -121,7 +121,7 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
         * "turns", for images and clips: the root of the error times the mean squared distance of features of the sample and its
           quarter turns from those of the nearest training samples, in a network that has learned to recognise the turn of an
           image;
-        * "paces", for clips: the same with features of what moves, in a network that has learned to recognise the pace of a
+        * "paces", for clips: the same with features of moving things, in a network that has learned to recognise the pace of a
           clip.
 
         "auto" is "power-subsets" for a memory of rows, or "power" for a ``contamination`` below 0.005 or without a memory;
@@ -733,7 +733,7 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
 
         All is in the graph: scaling, networks, memory, threshold, and that a training row is scored without its own memory
         item. The input is ``X``, float64, of the shape that ``fit`` saw, with any number of samples; the graph computes in
-        float64 what the detector does, the scaling and the sums of scores, and in float32 the networks. The outputs are
+        float64 the scaling and the sums of scores, as the detector does, and in float32 the networks. The outputs are
 
         * ``score`` : float64, (n_samples,). The anomaly score, higher = more abnormal: ``-score_samples(X)`` under either
           convention.

@@ -235,7 +235,7 @@ def _decode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     return {key: _decode(item, arrays) for key, item in value.items()}
 
 
-# Parameters that may be objects: what a file can keep of them, and what to do about others.
+# Parameters that may be objects: the values that a file can keep, and advice about others.
 _ACCEPTED = {
     "backbone": (
         "the name of a backbone",

@@ -1,1 +1,1 @@
-"""The training loop and what it is made of."""
+"""Fits and updates: the steps from samples to a fitted model."""

@@ -1,6 +1,6 @@
-"""Several processes that fit one detector: who does what, and how they stay equal.
+"""Several processes that fit one detector: their parts of the work, and how they stay equal.
 
-The rest of the package knows an object with the methods of :class:`SingleProcess`, which is what it gets without ``torchrun``.
+The rest of the package knows an object with the methods of :class:`SingleProcess`, which it gets without ``torchrun``.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""The training loop: objective, early stopping, and what is kept of an epoch."""
+"""The training loop: objective, epochs, and early stopping."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -278,7 +278,7 @@ class Training:
 
 
 def check_divergence(means: Means, fine: bool, loader: Loader, s: Settings) -> None:
-    """Raise a ValueError that names what is at fault, unless all is fine."""
+    """Raise a ValueError that names the likely cause, unless all is fine."""
     if fine:
         return
     cause = f"Lower learning_rate (now {s.learning_rate})"

@@ -1,4 +1,4 @@
-"""What the training samples tell once the networks are trained: units of the score, calibration, scores, and use of items."""
+"""After training: units of the score, calibration, scores of the training samples, and use of the memory items."""
 
 import math
 from typing import NamedTuple, cast

@@ -1,4 +1,4 @@
-"""Addressing, hard shrinkage and read-out: what both kinds of memory compute with queries, keys and values."""
+"""Addressing, hard shrinkage and read-out, for both kinds of memory, from queries, keys and values."""
 
 from typing import Any, NamedTuple
 
