@@ -24,9 +24,9 @@ _STILL = 0.15  # change of a place, in deviations of all values, below which not
 class ReferenceFeatures(nn.Module):
     """Base class: an encoder, the changes that it learns to recognise, and its features of training samples.
 
-    To recognise how a sample was changed, a network has to know the content of such samples. Its features of training samples are
-    memory items. Features are compared by their directions, in units of the deviations of the training samples along each axis
-    of their variation (a Mahalanobis distance).
+    To recognise how a sample was changed, a network has to know the content of such samples. Its features of training samples
+    are memory items. Features are compared by their directions, in units of the deviations of the training samples along each
+    axis of their variation (a Mahalanobis distance).
 
     Parameters
     ----------
