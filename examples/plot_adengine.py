@@ -3,14 +3,14 @@ PyOD's ADEngine picks the detector
 ==================================
 
 ``ADEngine`` of PyOD looks at the data, plans which detectors to run, runs them and
-reports. It reads what it knows from a folder of files.
+reports. It reads its knowledge from a folder of files.
 :func:`~skmemae.knowledge.write_knowledge` writes such a folder, PyOD's own with MemAE
 added to it.
 """
 
 # %%
-# The breast cancer data with forty malignant tumours among the benign ones, which the
-# engine is not told.
+# The breast cancer data with forty malignant tumours among the benign ones; the engine
+# gets no labels.
 import contextlib
 import io
 import tempfile
@@ -36,7 +36,7 @@ folder = tempfile.TemporaryDirectory()
 engine = ADEngine(knowledge_dir=write_knowledge(folder.name), random_state=0)
 
 # %%
-# A plan, and what it is built on.
+# A plan, and the benchmark behind it.
 plan = engine.plan_detection(engine.profile_data(X), priority="accuracy")
 print(plan["detector_name"], plan["reason"], sep=": ")
 print(engine.get_benchmarks("skmemae"))
@@ -53,8 +53,7 @@ for result in state.results:
     )
 
 # %%
-# The engine has seen no labels; we have, and draw how well each detector ranks the
-# tumours.
+# The labels show how well each detector ranks the tumours.
 figure, ax = plt.subplots(figsize=(5, 4), layout="constrained")
 for result in state.results:
     name, scores = result["detector_name"], result["scores_train"]
@@ -62,7 +61,7 @@ for result in state.results:
 ax.set(xlabel="false alarms", ylabel="malignant tumours found")
 
 # %%
-# Detectors of the plan are those of this package, with all they can do.
+# The plan's detector is a fitted ``MemAEDetector`` with all its methods.
 detector = next(r["detector"] for r in state.results if r["detector_name"] == "MemAE")
 explanation = detector.explain(X[[np.argmax(detector.decision_scores_)]])
 for column in np.argsort(-explanation.shares[0])[:3]:

@@ -2,10 +2,10 @@
 Choose settings without labels
 ==============================
 
-Which of several settings is best, where no labels tell? The error of held-out rows is
-a bad guide: its unit changes with the settings, and what reconstructs everything has a
-small one. :func:`skmemae.metrics.separation` asks something else: how far are rows
-whose columns are shuffled above rows as they are?
+Which of several settings is best, if there are no labels? The error of held-out rows is
+a bad criterion: its unit changes with the settings, and a network that reconstructs
+everything has a small error. :func:`skmemae.metrics.separation` measures by how much
+the scores of rows with shuffled columns exceed those of unchanged rows.
 """
 
 # %%
@@ -51,8 +51,8 @@ settings = [
 
 # %%
 # A search fits each setting on half of the training rows and scores it on the other
-# half, twice. No labels are given to it. The labels of the test set tell afterwards how
-# good each setting really is.
+# half, twice, without labels. The labels of the test set show afterwards how good each
+# setting is.
 
 
 def small_error(detector, X, y=None):
@@ -87,7 +87,7 @@ found = pd.DataFrame(found)
 found.round(3)
 
 # %%
-# What each criterion would choose, and the best and the mean of all settings.
+# The choice of each criterion, and the best and the mean of all settings.
 by_table = found.groupby("table")
 for criterion in ("separation", "small error"):
     area = found.loc[by_table[criterion].idxmax(), "AUC"].mean()
@@ -98,8 +98,8 @@ print(f"mean of all  {found['AUC'].mean():.3f}")
 print(f"best of all  {by_table['AUC'].max().mean():.3f}")
 
 # %%
-# A dot is a setting. The further right, the more would the criterion like it; the
-# higher, the better it is.
+# A dot is a setting. Settings further right have a better rank by the criterion, and
+# higher ones are better in fact.
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True, layout="constrained")
 for ax, criterion in zip(axes, ("separation", "small error"), strict=True):
     for name, group in found.groupby("table"):
@@ -109,9 +109,9 @@ axes[0].set_ylabel("ROC AUC")
 axes[0].legend()
 
 # %%
-# No criterion without labels is sure. On 26 tables with outliers in the training data
-# and thirteen settings the choice by separation is as good as the defaults, and that by
-# the error worse than a random one; :doc:`/guide/choosing` has the figures. So leave
-# the defaults, unless there is a reason not to; where there is one, separation can warn
-# of harm.
+# No criterion without labels is reliable. On 26 tables with outliers in the training
+# data and thirteen settings, the choice by separation is as good as the defaults, and
+# the choice by the error is worse than a random one; :doc:`/guide/choosing` has the
+# figures. So keep the defaults, unless there is a reason for a change; then separation
+# can show harm.
 plt.show()

@@ -7,8 +7,8 @@ of one detector as colour, the border that its threshold draws as a line, and ho
 it ranks the points: the area under the ROC curve (AUC), 1 for a perfect ranking and 0.5
 for a random one.
 
-Outliers are part of the training data and no detector sees the labels. All know how
-many there are, and otherwise run at their defaults.
+Outliers are part of the training data, and no detector sees the labels. All have the
+true ``contamination``, and otherwise their defaults.
 """
 
 # %%
@@ -93,7 +93,7 @@ for name in sorted(areas, key=lambda name: -np.mean(areas[name])):
     print(f"{name:12s} AUC {np.mean(areas[name]):.3f}, {seconds[name] / 4:.2f} s a fit")
 
 # %%
-# Points in the plane show what kind of border a detector can draw. They say little
-# about real tables of many columns; figures on 30 of these are in the :doc:`results
-# </results>`.
+# Points in the plane show the kinds of border that a detector can draw. They say little
+# about real tables of many columns; the :doc:`results </results>` have figures on 30 of
+# these.
 plt.show()

@@ -2,9 +2,9 @@
 Outliers in the training data
 =============================
 
-Training data is seldom clean. What happens when outliers are among it, and what does
-``contamination`` change? It says how large their share is: it sets the threshold, and
-the memory of a table leaves out as many rows.
+Training data is seldom clean. What is the effect of outliers in it, and of
+``contamination``? This parameter is the share of outliers: it sets the threshold, and
+the memory of a table leaves out this share of the rows.
 """
 
 # %%
@@ -33,11 +33,11 @@ def training_rows(share):
 
 
 # %%
-# Three detectors on each training set: one that believes that the data is clean, one
-# that is told the truth, and the same network without a memory, which is told the truth
-# as well.
+# Three detectors on each training set: one with ``contamination=0.001``, as for clean
+# data, one with the true share, and the same network without a memory, also with the
+# true share.
 shares = [0.001, 0.02, 0.05, 0.1, 0.15, 0.2]
-areas = {"told that it is clean": [], "told the share": [], "no memory": []}
+areas = {"as for clean data": [], "true share": [], "no memory": []}
 for share in shares:
     X_train = training_rows(share)
     settings = ({"contamination": 0.001}, {"contamination": share})
@@ -47,9 +47,9 @@ for share in shares:
         areas[name].append(roc_auc_score(y_test, detector.decision_function(X_test)))
 
 # %%
-# A memory that holds outliers finds fewer new ones, because the old answer for the new.
-# If it is told their share, it leaves out as many of the rows that are least like the
-# others.
+# A memory that holds outliers finds fewer new ones, because it can reconstruct these
+# from the old ones. With the true share, it leaves out the rows that are least similar
+# to the others.
 figure, ax = plt.subplots(figsize=(6.5, 4), layout="constrained")
 for name, values in areas.items():
     ax.plot(shares, values, marker="o", label=name)
@@ -57,8 +57,8 @@ ax.set(xlabel="share of outliers in the training data", ylabel="ROC AUC on new d
 ax.legend()
 
 # %%
-# Nobody knows the share exactly. These are detectors that are told a wrong one, where
-# the true share is a tenth.
+# The share is never known exactly. These detectors have a wrong one; the true share is
+# a tenth.
 told = [0.001, 0.02, 0.05, 0.1, 0.2, 0.3]
 X_train = training_rows(0.1)
 found, false = [], []
@@ -68,7 +68,7 @@ for share in told:
     found.append(labels[y_test == 1].mean())
     false.append(labels[y_test == 0].mean())
     area = roc_auc_score(y_test, detector.decision_function(X_test))
-    print(f"told {share:5.3f}: ROC AUC {area:.3f}")
+    print(f"contamination {share:5.3f}: ROC AUC {area:.3f}")
 
 figure, ax = plt.subplots(figsize=(6.5, 4), layout="constrained")
 ax.plot(told, found, marker="o", label="outliers found")

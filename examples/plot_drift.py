@@ -2,9 +2,9 @@
 Data that drifts
 ================
 
-What is normal changes: sensors age, customers come and go. A detector that was fitted
-once then flags more and more, and finds less. ``partial_fit`` learns from new rows as
-they come, forgets the oldest, and lets the threshold follow.
+Normal data changes: sensors age, customers come and go. A detector that was fitted once
+then gives more false alarms and finds fewer outliers. ``partial_fit`` learns from new
+rows as they arrive, drops the oldest, and updates the threshold.
 """
 
 # %%
@@ -35,8 +35,8 @@ stream = [piece(np.clip((i - 15) / 10, 0, 1)) for i in range(40)]
 start, stream = np.vstack([X for X, _ in stream[:5]]), stream[5:]
 
 # %%
-# Two detectors begin alike. One stays as it is; the other learns from each piece once
-# it has been scored.
+# Two detectors are fitted alike. One is not changed; the other learns from each piece
+# after scoring it.
 fixed = MemAEDetector(contamination=0.05, random_state=0).fit(start)
 updated = MemAEDetector(contamination=0.05, random_state=0).fit(start)
 areas = {"fixed": [], "updated": []}
@@ -48,8 +48,8 @@ for X, y in stream:
     updated.partial_fit(X)
 
 # %%
-# Left how well outliers are told from the normal rows of their time, right how many of
-# these are flagged.
+# Left: the ranking of outliers above the normal rows of the same piece. Right: the
+# share of these normal rows that is flagged.
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
 pieces = np.arange(5, 40)
 for ax, values, title in zip(

@@ -2,9 +2,9 @@
 Why is this row abnormal?
 =========================
 
-A score alone helps nobody who has to act on it. ``explain`` tells which columns a row's
-score comes from, which values would have been expected instead, and which rows of the
-training data the detector compared it with.
+A score alone is of little use to those who have to act on it. ``explain`` gives the
+share of each column in a row's score, the expected values, and the training rows with
+which the detector compared the row.
 """
 
 # %%

@@ -1,10 +1,10 @@
 """
-Images, and where they are wrong
-================================
+Defects in images
+=================
 
-A detector that has learned what the digit "3" looks like finds defects in new images of
-it, and shows where they are. It is trained on good images alone, as in visual
-inspection, where good parts are many and defects are rare and unlike each other.
+A detector that was trained on images of the digit "3" finds defects in new images of
+it, and shows their places. It is trained on good images alone, as in visual inspection,
+where good parts are many and defects are rare and unlike each other.
 """
 
 # %%
@@ -53,12 +53,12 @@ print(f"with a speck against without: ROC AUC {found:.3f}")
 
 # %%
 # :class:`~skmemae.display.AnomalyMapDisplay` lays the error of each pixel over the
-# image. The reconstruction shows what the memory knows: threes without specks.
+# image. The reconstructions are threes without specks, like the training images.
 AnomalyMapDisplay.from_estimator(detector, defective[:10]).plot()
 
 # %%
-# ``explain`` tells which part of the score each pixel has, and draws a box around the
-# region with the largest part.
+# ``explain`` gives the share of each pixel in the score, and the display draws a box
+# around the region with the largest share.
 ExplanationDisplay.from_estimator(detector, defective[:8]).plot()
 
 # %%

@@ -2,16 +2,16 @@
 With and without the memory
 ===========================
 
-An autoencoder is trained to give back what it is given, and often does so with
-anomalies too. With a memory between encoder and decoder the same layers can only decode
-combinations of what the memory holds. The two detectors of this page differ by
-``memory_size=0`` alone.
+An autoencoder is trained to reconstruct its input, and often reconstructs anomalies as
+well. With a memory between encoder and decoder, the same layers can only decode
+combinations of memory items. The two detectors of this page differ only by
+``memory_size=0``.
 """
 
 # %%
 # Both are trained on images of "2" and reconstruct an image of each digit. With the
-# memory all come back as twos. Without it much of the other digits comes through, and
-# their errors are smaller.
+# memory, all reconstructions are twos. Without it, the reconstructions resemble the
+# other digits, and the errors are smaller.
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits

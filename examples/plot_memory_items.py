@@ -32,15 +32,14 @@ weights = detector.addressing_weights(digits.images[normal])
 print(f"items per image: {(weights > 0).sum(axis=1).mean():.1f} of {weights.shape[1]}")
 
 # %%
-# Five images of each normal digit, and the items that answer them. Fours and nines are
-# answered by different items, though nobody told the detector that there are two
-# digits.
+# Five images of each normal digit, and the items with weights for them. Fours and nines
+# use different items, though the detector does not know that there are two digits.
 fours, nines = (digits.images[digits.target == digit][:5] for digit in (4, 9))
 AddressingDisplay.from_estimator(detector, np.concatenate([fours, nines])).plot()
 
 # %%
-# Digits that the memory does not hold come back as the fours and nines that are
-# closest.
+# Other digits, which are not in the memory, are reconstructed as the closest fours and
+# nines.
 others = [
     digits.images[digits.target == digit][0] for digit in (0, 1, 2, 3, 5, 6, 7, 8)
 ]
@@ -60,10 +59,10 @@ AddressingDisplay.from_estimator(
 ).plot()
 
 # %%
-# ``explain`` names the rows that answered, those with the largest weights first. Most
+# ``explain`` names the rows of the mixture, those with the largest weights first. Most
 # are wines of the same grower.
 explanation = detector.explain(wine.data)
 same = wine.target.to_numpy()[explanation.rows] == wine.target.to_numpy()[:, None]
 print(f"{same.mean():.0%} of the first five rows are of the same grower")
-print("wine 0 is answered by the wines", explanation.rows[0].tolist())
+print("wine 0 is compared with the wines", explanation.rows[0].tolist())
 plt.show()

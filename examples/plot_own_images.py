@@ -2,9 +2,9 @@
 A folder of images
 ==================
 
-From image files to a picture of what is wrong: visual inspection of parts, trained on
-good ones alone. The files of this page are made, so that it runs anywhere; with your
-own, only the names of the folders change.
+From image files to a map of defects: visual inspection of parts, trained on good ones
+alone. This page makes its own files, so that it runs anywhere; with your files, only
+the names of the folders change.
 """
 
 # %%
@@ -62,14 +62,14 @@ detector = MemAEDetector(contamination=0.01, anomaly_score="local", random_state
 detector.fit(training.data)
 
 # %%
-# ``anomaly_score="local"`` is the score for what is small and wrong in one place. The
-# threshold: one false alarm in ten good parts is acceptable, which a tenth of the
-# training images, held out from training, can tell.
+# ``anomaly_score="local"`` is the score for small defects. One false alarm in ten good
+# parts is acceptable here; the threshold for it follows from a tenth of the training
+# images, which is held out from training.
 detector.set_threshold(false_alarm_rate=0.1)
 
 # %%
-# The new parts lie in folders that say what they are, which is used to check the result
-# and for nothing else.
+# The new parts are in folders with the names of their defects, which are only used to
+# check the result.
 new = load_images(parts / "new", size=(32, 32))
 scores = detector.decision_function(new.data)
 kinds = np.array(new.target_names)[new.target]
@@ -81,8 +81,7 @@ for kind in new.target_names:
 ScoreDisplay.from_estimator(detector, new.data, (kinds != "good").astype(int)).plot()
 
 # %%
-# The eight most abnormal parts, the files that they come from, and where they are
-# wrong.
+# The eight most abnormal parts, their files, and maps of their errors.
 worst = np.argsort(-scores)[:8]
 for file in new.filenames[worst]:
     print(Path(file).relative_to(parts))

@@ -37,9 +37,8 @@ ax.set(xlabel="p-value", ylabel="% of the tumours")
 ax.legend()
 
 # %%
-# Who picks all p-values below 0.1 gets a tenth of the benign tumours with them, however
-# many these are. With p-values that are adjusted for that, a tenth of what is picked
-# may be benign.
+# A limit of 0.1 on the p-values picks a tenth of all benign tumours, however many these
+# are. With adjusted p-values, a tenth of the picked tumours may be benign.
 adjusted = false_discovery_control(p_values)
 for name, picked in {"below 0.1": p_values < 0.1, "adjusted": adjusted < 0.1}.items():
     false = np.mean(~malignant[picked])
@@ -63,7 +62,7 @@ ax.set(xlabel="rank", ylabel="p-value", xlim=(0, 90), ylim=(0, 0.2))
 ax.legend()
 
 # %%
-# The promise is one about averages, so here are the means over thirty splits.
+# The method holds on average, so these are means over thirty splits.
 false_shares = {rate: [] for rate in (0.05, 0.1, 0.2)}
 for seed in range(30):
     split = one_class_split(X, y, normal=1, random_state=seed)
@@ -73,5 +72,5 @@ for seed in range(30):
         picked = adjusted < rate
         shares.append(np.mean(split.y_test[picked] == 0) if picked.any() else 0.0)
 for rate, shares in false_shares.items():
-    print(f"asked {rate:.2f}: {np.mean(shares):.3f} of what is picked is benign")
+    print(f"asked {rate:.2f}: {np.mean(shares):.3f} of the picked tumours are benign")
 plt.show()

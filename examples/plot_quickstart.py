@@ -3,7 +3,7 @@ A tour
 ======
 
 The same detector on a table, on images and on video clips: fit it on data that is
-mostly normal, score new data, and look at what it has learned.
+mostly normal, score new data, and look at its memory.
 """
 
 # %%
@@ -41,8 +41,8 @@ print(f"ROC AUC {roc_auc_score(split.y_test, scores):.3f}")
 print(f"{labels.sum()} of {len(labels)} flagged")
 
 # %%
-# The scores of the training set, and those of new tumours. What is right of the
-# threshold is flagged.
+# The scores of the training set, and those of new tumours. Samples right of the
+# threshold are flagged.
 ScoreDisplay.from_estimator(detector, X_test, split.y_test).plot()
 
 # %%
@@ -51,8 +51,8 @@ most_abnormal = X_test.iloc[np.argsort(-scores)[:2]]
 ExplanationDisplay.from_estimator(detector, most_abnormal, n_features=6).plot()
 
 # %%
-# scikit-learn's detectors code their output in another way: negative scores are
-# outliers, and labels are +1 and -1. ``convention`` changes that, also after training.
+# scikit-learn's detectors code their output in another way: outliers have negative
+# scores and the label -1, others +1. ``convention`` switches, also after training.
 detector.set_params(convention="sklearn")
 print("labels now:", np.unique(detector.predict(X_test)))
 
@@ -70,13 +70,12 @@ print(f"{detector.backbone_}, ROC AUC {roc_auc_score(split.y_test, scores):.3f}"
 TrainingCurveDisplay.from_estimator(detector).plot()
 
 # %%
-# The memory starts to answer at the bend in these curves; until then encoder and
-# decoder train without it. It holds encodings of training images, which decode to twos
-# ...
+# The memory is used from the bend in these curves on; until then encoder and decoder
+# train without it. It holds encodings of training images, which decode to twos ...
 MemoryDisplay.from_estimator(detector, n_items=20).plot()
 
 # %%
-# ... so that other digits come back as twos, and the error is large.
+# ... so that other digits are reconstructed as twos, with large errors.
 outliers = np.flatnonzero(split.y_test)
 top = split.X_test[outliers[np.argsort(-scores[outliers])][:8]]
 ReconstructionDisplay.from_estimator(detector, top).plot()

@@ -2,8 +2,9 @@
 From a notebook to production
 =============================
 
-A detector is fitted once and used for a long time, elsewhere. There are two ways to get
-it there: a file that this package reads, and a graph that runs without Python.
+A detector is fitted once and often used for a long time on other machines. It can be
+moved there in two ways: as a file for this package, or as a graph that runs without
+Python.
 """
 
 # %%
@@ -32,9 +33,8 @@ home = Path(folder.name)
 # A file
 # ------
 #
-# ``save`` writes one file without code in it, which nobody has to trust. What comes
-# back from ``load`` has the same threshold, names and parameters, and gives the same
-# scores to the bit.
+# ``save`` writes one file, which contains no code. The detector from ``load`` has the
+# same threshold, names and parameters, and gives the same scores to the bit.
 detector.save(home / "wine.safetensors")
 again = MemAEDetector.load(home / "wine.safetensors")
 print((home / "wine.safetensors").stat().st_size // 1024, "KiB")

@@ -3,9 +3,8 @@ A table of measurements
 =======================
 
 Tumours, each with 30 measurements of its cells, from the breast cancer data of
-scikit-learn. The detector learns from benign tumours alone what is usual, without
-labels, and finds the malignant ones among new tumours. Four other detectors do the same
-for comparison.
+scikit-learn. The detector is trained on benign tumours alone, without labels, and finds
+the malignant ones among new tumours. Four other detectors do the same for comparison.
 """
 
 # %%
@@ -37,7 +36,7 @@ scores = detector.decision_function(split.X_test)
 print(f"ROC AUC {roc_auc_score(split.y_test, scores):.3f}")
 
 # %%
-# Where to draw the line? Here one new benign tumour in twenty may be a false alarm.
+# The threshold: here one new benign tumour in twenty may be a false alarm.
 detector.set_threshold(false_alarm_rate=0.05)
 found = detector.predict(split.X_test)
 print(f"malignant tumours found: {found[split.y_test == 1].mean():.0%}")

@@ -2,8 +2,8 @@
 Choose the threshold
 ====================
 
-A score becomes a decision by a threshold. There are four ways to set it, and each can
-be taken after training, without a refit: from the share of outliers in the training
+A threshold turns a score into a decision. There are four ways to set it, all possible
+after training, without a refit: from the share of outliers in the training
 data, from the rate of false alarms that is acceptable, from a few labels, or by hand.
 """
 
@@ -27,7 +27,7 @@ X_valid, X_test, y_valid, y_test = train_test_split(
 detector = MemAEDetector(contamination=0.001, random_state=0).fit(split.X_train)
 
 # %%
-# Scores do not change with the threshold; what is flagged does.
+# Scores do not change with the threshold; labels do.
 ways = {
     "contamination=0.001": {"contamination": 0.001},
     "contamination='auto'": {"contamination": "auto"},
@@ -50,10 +50,10 @@ pd.DataFrame(results).T.round(3)
 # %%
 # ``contamination`` makes the threshold a quantile of the training scores: with clean
 # training data hardly any tumour is flagged. ``"auto"`` looks for scores that stand
-# apart from the others. ``false_alarm_rate`` is for those who know what a false alarm
-# costs: it holds for new normal rows, up to chance, as no training row is scored by the
-# memory item that is made of it. Labels, where there are some, give the threshold with
-# the largest F1.
+# apart from the others. ``false_alarm_rate`` is useful if the cost of a false alarm is
+# known: it holds for new normal rows, up to chance, because a training row is scored
+# without the memory item that is made of it. If there are labels, they determine the
+# threshold with the largest F1.
 detector.set_threshold(X_valid=X_valid, y_valid=y_valid)
 ScoreDisplay.from_estimator(detector, X_test, y_test).plot()
 

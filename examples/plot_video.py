@@ -52,9 +52,9 @@ test, mask = street(120, 6, seed=9, rider=(50, 2.5))
 abnormal = mask.any(axis=(1, 2))
 
 # %%
-# The camera stands still, so the detector is given the changes from frame to frame, in
-# clips of nine, and :func:`skmemae.presets.small_video` has the settings that go with
-# them. No frame is copied: the clips are cut when they are asked for.
+# The camera is fixed, so the input is the changes from frame to frame, in clips of
+# nine; :func:`skmemae.presets.small_video` has settings for them. No frame is copied:
+# clips are cut on demand.
 windows = ClipWindows(length=9, changes=True)
 detector = MemAEDetector(**{**presets.small_video(), "max_epochs": 5}, random_state=0)
 detector.fit(windows.fit_transform(train))
@@ -68,8 +68,8 @@ normality = normality_score([gaussian_filter1d(errors, 2)])[0]
 NormalityDisplay(normality, abnormal).plot()
 
 # %%
-# Where is it? Of three clips the frame with the largest error, its reconstruction and
-# the error, as changes ...
+# The place of the anomaly: for three clips the frame with the largest error, its
+# reconstruction and the error, as changes ...
 middle = np.flatnonzero(abnormal)[[4, 9, 14]]
 shown = clips[middle - clips.length // 2 - 1]
 AnomalyMapDisplay.from_estimator(detector, shown).plot()
@@ -85,8 +85,8 @@ for t, ax in zip(middle, axes, strict=True):
     ax.set(title=f"frame {t}", xticks=[], yticks=[])
 
 # %%
-# Live, frame by frame. The rest of the video is not known then, so errors are measured
-# by those of the training videos.
+# Live, frame by frame. Later frames are not known then, so errors are scaled by those
+# of the training videos.
 online = OnlineNormality(detector, windows)
 live = np.array([online.push(frame) for frame in test])
 print(f"a frame is scored {online.delay} frames later")
