@@ -111,7 +111,8 @@ def test_the_transcription_computes_what_the_network_computes():
 @pytest.mark.slow
 @pytest.mark.parametrize("figure", [device.training_table, device.training_video, device.agreement])
 def test_figures_of_a_gpu_run_on_the_cpu_so_that_they_can_be_tried(args, figure):
-    assert all(row["value"] > 0 and row["goal"] for row in figure(args))
+    least = 0 if figure is device.agreement else np.finfo(float).tiny  # the CPU agrees with itself to the bit
+    assert all(row["value"] >= least and row["goal"] for row in figure(args))
 
 
 @pytest.mark.slow
