@@ -16,7 +16,7 @@ from skmemae._compat import CallbackSupportMixin, Documented, FitTasks, has_call
 from skmemae._contract import DualContract
 from skmemae._data.layout import Layout, choose_layout
 from skmemae._data.sources import Samples
-from skmemae._defaults import CONSTRAINTS, check_fit, check_values
+from skmemae._defaults import CONSTRAINTS, check_fit, check_values, share_of_outliers
 from skmemae._model import files
 from skmemae._model.explanation import Explanation, explain
 from skmemae._model.fitted import FittedModel
@@ -315,7 +315,8 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
             X, layout = processes.checked(self._check_fit, X)
             kept = None
             if checkpoint is not None and processes.rank == 0:
-                kept = Checkpoint(checkpoint, identity_of(X, params, __version__))
+                trained_with = {**params, "contamination": share_of_outliers(params)}  # an object sets the threshold alone
+                kept = Checkpoint(checkpoint, identity_of(X, trained_with, __version__))
             run = self._run(X, processes, [FitTasks(self, X, y)] if processes.rank == 0 and has_callbacks(self) else [], kept)
             fitted = fit_model(X, layout, params, run)
         self._set_fitted(fitted)

@@ -174,6 +174,17 @@ def test_a_checkpoint_of_another_fit_is_refused_and_stays(tmp_path, kill):
         MemAEDetector(max_epochs=4, random_state=0).fit(X, checkpoint=path)
 
 
+@pytest.mark.parametrize("contamination", [0.2, 0.001])
+def test_a_table_with_another_share_of_outliers_is_another_fit(tmp_path, kill, contamination):
+    X, path = np.random.default_rng(0).normal(size=(100, 4)), tmp_path / "fit.ckpt"
+    kill(3)
+    with pytest.raises(Killed):
+        MemAEDetector(max_epochs=8, random_state=0).fit(X, checkpoint=path)
+    kill(0)
+    with pytest.raises(ValueError, match="is the checkpoint of another fit"):
+        MemAEDetector(contamination=contamination, max_epochs=8, random_state=0).fit(X, checkpoint=path)
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [

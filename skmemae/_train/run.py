@@ -20,7 +20,7 @@ from skmemae._train.distributed import SingleProcess
 from skmemae.network import RandomStream
 
 _WAY_OUT = "Remove it, or give another path."
-_OUTPUT_ONLY = ("verbose", "convention", "contamination")  # parameters on which training depends in nothing or little
+_OUTPUT_ONLY = ("verbose", "convention")  # parameters on which training does not depend
 _DIGESTED = 1000  # rows by which data is known again
 
 
