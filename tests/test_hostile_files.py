@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.numpy import save_file
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -111,6 +112,13 @@ class LargestTensor(TorchDispatchMode):
         made = [leaf.numel() for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor) and not leaf.is_meta]
         self.numbers = max([self.numbers, *made])
         return result
+
+
+@pytest.fixture(scope="module", autouse=True)
+def torch_has_imported_what_it_needs():
+    """The first tensor without numbers under such a mode makes torch import modules of tens of megabytes."""
+    with LargestTensor():
+        nn.Linear(2, 2, device="meta")
 
 
 def refused_at_little_cost(path):
