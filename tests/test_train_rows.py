@@ -36,9 +36,10 @@ def test_nothing_is_left_out_of_training_data_that_is_said_to_be_clean(rng):
     assert 7 not in selected(X, 0.004).rows
 
 
-def test_subsets_are_scaled_rows_of_about_one_over_the_share(rng):
+def test_subsets_are_of_about_one_over_the_share_of_different_rows(rng):
     found = selected(rng.normal(size=(300, 4)), 0.05, needs_subsets=True)
-    assert found.subsets.shape[1:] == (20, 4) and 4 <= len(found.subsets) <= 50
+    assert found.subsets.shape[1:] == (20,) and 4 <= len(found.subsets) <= 50
+    assert all(len(rows.unique()) == 20 and rows.min() >= 0 and rows.max() < 300 for rows in found.subsets)
 
 
 def test_trusted_rows_stay(rng):

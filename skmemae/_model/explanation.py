@@ -1,7 +1,7 @@
 """Explanations of scores: the share of each number, its expected value, and the memory items with the largest weights."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -153,7 +153,10 @@ def _shares(model: FittedModel, batch: Batch, terms: Terms) -> Tensor:
     if model.subsets is None:
         return shares
     errors = (model.score.errors(terms) / model.score.typical_error).cpu()
-    return errors.view(-1, *[1] * (shares.ndim - 1)) * shares + model.subsets.shares(batch.x).cpu().double()
+    return (
+        errors.view(-1, *[1] * (shares.ndim - 1)) * shares
+        + model.subsets.shares(batch.x, cast(Tensor, batch.group)).cpu().double()
+    )
 
 
 def _expected(model: FittedModel, batch: Batch, shares: Tensor) -> Tensor:

@@ -172,7 +172,7 @@ class FittedModel(nn.Module):
         """Terms of the scores."""
         terms = self.score.terms(batch.x, batch.output, self.scaling)
         scoring = None if batch.own_items is None else self.known.scoring_members(batch.own_items).mT.to(terms.errors)
-        subsets = None if self.subsets is None else self.subsets(batch.x)
+        subsets = None if self.subsets is None else self.subsets(batch.x, cast(Tensor, batch.group))
         features = None if self.features is None else self.features(batch.x)
         return terms._replace(scoring=scoring, subset_distances=subsets, feature_distances=features)
 

@@ -109,9 +109,9 @@ def fit_model(X: Samples, layout: Layout, given: dict[str, Any], run: Run) -> Fi
     networks = build_networks(params, layout, run)
     split = split_rows(loader, rows, params["validation_fraction"], run)
     known = KnownSamples(fingerprint, None if choice is None else choice.n_training)
-    group = _learn_known(known, copies, choice, split, torch.arange(len(X)))
+    group = _learn_known(known, copies, choice, subsets, split, torch.arange(len(X)))
     score = Score(params["anomaly_score"], params["ensemble_size"])
-    model = FittedModel(layout, scaling, networks, score, known, _subsets_of(subsets)).to(run.device)
+    model = FittedModel(layout, scaling, networks, score, known, _subsets_of(subsets, loader, group)).to(run.device)
     if "model" in run.stored:
         model.load_state_dict(run.stored["model"])
     run.stream = RandomStream(run.seed, run.device) if callable(given["backbone"]) else None
@@ -216,9 +216,10 @@ def _update_rows(model: FittedModel, window: Window, X: Samples, given: dict[str
     networks.load_state_dict(weights, strict=False)
     split = split_rows(loader, rows, params["validation_fraction"], run)
     known = KnownSamples(old.fingerprint, choice.n_training)
-    group = _learn_known(known, copies, choice, split, torch.cat([numbers, window.n_seen + torch.arange(len(X))]))
+    group = _learn_known(known, copies, choice, subsets, split, torch.cat([numbers, window.n_seen + torch.arange(len(X))]))
     score = Score(model.score.name, params["ensemble_size"])
-    new = FittedModel(model.layout, model.scaling, networks, score, known, _subsets_of(subsets)).to(run.device)
+    learned = _subsets_of(subsets, loader, group)
+    new = FittedModel(model.layout, model.scaling, networks, score, known, learned).to(run.device)
     settings = settings_of(params, score)
     items = items_of(new, loader, group, choice, settings)
     curves = train_networks(networks.all, loader, split, settings, run, items)
@@ -228,17 +229,22 @@ def _update_rows(model: FittedModel, window: Window, X: Samples, given: dict[str
     )
 
 
-def _learn_known(known: KnownSamples, copies: Copies, choice: Choice | None, split: Split, numbers: Tensor) -> Tensor:
-    """Let the samples be known again that items are made of, or whose scores are calibrated; which of them each row is."""
+def _learn_known(
+    known: KnownSamples, copies: Copies, choice: Choice | None, subsets: Tensor | None, split: Split, numbers: Tensor
+) -> Tensor:
+    """Let samples be known again of items and random subsets, or whose scores are calibrated; which of them each row is."""
     if choice is None:
         return known.learn_samples(copies, split.training if len(split.held_out) else split.training[:0])
-    group = known.learn_samples(copies, choice.rows.flatten())
+    group = known.learn_samples(copies, torch.cat([rows.flatten() for rows in (choice.rows, subsets) if rows is not None]))
     known.learn_items(group, choice.rows, numbers)
     return group
 
 
-def _subsets_of(rows: Tensor | None) -> RandomSubsets | None:
-    return None if rows is None else RandomSubsets(rows.shape[2:]).learn_rows(rows)
+def _subsets_of(places: Tensor | None, loader: Loader, group: Tensor) -> RandomSubsets | None:
+    if places is None:
+        return None
+    rows = loader.samples(places.flatten()).unflatten(0, places.shape)
+    return RandomSubsets(loader.layout.sample_shape).learn_rows(rows, group[places])
 
 
 def items_of(

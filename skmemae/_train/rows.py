@@ -24,7 +24,7 @@ class Selection(NamedTuple):
     """Rows to learn from."""
 
     rows: Tensor  # (n_selected,), ascending
-    subsets: Tensor | None  # scaled rows of random subsets, (n_subsets, size, d), if the score has a use for them
+    subsets: Tensor | None  # rows of random subsets, (n_subsets, size), if the score has a use for them
 
 
 class Choice(NamedTuple):
@@ -94,10 +94,12 @@ def select_rows(
         return Selection(rows, None)
     subsets = _draw(loader, share, len(rows), generator)
     trusted, rows = rows[rows < n_trusted], rows[rows >= n_trusted]
-    distances = torch.empty(len(rows), device=subsets.device)
+    drawn = loader.samples(subsets.flatten()).unflatten(0, subsets.shape)
+    groups, device = copies.group[subsets].to(drawn.device), drawn.device
+    distances = torch.empty(len(rows), device=device)
     for start in range(0, len(rows), _HEIGHT):
         part = slice(start, start + _HEIGHT)
-        distances[part] = distance_from(subsets, loader.samples(rows[part]))
+        distances[part] = distance_from(drawn, groups, loader.samples(rows[part]), copies.group[rows[part]].to(device))
     order = distances.argsort(descending=True, stable=True).cpu()
     stands_for = _rows_for_each(copies, rows)[order.numpy()]
     left_out = np.count_nonzero(np.cumsum(stands_for) <= share * (len(loader) - n_trusted))
@@ -112,13 +114,12 @@ def _rows_for_each(copies: Copies, rows: Tensor) -> np.ndarray:
 
 
 def _draw(loader: Loader, share: float, n_asking: int, generator: torch.Generator) -> Tensor:
-    """Rows of random subsets, (n_subsets, size, d), with about one outlier in each, if there are as many as ``share`` says."""
+    """Rows of random subsets, (n_subsets, size), with about one outlier in each, if there are as many as ``share`` says."""
     least, most = _DRAWN
     total = min(max(_NUMBERS // (n_asking * math.prod(loader.layout.sample_shape)), least), most)
     size = max(1, min(max(_SMALLEST, round(1 / share)), total // _FEWEST, len(loader) // 2))
     count = min(total // size, _MOST)
-    places = torch.stack([torch.randperm(len(loader), generator=generator)[:size] for _ in range(count)])
-    return loader.samples(places.flatten()).unflatten(0, places.shape)
+    return torch.stack([torch.randperm(len(loader), generator=generator)[:size] for _ in range(count)])
 
 
 def choose_items(rows: Tensor, members: int, size: int, generator: torch.Generator) -> Choice:

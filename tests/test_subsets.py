@@ -1,0 +1,75 @@
+"""Distances from random subsets of the training rows, and from their median row."""
+
+import numpy as np
+import pytest
+import torch
+
+from skmemae._model import subsets as module
+from skmemae._model.subsets import RandomSubsets, distance_from
+from tests.problems import detector
+
+ROWS = torch.tensor([[[0.0, 0.0], [4.0, 0.0]], [[8.0, 0.0], [0.0, 2.0]]])
+GROUPS = torch.tensor([[0, 1], [2, 3]])
+NEW = torch.tensor([-1, -1])
+
+
+@pytest.fixture
+def subsets():
+    return RandomSubsets((2,)).learn_rows(ROWS, GROUPS)
+
+
+def test_distances_are_those_from_the_nearest_rows_and_from_the_median(subsets):
+    assert subsets.median.tolist() == [2.0, 0.0]
+    found = subsets(torch.tensor([[1.0, 0.0], [2.0, 1.0]]), NEW)
+    assert found.tolist() == [[(1 + 3) / 2, 1.0], [3.0, 1.0]]
+
+
+def test_a_sample_is_not_compared_with_itself_however_it_was_rounded(subsets):
+    x = torch.tensor([[0.0, 1e-6], [8.0, 0.0]])
+    torch.testing.assert_close(subsets(x, torch.tensor([0, 2]))[:, 0], torch.tensor([(4 + 2) / 2, (4 + 10) / 2]))
+    assert subsets(x, NEW)[:, 0].tolist() == pytest.approx([1.0, 2.0], abs=1e-5)  # rows of others, of which one lies here
+
+
+def test_a_subset_of_nothing_but_the_sample_says_nothing():
+    assert distance_from(torch.ones(3, 5, 2), torch.zeros(3, 5), torch.zeros(1, 2), torch.zeros(1)).tolist() == [0.0]
+
+
+def test_units_are_medians_over_the_training_samples(subsets):
+    subsets.learn_units(np.array([[1.0, 0.0], [4.0, 0.0], [2.0, 0.0]]))
+    assert subsets.typical_distances.tolist() == [2.0, 1.0]  # a median of zero is no unit
+    assert subsets.in_units(torch.tensor([[3.0, 5.0]])).tolist() == [6.5]
+
+
+def many(rng, n=50):
+    rows = torch.from_numpy(rng.normal(size=(4, 6, 3))).float()
+    subsets = RandomSubsets((3,)).learn_rows(rows, torch.arange(24).view(4, 6))
+    x = torch.cat([rows.flatten(0, 1)[:20], torch.from_numpy(rng.normal(size=(n - 20, 3))).float()])
+    return subsets, x, torch.where(torch.arange(n) < 20, torch.arange(n), -1)
+
+
+@pytest.mark.parametrize("numbers", [1, 24 * 3 * 7, 2**27])
+def test_shares_of_the_columns_sum_to_the_distances_in_units(rng, numbers, monkeypatch):
+    monkeypatch.setattr(module, "_NUMBERS", numbers)
+    subsets, x, group = many(rng)
+    subsets.learn_units(subsets(x, group).numpy())
+    shares = subsets.shares(x, group)
+    assert shares.shape == x.shape and (shares >= 0).all()
+    torch.testing.assert_close(shares.sum(dim=1).double(), subsets.in_units(subsets(x, group)), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("numbers", [1, 2**14])
+def test_the_exported_computation_gives_the_same(rng, numbers, monkeypatch):
+    monkeypatch.setattr(module, "_NUMBERS_OF_EXPORT", numbers)
+    subsets, x, group = many(rng)
+    expected = subsets(x, group)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    torch.testing.assert_close(subsets(x, group), expected)
+
+
+@pytest.mark.parametrize("contamination", [0.01, 0.1])
+def test_rows_of_subsets_score_the_same_after_rounding(rng, contamination):
+    X = rng.normal(size=(300, 6)) * [1, 10, 1e3, 1e5, 0.1, 1] + [0, 100, 0, 1e6, 3, -5]
+    det = detector(contamination=contamination).fit(X)
+    for again in (X.astype(np.float32), np.vectorize(lambda value: float(f"{value:.7g}"))(X), X.round(7)):
+        np.testing.assert_allclose(det.decision_function(again), det.decision_scores_, rtol=1e-5)
+        np.testing.assert_array_equal(det.predict(again), det.labels_)
