@@ -5,6 +5,9 @@ import pandas as pd
 import pytest
 
 from skmemae import MemAEDetector
+from skmemae._data.loader import Loader
+from skmemae._model.fitted import FittedModel
+from skmemae.network import Ensemble
 from tests.problems import detector
 
 
@@ -142,3 +145,22 @@ def test_values_are_those_that_were_explained(moved):
     explanation = moved[0].explain(X)
     X[:] = 0
     np.testing.assert_array_equal(explanation.values, moved[1][:3])
+
+
+@pytest.mark.parametrize("kind, most", [("rows", 3), ("learned items", 3), ("images", 1), ("clips", 1)])
+def test_samples_are_read_once_and_an_explanation_has_the_bits_of_the_scores(rng, kind, most, monkeypatch):
+    shape = {"images": (60, 8, 9), "clips": (40, 1, 4, 8, 8)}.get(kind, (300, 5))
+    X = rng.random(shape)
+    det = detector(max_epochs=2, memory_unit="sample" if kind == "learned items" else "auto").fit(X)
+    scores, reads, batches, passes = det.decision_function(X), [], [], []
+    chunks, batch, forward = Loader.chunks, FittedModel.batch, Ensemble.forward
+    monkeypatch.setattr(Loader, "chunks", lambda self, *args: reads.append(1) or chunks(self, *args))
+    monkeypatch.setattr(FittedModel, "batch", lambda self, *args: batches.append(1) or batch(self, *args))
+    monkeypatch.setattr(Ensemble, "forward", lambda self, *args: passes.append(1) or forward(self, *args))
+    det.decision_function(X)
+    of_scores = [len(counted) for counted in (reads, batches, passes)]
+    for counted in (reads, batches, passes):
+        counted.clear()
+    np.testing.assert_array_equal(det.explain(X).scores, scores)
+    assert [len(reads), len(batches)] == of_scores[:2] and len(reads) == 1
+    assert len(passes) == most * of_scores[2]  # two more of a table, which find the expected value of the worst column

@@ -137,3 +137,12 @@ def test_the_unit_of_queries_is_that_in_which_other_rows_predict_best():
     assert torch.equal(network.encoder[-1].weight, before)
     items.begin_epoch(0)
     assert network.encoder[-1].weight.norm() > 100 * before.norm()
+
+
+def test_a_memory_of_equal_rows_keeps_its_unit():
+    generator = torch.Generator().manual_seed(0)
+    network = build_row_network(2, (2,), members=1, memory_size=20, generator=generator, temperature=0.1)
+    own = torch.cat([torch.arange(20), torch.tensor([-1])])[None]
+    before = [parameter.clone() for parameter in network.parameters()]
+    RowItems(network, torch.zeros(1, 20, 2), own, torch.arange(20), n_training=20).begin_epoch(0)
+    assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from skmemae import MemAEDetector
 from skmemae._data.layout import choose_layout
@@ -27,6 +28,11 @@ def known_of(X):
     layout, fingerprint = learned(X)
     known = KnownSamples(fingerprint)
     return known, known.learn_samples(group_copies(take_prints(X, layout, fingerprint)), torch.arange(len(X)))
+
+
+def copies_of(X):
+    layout, fingerprint = learned(X)
+    return group_copies(take_prints(X, layout, fingerprint))
 
 
 def find(known, X):
@@ -99,7 +105,8 @@ def test_no_two_different_rows_become_one(rows):
     X = np.array(rows)
     layout, fingerprint = learned(X)
     copies = group_copies(take_prints(X, layout, fingerprint))
-    scaled = X / fingerprint.scale.numpy() - fingerprint.center.numpy() / fingerprint.scale.numpy()
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = X / fingerprint.scale.numpy() - fingerprint.center.numpy() / fingerprint.scale.numpy()
     for i in range(len(X)):
         for j in range(i):
             same = bool(copies.group[i] == copies.group[j])
@@ -107,6 +114,77 @@ def test_no_two_different_rows_become_one(rows):
                 assert same
             elif np.abs(scaled[i] - scaled[j]).max() > 1e-6 * (1 + np.abs(scaled[[i, j]]).max()):
                 assert not same
+
+
+def odd_table(kind, rng):
+    X = rng.normal(size=(200, 4))
+    return {
+        "one constant column": np.c_[np.full(200, 7.0), X],
+        "all but one constant": np.c_[np.zeros((200, 3)), X[:, :1], np.full((200, 2), -3e5)],
+        "offset of 1e9": X + 1e9,
+        "one column with an offset of 1e9": np.c_[X, X[:, :1] + 1e9],
+        "values of 1e300": X * 1e90,
+        "one value of 1e300": np.where(np.arange(800).reshape(200, 4) == 5, 1e300, X),
+        "one column": X[:, :1],
+        "one column of integers": np.arange(200.0)[:, None],
+        "zeros and ones": (np.arange(200)[:, None] >> np.arange(8) & 1).astype(float),
+        "a flag of a single row": np.c_[X, np.arange(200) == 3],
+    }[kind]
+
+
+ODD = [
+    "one constant column",
+    "all but one constant",
+    "offset of 1e9",
+    "one column with an offset of 1e9",
+    "values of 1e300",
+    "one value of 1e300",
+    "one column",
+    "one column of integers",
+    "zeros and ones",
+    "a flag of a single row",
+]
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_different_rows_of_odd_tables_are_never_one(rng, kind):
+    X = odd_table(kind, rng)
+    known, group = known_of(X)
+    assert len(known.counts) == len(X) and (known.counts == 1).all()
+    assert torch.equal(find(known, X), group) and len(group.unique()) == len(X)
+
+
+@settings(deadline=None, derandomize=True, max_examples=100)
+@given(
+    X=arrays(np.int64, st.tuples(st.integers(2, 40), st.integers(1, 6)), elements=st.integers(-3, 3)),
+    constant=st.sampled_from([None, 0.0, 1.0, -1e9]),
+    offset=st.sampled_from([0.0, 1.0, 1e9]),
+    unit=st.sampled_from([1.0, 1e-6, 1e90]),
+)
+def test_clearly_different_rows_are_never_merged_and_equal_ones_always_are(X, constant, offset, unit):
+    table = (X + offset) * unit
+    if constant is not None:
+        table = np.c_[table, np.full(len(X), constant)]
+    _, expected, counts = np.unique(X, axis=0, return_inverse=True, return_counts=True)
+    copies = copies_of(table)
+    pairs = np.unique(np.stack([expected.ravel(), copies.group.numpy()]), axis=1)
+    assert pairs.shape[1] == len(counts) == len(copies.counts)
+    assert torch.equal(copies.counts[copies.group], torch.from_numpy(counts[expected.ravel()]))
+
+
+@settings(deadline=None, derandomize=True, max_examples=50)
+@given(arrays(np.bool_, st.tuples(st.integers(2, 60), st.integers(1, 10))))
+def test_rows_of_zeros_and_ones_are_told_apart(X):
+    copies = copies_of(X.astype(float))
+    assert len(copies.counts) == len(np.unique(X, axis=0))
+
+
+def test_a_row_moved_by_a_thousandth_of_a_deviation_in_one_column_is_another_row(rng):
+    X = rng.normal(size=(1000, 5))
+    known, _ = known_of(X)
+    moved = X.copy()
+    moved[np.arange(1000), rng.integers(5, size=1000)] += 1e-3
+    assert (find(known, moved) == -1).all()
 
 
 def test_fingerprints_of_all_finite_values_are_finite():
@@ -148,6 +226,15 @@ def test_members_that_were_not_trained_on_a_sample_score_it(rng):
     assert scoring.tolist() == [[False, True, True, True], [True, True, False, True], [True, True, False, True]]
 
 
+def test_loaded_samples_know_their_items_again(rng):
+    X = rng.normal(size=(6, 2))
+    known, group = of_items(X, torch.tensor([[4, 0, 2], [1, 3, 0]]), 2)
+    again = KnownSamples(Fingerprint((2,), 2), 2)
+    again.load_state_dict(known.state_dict(), assign=True)
+    assert torch.equal(again.own_items(find(again, X)), known.own_items(group))
+    assert "own_item" not in known.state_dict()  # which follows from the rest
+
+
 def test_scores_of_training_samples_get_the_distribution_of_the_others(rng):
     scores = np.exp(rng.normal(size=2000))
     trained, held_out = 0.5 * scores[:1000] ** 2, scores[1000:]
@@ -170,6 +257,13 @@ def test_one_held_out_sample_is_enough(n_held_out):
     assert raised[0].item() == pytest.approx(2.0) and torch.isfinite(raised).all()
 
 
+def test_calibration_never_lowers_a_score_and_single_scores_are_enough():
+    scores = torch.tensor([0.0, 1.0, 1e300], dtype=torch.float64)
+    for trained, held_out in (([5.0, 6.0], [1.0]), ([1.0], [2.0]), ([0.0, 0.0], [0.0, 3.0])):
+        raised = Calibration().learn_quantiles(np.array(trained), np.array(held_out))(scores, torch.ones(3, dtype=torch.bool))
+        assert torch.isfinite(raised).all() and (raised >= scores * (1 - 1e-12)).all()
+
+
 def test_new_normal_images_are_flagged_about_as_often_as_asked():
     rng = np.random.default_rng(0)
     bumps = np.exp(-((np.arange(12)[:, None, None] - rng.uniform(3, 9, 700)) ** 2) / 4)
@@ -182,14 +276,27 @@ def test_new_normal_images_are_flagged_about_as_often_as_asked():
     assert -detector.score_samples(X[299:200:-1]) == pytest.approx(detector.decision_scores_[299:200:-1], rel=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["rows", "learned", "clips"])
-def test_labels_of_training_samples_survive_float32_and_seven_digits(rng, kind):
-    X = rng.normal(size=(30, 1, 4, 8, 8)) if kind == "clips" else rng.normal(size=(300, 5))
-    unit = "sample" if kind == "learned" else "auto"
-    detector = MemAEDetector(memory_unit=unit, max_epochs=5, random_state=0).fit(X)
-    for again in (X.astype(np.float32), printed(X)):
-        assert np.mean(detector.predict(again) != detector.labels_) < 0.01
-        assert abs(detector.p_values(again).mean() - detector.p_values(X).mean()) < 0.01
+KINDS = {
+    "rows": ((300, 5), float, {}),
+    "rows of clean data": ((300, 5), float, {"contamination": 0.01}),
+    "learned items": ((300, 5), float, {"memory_unit": "sample"}),
+    "images": ((60, 9, 9), np.float32, {}),
+    "images of bytes": ((60, 9, 9), np.uint8, {}),
+    "clips": ((30, 1, 4, 8, 8), float, {}),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rounded_training_samples_keep_their_scores_and_labels(rng, kind):
+    shape, dtype, parameters = KINDS[kind]
+    X = (rng.random(shape) * 255).astype(dtype) if dtype == np.uint8 else rng.normal(size=shape).astype(dtype)
+    detector = MemAEDetector(max_epochs=5, random_state=0, **parameters).fit(X)
+    np.testing.assert_array_equal(detector.decision_function(X), detector.decision_scores_)
+    for again in (X, X.astype(np.float32), printed(X), X.astype(float).round(7)):
+        scores = detector.decision_function(again)
+        np.testing.assert_allclose(scores, detector.decision_scores_, rtol=1e-5)
+        np.testing.assert_array_equal(detector.predict(again), detector.labels_)
+        np.testing.assert_array_equal(detector.explain(again).scores, scores)
 
 
 def test_an_update_scores_its_samples_as_new_ones_as_well():

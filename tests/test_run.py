@@ -207,6 +207,26 @@ def test_another_version_is_another_fit_and_states_are_two_seconds_apart():
     assert identity_of(X, {}, "1.0") != identity_of(X, {}, "1.1") and Checkpoint.seconds == 2.0
 
 
+def test_parameters_that_change_no_network_are_no_other_fit():
+    X = np.zeros((5, 2))
+    one, other = {"verbose": 0, "convention": "pyod"}, {"verbose": 2, "convention": "sklearn"}
+    assert identity_of(X, one, "1.0") == identity_of(X, other, "1.0")
+
+
+def test_training_is_not_lost_where_the_threshold_fails(tmp_path):
+    class Fails:
+        def fit(self, scores):
+            raise RuntimeError("no threshold")
+
+    X, path = load_digits().images[:60], tmp_path / "fit.ckpt"
+    with pytest.raises(RuntimeError, match="no threshold"):
+        MemAEDetector(contamination=Fails(), max_epochs=4, random_state=0).fit(X, checkpoint=path)
+    assert path.exists()
+    rest = MemAEDetector(max_epochs=4, random_state=0).fit(X, checkpoint=path)
+    whole = MemAEDetector(max_epochs=4, random_state=0).fit(X)
+    np.testing.assert_allclose(rest.decision_scores_, whole.decision_scores_, rtol=1e-5)
+
+
 def test_a_digest_tells_other_data():
     X, ends = np.random.default_rng(0).normal(size=(60, 3)), (0, -1)
     assert digest(X, ends) == digest(X.copy(), ends)
