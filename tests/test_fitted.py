@@ -133,3 +133,11 @@ def test_noise_is_the_difference_of_scores_of_small_batches(model):
 def test_a_wide_row_costs_little_more_than_its_numbers():
     wide = detector(ensemble_size=1, max_epochs=1).fit(np.random.default_rng(0).normal(size=(20, 20_000)))
     assert wide._model.height(8) <= 24 and wide._model.height(1000) * 20_000 <= 2**20
+
+
+def test_memory_items_are_decoded_in_parts(model, monkeypatch):
+    whole, sizes, decode = model.decode_items(np.arange(45)), [], type(model.networks).decode_items
+    monkeypatch.setattr(fitted, "_DECODED_NUMBERS", 10 * 5)
+    monkeypatch.setattr(type(model.networks), "decode_items", lambda self, some: sizes.append(len(some)) or decode(self, some))
+    np.testing.assert_allclose(model.decode_items(np.arange(45)), whole, rtol=1e-5, atol=1e-6)
+    assert sizes == [10, 10, 10, 10, 5]

@@ -326,3 +326,8 @@ def test_live_scores_survive_a_reused_buffer_and_a_bad_frame():
             with pytest.raises(ValueError, match="finite"):
                 online.push(np.full_like(frame, np.nan))
     assert np.isfinite(online.push(np.full_like(video[0], 1e30)))
+
+
+def test_a_bool_is_no_length_of_clips(videos):
+    with pytest.raises(ValueError, match="'length' parameter"):
+        ClipWindows(length=True).fit(videos)
