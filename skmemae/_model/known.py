@@ -140,7 +140,7 @@ class KnownSamples(Learned):
 
     Attributes
     ----------
-    prints : Tensor of shape (n_groups, 3), float64
+    prints : Tensor of shape (3, n_groups), float64
         Fingerprints of the samples, the first projection ascending.
     counts : Tensor of shape (n_groups,), int64
         Rows of the training data that are this sample.
@@ -159,18 +159,17 @@ class KnownSamples(Learned):
         super().__init__()
         self.fingerprint = fingerprint
         self.n_training = n_training  # type: ignore[assignment]
-        self.declare("prints", torch.float64, "n_groups", _PROJECTIONS)
+        self.declare("prints", torch.float64, _PROJECTIONS, "n_groups")
         self.declare("counts", torch.int64, "n_groups")
         for name in ("item_groups", "item_rows"):
             self.declare(name, torch.int64, "members", "N", optional=n_training is None)
-        self.register_buffer(
-            "own_item", None, persistent=False
-        )  # (members, n_groups + 1), -1 for none, of the last for unknown
+        # (members, n_groups + 1): -1 for none, and in the last column for unknown samples.
+        self.register_buffer("own_item", None, persistent=False)
 
     def learn_samples(self, copies: Copies, rows: Tensor) -> Tensor:
         """Take the samples of some rows; the known sample that each row of the data is, -1 for none: (n_samples,)."""
         groups = torch.unique(copies.group[rows])
-        self.learn(prints=copies.prints[groups], counts=copies.counts[groups])
+        self.learn(prints=copies.prints[groups].T.contiguous(), counts=copies.counts[groups])
         if not len(groups):
             return torch.full_like(copies.group, -1)
         place = torch.searchsorted(groups, copies.group).clamp_max(len(groups) - 1)
@@ -211,12 +210,11 @@ class KnownSamples(Learned):
 
     def find(self, prints: Tensor) -> Tensor:
         """The group of each sample with such a fingerprint: (batch, 4) -> (batch,), int64, -1 for unknown samples."""
-        wanted = prints[:, :-1].contiguous()
-        last = len(self.prints) - 1
-        place = _bisect(self.prints[:, 0].contiguous(), wanted[:, 0].contiguous())
+        wanted = prints[:, :-1].T.contiguous()
+        place = _bisect(self.prints[0], wanted[0])
         beside = place.unsqueeze(1) + torch.arange(-_BESIDE, _BESIDE, device=place.device)
-        beside = beside.clamp(0, last)
-        gaps = (self.prints[beside] - wanted.unsqueeze(1)).abs().amax(dim=2)
+        beside = beside.clamp(0, self.prints.shape[1] - 1)
+        gaps = (self.prints[:, beside] - wanted.unsqueeze(2)).abs().amax(dim=0)
         gap, nearest = gaps.min(dim=1)
         group = beside.gather(1, nearest.unsqueeze(1)).squeeze(1)
         return torch.where(gap <= prints[:, -1], group, -1)
@@ -275,7 +273,11 @@ class Calibration(Learned):
         """Scores with those of known samples raised: (batch,), float64 and bool -> (batch,)."""
         logarithms = at_least(scores, TINY).log()
         raised = self.held_out - self.trained
-        place = (logarithms.unsqueeze(1) >= self.trained[1:-1]).sum(dim=1)
+        inner = self.trained[1:-1]
+        if torch.compiler.is_compiling():  # ONNX has no search
+            place = (logarithms.unsqueeze(1) >= inner).sum(dim=1)
+        else:
+            place = torch.searchsorted(inner, logarithms, right=True)
         following = (place + 1).clamp_max(len(self.trained) - 1)
         step = at_least(self.trained[following] - self.trained[place], TINY)
         share = ((logarithms - self.trained[place]) / step).clamp(0, 1)

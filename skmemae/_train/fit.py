@@ -202,7 +202,7 @@ def _update_rows(model: FittedModel, window: Window, X: Samples, given: dict[str
     identity.learn_units(np.zeros(1), np.ones(1))
     loader = Loader(torch.cat([kept, scaled]).numpy(), layout, identity, run.device)
     new_prints = run.on_first(take_prints, X, model.layout, old.fingerprint)
-    kept_prints = old.prints[old.item_groups.flatten()[first]]
+    kept_prints = old.prints[:, old.item_groups.flatten()[first]].T
     copies = group_copies(torch.cat([torch.cat([kept_prints, new_prints[:1, -1:].expand(n_kept, 1)], dim=1), new_prints]))
 
     draw, adds = torch.Generator().manual_seed(draw_seed(run.generator)), model.subsets is not None
