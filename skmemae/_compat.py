@@ -1,4 +1,4 @@
-"""Where the package meets scikit-learn's notebooks and callbacks."""
+"""Connections to scikit-learn's HTML representation in notebooks and to its callbacks."""
 
 import copy
 from collections.abc import Callable
@@ -17,10 +17,10 @@ try:  # from scikit-learn 1.9 on
 except ImportError:
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
-        """Stands for scikit-learn's class of this name."""
+        """Replaces scikit-learn's class of this name in versions without it."""
 
     def with_callbacks(method: Callable) -> Callable:
-        """Stands for scikit-learn's function of this name."""
+        """Replaces scikit-learn's function of this name in versions without it."""
         return method
 
 
@@ -44,7 +44,7 @@ class Documented(BaseEstimator):
 
 
 class _Resolved:
-    """A parameter whose repr tells its resolved value."""
+    """A parameter whose repr shows its given and its resolved value."""
 
     def __init__(self, given: Any, resolved: Any):
         self._text = f"{given!r} → {resolved!r}"
@@ -54,17 +54,17 @@ class _Resolved:
 
 
 def has_callbacks(estimator: Any) -> bool:
-    """Whether callbacks are to be told of a fit."""
+    """Whether the estimator has callbacks."""
     return bool(getattr(estimator, "_skl_callbacks", None))
 
 
 class FitTasks(Observer):
-    """A fit as nested tasks of scikit-learn's callbacks: networks in it, and epochs in these.
+    """Reports a fit to scikit-learn's callbacks as nested tasks: the fit, its networks, and the epochs of each network.
 
     Parameters
     ----------
     estimator : MemAEDetector
-        With callbacks.
+        It has callbacks.
     X, y : array-like
         Arguments of ``fit``, for the callbacks.
     """
@@ -101,7 +101,7 @@ class FitTasks(Observer):
         context.call_on_fit_task_begin(estimator=self.estimator, **self.data)
 
     def _end(self, context: Any, model: Callable[[], FittedModel]) -> bool:
-        def fitted() -> dict[str, Any]:  # costs a pass over the samples, and is called if a callback wants it
+        def fitted() -> dict[str, Any]:  # scores all samples, so it is called only if a callback asks
             estimator = type(self.estimator)(**self.estimator.get_params(deep=False))
             estimator._model = model()
             estimator._set_training_scores(self.score(estimator._model).scores)
@@ -110,7 +110,7 @@ class FitTasks(Observer):
         return context.call_on_fit_task_end(estimator=self.estimator, reconstruction_attributes=fitted, **self.data)
 
     def _model_of(self, *networks: nn.Module) -> FittedModel:
-        """The model as if the fit had stopped now; a network in warm-up counts only where no other has been trained."""
+        """The model as if the fit had stopped now; a network in warm-up is included only if no other has been trained."""
         members = [*self.trained, *networks]
         if len(members) > 1 and members[-1].memory is None and members[0].memory is not None:
             members = members[:-1]

@@ -113,11 +113,11 @@ class DualContract(BaseEstimator):
         threshold : float, optional
             New anomaly score above which a sample is an outlier.
         false_alarm_rate : float in (0, 1), optional
-            Probability with which a new normal sample may be called an outlier: the threshold is the conformal quantile of
-            ``calibration_scores_``. It holds for samples of the kind of the training data, and is cautious where that
-            holds outliers.
+            Largest probability that a new normal sample is labelled an outlier: the threshold is the conformal quantile of
+            ``calibration_scores_``. The rate holds for samples of the same distribution as the training data. If the training
+            data holds outliers, the rate of false alarms is lower.
         X_valid : array-like of shape (n_samples, ...), optional
-            Labelled samples: the threshold gives them the largest F1.
+            Labelled samples; the threshold is the one with the largest F1 on them.
         y_valid : array-like of shape (n_samples,), optional
             Labels of ``X_valid``: 0 and 1 (outlier), or +1 and -1 (outlier).
 
@@ -185,9 +185,9 @@ class DualContract(BaseEstimator):
     def p_values(self, X: ArrayLike, X_calibration: ArrayLike | None = None) -> np.ndarray:
         """Conformal p-values: how likely a normal sample would be at least as abnormal [1]_.
 
-        Those of new normal samples are uniform in (0, 1] as far as they can tell ``1 / (n_calibration + 1)``, or larger where
-        the training data holds outliers; those of outliers are small. To find outliers among many samples at a given rate
-        of false discoveries, adjust them by ``scipy.stats.false_discovery_control``.
+        The p-values of new normal samples are uniform on the multiples of ``1 / (n_calibration + 1)`` up to 1, or larger if the
+        training data holds outliers. The p-values of outliers are small. To find outliers among many samples at a given rate of
+        false discoveries, adjust the p-values by ``scipy.stats.false_discovery_control``.
 
         Parameters
         ----------
@@ -198,8 +198,8 @@ class DualContract(BaseEstimator):
         Returns
         -------
         p_values : ndarray of shape (n_samples,)
-            The share of calibration scores that are at least as large, the sample itself counted among them: in
-            ``[1 / (n_calibration + 1), 1]``, the same under both conventions.
+            The share of calibration scores that are at least as large as the sample's own score, which counts as one of them:
+            in ``[1 / (n_calibration + 1), 1]``, lower = more abnormal, the same under both conventions.
 
         Raises
         ------
@@ -249,7 +249,7 @@ class DualContract(BaseEstimator):
         return self._decide(self.score_samples(X))
 
     def predict(self, X: ArrayLike, return_confidence: bool = False) -> Any:
-        """Tell outliers from inliers.
+        """Label samples as inliers or outliers, in the coding of ``convention``.
 
         Parameters
         ----------
@@ -289,7 +289,8 @@ class DualContract(BaseEstimator):
         ----------
         X : array-like of shape (n_samples, ...)
         method : {"linear", "unify"}, default="linear"
-            Training scores scaled to [0, 1], or the error function of the standardised score (Kriegel et al. 2011).
+            "linear": the score, scaled so that training scores lie in [0, 1], and clipped. "unify": the error function of the
+            standardised score (Kriegel et al. 2011).
         return_confidence : bool, default=False
             Also return ``predict_confidence(X)``.
 
@@ -313,7 +314,9 @@ class DualContract(BaseEstimator):
         return (probabilities, self._confidence(scores)) if return_confidence else probabilities
 
     def predict_confidence(self, X: ArrayLike) -> np.ndarray:
-        """How sure each label is under small changes of the training set (Perini et al. 2020); the same under both conventions.
+        """Probability that a label stays the same under small changes of the training set (Perini et al. 2020).
+
+        It is the same under both conventions.
 
         Parameters
         ----------
@@ -336,15 +339,15 @@ class DualContract(BaseEstimator):
         c_fn: float = 1,
         c_r: float = -1,
     ) -> Any:
-        """Labels in PyOD's coding with unsure samples rejected; the same under both conventions.
+        """Labels in PyOD's coding, with samples of low confidence rejected; the same under both conventions.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
         T : int, default=32
-            Labels whose confidence, scaled to [0, 1], does not exceed ``1 - 2 exp(-T)`` are rejected.
+            Labels with ``2 * abs(confidence - 0.5) <= 1 - 2 * exp(-T)`` are rejected.
         return_stats : bool, default=False
-            Also return the estimated rejection rate and its upper bound and the upper bound of the cost.
+            Also return the estimated rejection rate, its upper bound, and the upper bound of the cost.
         delta, c_fp, c_fn, c_r : float
             See ``compute_rejection_stats`` of PyOD's detectors.
 
@@ -363,13 +366,13 @@ class DualContract(BaseEstimator):
         return labels, list(self.compute_rejection_stats(T=T, delta=delta, c_fp=c_fp, c_fn=c_fn, c_r=c_r))
 
     def compute_rejection_stats(self, *args: Any, **kwargs: Any) -> tuple[float, float, float]:
-        """PyOD's statistics of rejection, for the share of outliers that the threshold came from."""
+        """Estimated rejection rate, its upper bound, and the upper bound of the cost, as PyOD computes them."""
         check_is_fitted(self, "decision_scores_")
         flagged = _Flagged(self.decision_scores_, self.threshold_, self.labels_, self._outlier_share)
         return BaseDetector.compute_rejection_stats(flagged, *args, **kwargs)
 
     def _predict_rank(self, X: ArrayLike, normalized: bool = False) -> np.ndarray:
-        """Rank of each sample's anomaly score among the training scores, as PyOD's combination methods ask for it."""
+        """Rank of each sample's anomaly score among the training scores, for PyOD's combination methods."""
         scores = -self.score_samples(X)
         ranks = np.searchsorted(self._ascending_scores, scores)
         return ranks / max(ranks.max(), 1) if normalized else ranks
@@ -412,9 +415,9 @@ def _checked(name: str, value: Any, accepts: Callable[[float], bool], meaning: s
 
 
 class _Flagged(BaseEstimator):
-    """Attributes that PyOD's statistics of rejection read, with the share of outliers that the threshold came from."""
+    """Attributes that PyOD's statistics of rejection read; ``contamination`` is the share of outliers of the threshold."""
 
-    fit = None  # scikit-learn takes only classes with this attribute for estimators
+    fit = None  # scikit-learn accepts only classes with this attribute as estimators
 
     def __init__(self, decision_scores: np.ndarray, threshold: float, labels: np.ndarray, share: float):
         self.decision_scores_, self.threshold_, self.labels_ = decision_scores, threshold, labels
@@ -427,14 +430,14 @@ def contamination_threshold(contamination: Any, scores: np.ndarray, noise: float
     Parameters
     ----------
     contamination : float, "auto" or PyThresh-like object
-        "auto" takes the upper fence of a box plot of the scores' logarithms. A float takes that quantile of the scores. Both
-        are raised by a hundred-thousandth, or ten times the noise of the scores if that is more: rows that share the score at
-        the quantile stay on one side, however their scores round. Of an object a copy is fitted, and the threshold lies halfway
-        between the scores that it labels 0 and those that it labels 1.
+        "auto" takes the upper fence of a box plot of the scores' logarithms. A float takes the ``1 - contamination`` quantile
+        of the scores. Both are multiplied by ``1 + max(1e-5, 10 * noise)``, so that samples whose score equals the quantile get
+        the same label, however their scores are rounded. Of an object a copy is fitted, and the threshold lies halfway between
+        the scores that the copy labels 0 and those that it labels 1.
     scores : ndarray of shape (n_samples,)
-        Of the training samples; for "auto" better of held-out samples.
+        Scores of the training samples; for "auto" preferably of held-out samples.
     noise : float, default=0.0
-        By how much the score of a sample differs between batches of different sizes, relative to the score.
+        Rounding noise: the relative difference between scores of a sample in batches of different sizes.
 
     Returns
     -------
@@ -464,14 +467,15 @@ def contamination_threshold(contamination: Any, scores: np.ndarray, noise: float
 
 
 def false_alarm_threshold(rate: float, calibration_scores: np.ndarray, noise: float = 0.0) -> float:
-    """The conformal quantile: a new sample of the kind of the calibration samples is above it with at most this probability.
+    """The conformal quantile: a new sample like the calibration samples has a higher score with probability ``rate`` at most.
 
     Parameters
     ----------
     rate : float in (0, 1)
     calibration_scores : ndarray of shape (n,)
-        Of held-out samples.
+        Anomaly scores of held-out samples.
     noise : float, default=0.0
+        As in :func:`contamination_threshold`.
 
     Raises
     ------
@@ -489,35 +493,35 @@ def false_alarm_threshold(rate: float, calibration_scores: np.ndarray, noise: fl
 
 
 def best_f1_threshold(scores: np.ndarray, outlier: np.ndarray) -> float:
-    """The threshold whose labels, outlier where the score is above, have the largest F1: halfway between two scores.
+    """The threshold with the largest F1, halfway between two scores; a sample with a higher score is labelled an outlier.
 
     Parameters
     ----------
     scores : ndarray of shape (n,)
         Higher = more abnormal.
     outlier : ndarray of bool of shape (n,)
-        Both classes.
+        True for outliers; both classes must occur.
     """
     precision, recall, thresholds = precision_recall_curve(outlier, scores)
     f1 = 2 * precision[:-1] * recall[:-1] / np.maximum(precision[:-1] + recall[:-1], np.finfo(float).tiny)
-    best = thresholds[len(f1) - 1 - np.argmax(f1[::-1])]  # of equal ones the largest, which raises the fewest alarms
+    best = thresholds[len(f1) - 1 - np.argmax(f1[::-1])]  # the largest threshold with the best F1: fewest alarms
     below = scores[scores < best]
     highest = float(np.nextafter(best, -np.inf))
     return min(float(below.max() + (best - below.max()) / 2), highest) if len(below) else highest
 
 
 def conformal_p_values(scores: np.ndarray, ascending: np.ndarray, noise: float = 0.0) -> np.ndarray:
-    """Share of the calibration scores, and the sample itself, that are at least as large as each score: (n,).
+    """Conformal p-value of each score: the share of calibration scores, and the score itself, that are at least as large: (n,).
 
-    Equation 2 of Bates et al., "Testing for outliers with conformal p-values", Annals of Statistics 2023. The calibration
-    scores are ascending. Scores that are as near to each other as their noise count as equal.
+    Equation 2 of Bates et al., "Testing for outliers with conformal p-values", Annals of Statistics 2023. ``ascending`` holds
+    the sorted calibration scores. Scores that differ by less than their noise count as equal.
     """
     n = len(ascending)
     return (1 + n - np.searchsorted(ascending, scores / _above(noise))) / (n + 1)
 
 
 def _above(noise: float) -> float:
-    """Factor by which a score must be exceeded to be exceeded for sure."""
+    """Factor above 1: a score that is larger than another by this factor is larger by more than rounding noise."""
     return 1 + max(_LEAST_NOISE, 10 * noise)
 
 

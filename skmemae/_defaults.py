@@ -11,7 +11,7 @@ from skmemae._data.layout import Layout, are_positive_ints
 from skmemae._model.score import ERRORS, FACTORS
 from skmemae._validation import check_numbers
 
-FEWEST_FRAMES = 3  # of a clip whose motion is compared
+FEWEST_FRAMES = 3  # smallest number of frames of a clip for a score with "paces"
 USUAL_SHARE = 0.1  # of outliers in training data, where ``contamination`` does not say
 _MOST_MEMBERS = 10_000
 _MOST_ITEMS = 2**22
@@ -47,18 +47,18 @@ class Case(NamedTuple):
 
     n: int  # samples to train on
     layout: Layout
-    params: dict[str, Any]  # those above it in the table are resolved
+    params: dict[str, Any]  # of MemAEDetector; those in earlier rows of the table are resolved
 
     @property
     def size(self) -> int:
-        """Numbers of a sample."""
+        """How many numbers a sample has."""
         return math.prod(self.layout.sample_shape)
 
     @property
     def code(self) -> int:
         """Width of an encoding: half of a sample, at most 32; a wider one would reconstruct outliers as well.
 
-        At least two, as a cosine knows nothing but the sign of a single number.
+        It is at least 2, as the cosine of two single numbers depends on their signs alone.
         """
         return min(32, max(2, self.size // 2))
 
@@ -69,12 +69,12 @@ class Case(NamedTuple):
 
 
 def share_of_outliers(params: dict[str, Any]) -> float:
-    """Share of outliers in the training data, as far as ``contamination`` tells."""
+    """Share of outliers in the training data: ``contamination`` if it is a number, else a tenth."""
     return float(params["contamination"]) if isinstance(params["contamination"], Real) else USUAL_SHARE
 
 
 def if_clean(c: Case) -> bool:
-    """Where rows may be outliers, being frequent speaks for a row, so frequent ones count less only where data is clean."""
+    """Whether copies are thinned: only for a ``contamination`` below 0.02. Else a frequent row is more likely normal."""
     return isinstance(c.params["contamination"], Real) and c.params["contamination"] < 0.02
 
 
@@ -83,7 +83,7 @@ def contrast_of_large(c: Case) -> str:
 
 
 def power_score(c: Case) -> str:
-    """Distances from random subsets find clusters of outliers; they are of no use where the data is clean."""
+    """The score of tables. Distances from random subsets find clusters of outliers, and do not help in clean data."""
     may_hold_outliers = c.share >= 0.005 and c.share * c.n >= 1
     return "power-subsets" if c.params["memory_size"] != 0 and may_hold_outliers else "power"
 
@@ -93,7 +93,7 @@ def with_memory(with_it: str, without: str) -> Callable[[Case], str]:
 
 
 def row_widths(c: Case) -> tuple[int, ...]:
-    """Queries of rows only decide which rows are near, so those of few columns may be as wide as a row."""
+    """Queries of rows only decide which rows are near, so up to 16 numbers they may be as wide as a row."""
     return (max(c.code, min(16, c.size)) if c.params["memory_size"] != 0 else c.code,)
 
 
@@ -102,19 +102,22 @@ def vector_widths(c: Case) -> tuple[int, ...]:
 
 
 def conv_widths(c: Case) -> tuple[int, ...]:
-    """Layers until a feature map has about four positions along the larger side, then the width of an item per sample."""
+    """Channels of layers, until a feature map has about four positions along its larger side.
+
+    With an item per sample the width of the item follows.
+    """
     levels = min(4, max(1, round(math.log2(max(c.layout.sample_shape[1:]) / 4))))
     channels = (16, 32, 64, 64)[:levels]
     return channels if c.params["memory_unit"] == "location" else (*channels, c.code)
 
 
 def row_items(c: Case) -> int:
-    """All rows, at most 8000 and a million numbers, but at least 100."""
+    """All rows, at most 8000 and at most a million numbers; this limit is never below 100 rows."""
     return min(max(100, min(8000, 2**20 // c.size)), c.n)
 
 
 def learned_items(c: Case) -> int:
-    """Prototypes, not copies: at most a quarter of the queries."""
+    """At most a quarter of the training queries, so that items are prototypes and not copies."""
     queries, most = c.n, 100
     if c.params["memory_unit"] == "location":
         queries *= math.prod(-(-s // 2 ** len(c.params["widths"])) for s in c.layout.sample_shape[1:])
@@ -125,7 +128,10 @@ def learned_items(c: Case) -> int:
 
 
 def heads_of_many(c: Case) -> int:
-    """Many rows are of many kinds, of which whole prototypes reconstruct the rare ones badly: one head for eight numbers."""
+    """One head for every eight numbers of a query, at most 4, if there are at least 10,000 samples; else one.
+
+    Many samples are of many kinds, and prototypes of whole samples reconstruct the rare kinds badly.
+    """
     if c.n < 10_000 or callable(c.params["backbone"]):
         return 1
     width = c.params["widths"][-1]
@@ -133,7 +139,7 @@ def heads_of_many(c: Case) -> int:
 
 
 def row_members(c: Case) -> int:
-    """Members with few rows are cheap."""
+    """From 16 members for few rows, with which members are cheap, down to one."""
     return max(min(16, 4000 // c.n), min(4, 8000 // c.n), 1)
 
 
@@ -154,14 +160,14 @@ def eighty_steps(c: Case) -> int:
 
 
 def epochs_of(steps: int) -> Callable[[Case], int]:
-    """With time a decoder learns to reconstruct outliers as well."""
+    """A rule: epochs for about so many optimiser steps. With more, a decoder learns to reconstruct outliers as well."""
     return lambda c: min(200, max(20, round(steps * c.params["batch_size"] / c.n)))
 
 
 of_images, of_clips = with_memory("smooth-turns", "smooth"), with_memory("relative-turns", "relative")
 of_vectors, of_batch = with_memory("absolute-query", "absolute"), a_twentieth(few_numbers)
 
-# The columns: tables with a memory of rows; vectors with learned items; images; clips. A function is a rule of the case.
+# The columns: tables with a memory of rows or without a memory; other vectors; images; clips. Functions take a Case.
 # fmt: off
 KINDS =                    ("rows",       "vectors",                 "images",          "clips")
 EARLY = {  # before rows are selected
@@ -187,22 +193,22 @@ _OF_MEMORY = ("memory_unit", "memory_heads", "similarity", "temperature")
 
 
 def kind_of(params: dict[str, Any], layout: Layout) -> str:
-    """The column of the table."""
+    """The column of the table for these parameters and samples."""
     if layout.family != "fc":
         return "images" if layout.family == "conv2d" else "clips"
     return "rows" if params["memory_unit"] in ("auto", "row") and not callable(params["backbone"]) else "vectors"
 
 
 def decide(params: dict[str, Any], layout: Layout, n_samples: int) -> dict[str, Any]:
-    """The parameters with those resolved on which the selection of rows depends.
+    """The parameters; those that the selection of rows depends on are resolved.
 
     Parameters
     ----------
     params : dict
-        Of :class:`MemAEDetector`, as the user gave them.
+        Parameters of :class:`MemAEDetector`, as the user gave them.
     layout : Layout
     n_samples : int
-        All training samples.
+        Number of all training samples.
     """
     decided = {**params, "thins_copies": "auto", "memory_heads": "auto"}
     decided["backbone"] = params["backbone"] if callable(params["backbone"]) else layout.family
@@ -210,15 +216,15 @@ def decide(params: dict[str, Any], layout: Layout, n_samples: int) -> dict[str, 
 
 
 def resolve(decided: dict[str, Any], layout: Layout, n_training: int) -> dict[str, Any]:
-    """The parameters with every None and "auto" resolved; without a memory, its parameters are None.
+    """The parameters with every None and "auto" resolved; without a memory its parameters are None.
 
     Parameters
     ----------
     decided : dict
-        Of :func:`decide`.
+        Result of :func:`decide`.
     layout : Layout
     n_training : int
-        Samples to train on.
+        Number of samples to train on.
     """
     if decided["batch_size"] != "auto":
         decided = {**decided, "batch_size": min(decided["batch_size"], max(2, n_training))}
@@ -236,7 +242,7 @@ def resolve(decided: dict[str, Any], layout: Layout, n_training: int) -> dict[st
 
 
 def _filled(params: dict[str, Any], table: Mapping[str, Sequence], kind: str, layout: Layout, n: int) -> dict[str, Any]:
-    """Parameters with those of a part of the table given or by the rule of their kind."""
+    """The parameters; those that are "auto" and in this part of the table get the value or the rule of their column."""
     filled = dict(params)
     for name, row in table.items():
         if params[name] == "auto" or (name == "widths" and params[name] is None):
@@ -246,7 +252,7 @@ def _filled(params: dict[str, Any], table: Mapping[str, Sequence], kind: str, la
 
 
 def check_values(params: dict[str, Any]) -> None:
-    """Raise where a value is not accepted that :data:`CONSTRAINTS` do not tell.
+    """Raise if a value is wrong in a way that :data:`CONSTRAINTS` cannot express.
 
     Raises
     ------
@@ -266,7 +272,7 @@ def check_values(params: dict[str, Any]) -> None:
 
 
 def check_fit(params: dict[str, Any], layout: Layout) -> None:
-    """Raise where values do not fit each other or the samples.
+    """Raise if values do not fit each other or the samples.
 
     Raises
     ------

@@ -40,10 +40,11 @@ from skmemae._validation import (
 class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
     """Outlier detection by the reconstruction error of a memory-augmented autoencoder.
 
-    An autoencoder learns to reconstruct its training samples from a short code, and often reconstructs outliers as well. Here a
-    memory of typical samples stands between its two halves [1]_. The encoder turns a sample into a query, the memory answers
-    with a mixture of the few items that are most similar to the query, and the decoder reconstructs the sample from that
-    mixture alone. A normal sample is reconstructed well. An outlier comes back similar to normal samples: its error is large.
+    An autoencoder learns to reconstruct its training samples from a short encoding, and often reconstructs outliers as well.
+    Here a memory of typical samples stands between encoder and decoder [1]_. The encoder turns a sample into a query, the
+    memory answers with a mixture of the few items that are most similar to the query, and the decoder reconstructs the sample
+    from that mixture alone. A normal sample is reconstructed well. The reconstruction of an outlier resembles normal samples,
+    so its error is large.
 
     The kind of network follows from the shape of X: tables ``(n, d)``, images ``(n, H, W)``, ``(n, C, H, W)`` or
     ``(n, H, W, C)``, clips ``(n, C, T, H, W)`` or ``(n, T, H, W, C)``.
@@ -54,8 +55,8 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
         Share of outliers in the training data; sets the threshold. A memory of rows also leaves out this share of the rows, the
         most abnormal ones; lower values keep more training rows in the memory. With "auto" the threshold is the upper fence of
         a box plot of the logarithms of ``calibration_scores_``, or of all training scores if there are none: the third quartile
-        and 1.5 interquartile ranges. An object is fitted on the training scores, and the threshold separates its labels. With
-        "auto" and objects the memory leaves out a tenth.
+        plus 1.5 interquartile ranges. An object is fitted on the training scores, and the threshold separates its labels. With
+        "auto" or an object the memory leaves out a tenth of the rows.
     convention : {"pyod", "sklearn"}, default="pyod"
         Meaning of ``decision_function``, ``predict`` and ``fit_predict``: PyOD's (higher = more abnormal; 0 and 1) or
         scikit-learn's (negative = outlier; +1 and -1). It only changes how results are reported: ``set_params`` switches a
@@ -68,29 +69,29 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
     widths : tuple of int, default=None
         Sizes of the fully connected layers after the input, or channels of the convolutions. The last is the width of a query;
         with one query per sample a convolutional encoder ends in a linear layer of that width. None chooses by the sample
-        shape: codes are half as wide as a sample, at most 32 numbers. Queries of rows have at least 16 numbers, or as many as a
-        row.
+        shape: a query has half as many numbers as a sample, from 2 to 32; in a memory of rows at least 16, or as many as a row
+        if that is less; with a query per location 16 to 64, the channels of the last convolution.
     sample_shape : tuple of int, default=None
         Shape to give each sample, such as ``(1, 28, 28)`` for flat rows in a Pipeline of 2-D steps.
     channel_axis : "auto", int or None, default="auto"
         Axis of X that holds the channels, 1 or -1; None if there is none. "auto" takes the axis with 1, 3 or 4 channels, else
-        the one that leaves square images, else one of at most 16 channels; a shape that leaves a doubt warns.
+        the one that leaves square images, else one of at most 16 channels; a warning says when the shape leaves a doubt.
     memory_size : "auto" or int, default="auto"
-        N, the number of memory items of a member; 0 makes the plain autoencoder. "auto" is all rows in a memory of rows, at
-        most 8000, but at least 100 and not more than a million numbers. Otherwise it is 100, for images a tenth of the samples
-        between 100 and 500, 1000 with a query per location, or a quarter of the training queries if that is less.
+        N, the number of memory items of a member; 0 makes the plain autoencoder. In a memory of rows "auto" is all rows, at
+        most 8000 and at most a million numbers; this limit is never below 100 rows. Otherwise it is 100, for images a tenth of
+        the samples between 100 and 500, 1000 with a query per location, or a quarter of the training queries if that is less.
     memory_unit : {"auto", "row", "sample", "location"}, default="auto"
-        Meaning of a memory item. "row": a row of the training data, beside a short key that is compared with queries; no item
-        answers the row that it is made of. "sample": a prototype of whole samples, learned in training. "location": a learned
-        prototype of one position of a feature map, with a query for each. "auto" is "row" for tables, "sample" for images and
-        for tables with a callable ``backbone``, and "location" for clips.
+        Meaning of a memory item. "row": a row of the training data with a short key, which is compared with queries; when a
+        training row is scored, its own item is left out. "sample": a prototype of whole samples, learned in training.
+        "location": a learned prototype of one position of a feature map; each position has a query. "auto" is "row" for tables,
+        "sample" for images and for tables with a callable ``backbone``, and "location" for clips.
     similarity : {"auto", "cosine", "dot", "distance"}, default="auto"
         Comparison of queries and memory items: their cosine (equation 5 of the paper), their dot product (as in the authors'
         code), or minus the mean squared difference. "auto" is "distance" for a memory of rows, else "cosine".
     temperature : "auto" or float, default="auto"
         Divides the similarities before the softmax: the lower, the fewer items answer. The paper has 1. "auto" is 0.01 for
-        images, 0.05 for vectors and clips, and 0.1 for a memory of rows, where the query scale is chosen by leave-one-out
-        error, so that the value hardly matters.
+        images, 0.05 for vectors and clips, and 0.1 for a memory of rows. There the value hardly matters, because the scale of
+        queries is chosen by the leave-one-out error.
     shrink_threshold : float, default=1.0
         Weights of memory items below this multiple of 1/N become zero (lambda of equations 6 and 7); 0 keeps all. The best item
         of a query is always kept.
@@ -98,19 +99,19 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
         Weight of the entropy of the addressing weights in the objective of training (alpha of equation 10).
     ensemble_size : "auto" or int, default="auto"
         Number of members, which differ by their random start and by the rows in their memory or the order of batches. The
-        anomaly score is the geometric mean of theirs. "auto" is 4 for vectors and 1 for images and clips; with a memory of rows
-        16 for up to 250 rows, 4 for a thousand, and for more rows as many members as hold 8000 rows together.
+        anomaly score takes the geometric mean of their errors. "auto" is 4 for vectors and 1 for images and clips; with a
+        memory of n rows 16 for n up to 250, 4000 / n up to a thousand, 4 up to 2000, and then 8000 / n, at least 1.
     anomaly_score : str, default="auto"
         An error, or an error and a factor with a hyphen between them. Higher = more abnormal. Errors, in scaled units:
 
         * "reconstruction": squared l2 error, as in the paper;
-        * "absolute": l1 error, which training then makes small;
-        * "power": sum of the absolute errors to the power 1.5, which training then makes small;
-        * "smooth": squared error after a blur of little more than a pixel, so that a displaced edge counts little; with
-          ``scaling="contrast"`` times the squared distance of the sample, at unit deviation, from the mean sample;
+        * "absolute": l1 error, which training then minimises; with "absolute-query" it minimises the squared error;
+        * "power": sum of the absolute errors to the power 1.5, which training then minimises;
+        * "smooth": squared error after a blur of at most 1.5 pixels, so that a displaced edge counts little; with
+          ``scaling="contrast"`` times the squared distance between the sample, at unit deviation, and the mean sample;
         * "local": l4 norm of the mean squared errors of patches, a seventh of the smaller side wide, for small defects; of a
           clip the median over its frames;
-        * "relative": squared error over the norm of the sample.
+        * "relative": squared error divided by the norm of the sample.
 
         Factors:
 
@@ -118,57 +119,58 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
           q_0 its median over the training samples;
         * "subsets", for a memory of rows: the distances from random subsets of about ``1 / contamination`` rows and from the
           median row are added, each term in units of its median;
-        * "turns", for images and clips: the root of the error times the mean squared distance of features of the sample and its
-          quarter turns from those of the nearest training samples, in a network that has learned to recognise the turn of an
-          image;
-        * "paces", for clips: the same with features of moving things, in a network that has learned to recognise the pace of a
-          clip.
+        * "turns", for images and clips: the square root of the error, times the mean squared distance between features of
+          the sample and its quarter turns and those of the nearest training samples. The features come from a network that has
+          learned to recognise by how many quarter turns an image is turned;
+        * "paces", for clips: the same with features of moving things, from a network that has learned to recognise the pace of
+          a clip.
 
-        "auto" is "power-subsets" for a memory of rows, or "power" for a ``contamination`` below 0.005 or without a memory;
-        "absolute-query" for other vectors, "smooth-turns" for images and "relative-turns" for clips, and without a memory
-        the errors of these alone.
+        "auto" is "power-subsets" for a memory of rows, or "power" without a memory or for a ``contamination`` that is below
+        0.005 or means less than one row; "absolute-query" for other vectors, "smooth-turns" for images and "relative-turns" for
+        clips, and without a memory these errors without a factor.
     scaling : {"auto", "contrast", "log", "standard", "minmax"} or None, default="auto"
         "contrast" subtracts each sample's own mean and divides by its own deviation, then subtracts the mean sample: samples
         are compared by their content and not by their brightness. The others are learned in ``fit``, per column of a table and
-        per channel of images and clips. "standard" gives zero mean and unit deviation; in tables values count as far as three
-        interquartile ranges beyond the quartiles, those beyond ten deviations grow logarithmically, and any other value of a
-        constant column is far out. "log" is that after ``log(1 + x / u)`` of columns or channels that are never negative and
-        have a heavy tail (excess kurtosis above 50, or above 10 over two decades), with u small among their values: amounts
-        are compared by their ratios. "minmax" maps minimum and maximum to 0 and 1. None = off. "auto" is "log" for vectors,
-        "contrast" for images of 16 pixels and more, else "standard". Under all of them scaled values beyond 10^9 grow
-        logarithmically, so that every finite sample has a finite score.
+        per channel of images and clips. "standard" gives zero mean and unit deviation. In tables it learns both from values
+        clipped to three interquartile ranges beyond the quartiles, scaled values beyond 10 grow logarithmically, and any other
+        value of a constant column becomes a large one. "log" is "standard" after ``log(1 + x / u)`` of columns or channels that
+        are never negative and have a heavy tail (excess kurtosis above 50, or above 10 over two decades), with u the 5 %
+        quantile of their positive values: amounts are compared by their ratios. "minmax" maps minimum and maximum to 0 and 1.
+        None = off. "auto" is "log" for vectors, "contrast" for images of 16 pixels and more, else "standard". Under all of them
+        scaled values beyond 10^9 grow logarithmically, so that every finite sample has a finite score.
     learning_rate : "auto" or float, default="auto"
         Peak learning rate of Adam; it rises over the first tenth of training and then falls to zero along a cosine. "auto" is
         5e-3 for a memory of rows, else 2e-3.
     batch_size : "auto" or int, default="auto"
-        At least 2. "auto" is about a twentieth of the samples, between 32 and 1024, or 128 for images and clips; fewer, but at
-        least 8, where a batch would hold more than a million numbers. For a memory of rows it is an 80th, between 64 and 256.
+        At least 2. "auto" is about a twentieth of the samples, between 32 and 1024. For images and clips it is at most 128, and
+        less, but at least 8, if a batch would hold more than a million numbers. For a memory of rows it is an 80th of the rows,
+        between 64 and 256.
     max_epochs : "auto" or int, default="auto"
         "auto" is enough epochs for about 2,000 optimiser steps (800 for images), at least 20, at most 200; for a memory of rows
         enough for about 80 steps.
     validation_fraction : "auto" or float in [0, 1), default="auto"
         Share of X held out to stop early, 256 MiB at most: training stops after 20 epochs without a smaller held-out error,
-        counted from 60 % of ``max_epochs`` on if there are learned items, and the parameters with the smallest one are kept.
+        counted from 60 % of ``max_epochs`` on if there are learned items. The parameters with the smallest error are kept.
         0 = no early stopping. "auto" is 0 for a memory of rows, else 0.1.
     device : str, default="auto"
         Where ``fit`` trains: "cpu", "cuda", "cuda:1", "mps", ..., or "auto" for the accelerator if there is one. CUDA devices
         train in bfloat16 if they have it; scores are always computed in float32. In a process of ``torchrun`` "auto" and "cuda"
-        are the GPU with its number, and all processes train together. See also :meth:`to`.
+        are the GPU with the local rank as its number, and all processes train together. See also :meth:`to`.
     random_state : int, RandomState instance or None, default=None
-        One seed gives the same bits on one machine with one number of threads.
+        The same int gives the same result to the bit on the same machine with the same number of threads.
     verbose : {0, 1, 2}, default=0
         0 quiet, 1 a progress bar, 2 a line per epoch.
 
     Attributes
     ----------
     decision_scores_ : ndarray of shape (n_samples,)
-        Anomaly scores of the training data, higher = more abnormal. With learned items, scores of samples used in training are
-        mapped to the quantiles of held-out scores. The same mapping applies when such a sample is scored again, until
-        :meth:`partial_fit`.
+        Anomaly scores of the training data, higher = more abnormal. If ``validation_fraction`` holds samples out and there is
+        no memory of rows, scores of samples used in training are mapped to the quantiles of held-out scores. The same mapping
+        applies when such a sample is scored again, until :meth:`partial_fit`.
     calibration_scores_ : ndarray of shape (n_calibration,)
-        Anomaly scores of training samples held out from the networks that score them, from which :meth:`p_values` and a
-        ``false_alarm_rate`` follow. With a memory of rows all training scores, as each row is scored without its own item; else
-        scores of the samples that ``validation_fraction`` holds out, so none for a table without a memory by default.
+        Anomaly scores of training samples held out from the networks that score them, which :meth:`p_values` and a
+        ``false_alarm_rate`` use. With a memory of rows these are all training scores, as each row is scored without its own
+        item; else scores of samples that ``validation_fraction`` holds out, so none for a table without a memory by default.
     labels_ : ndarray of shape (n_samples,)
         1 for outliers of the training data, 0 for inliers: ``decision_scores_ > threshold_``, under either convention.
     threshold_, offset_ : float
@@ -181,11 +183,12 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
     memory_rows_ : ndarray of int of shape (ensemble_size * N,) or None
         The training row that each item is made of; None for learned items.
     memory_usage_ : ndarray of shape (ensemble_size * N,)
-        Share of the queries of its member that used each item, of all training samples or some thousands among them.
+        Share of its member's queries that used each item. The queries are those of all training samples, or of 8,000 to 16,000
+        of them.
     zero_row_fraction_ : float
         Share of the training queries whose weights all missed the threshold, so that only the best item was kept.
     loss_curve_, validation_curve_ : list of float
-        Objective per training sample and error per held-out sample, by epoch, the means over the members.
+        Objective per training sample and error per held-out sample of each epoch, means over the members.
     n_iter_ : int
         Epochs run.
     resolved_params_ : dict
@@ -225,7 +228,7 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
 
     _parameter_constraints = CONSTRAINTS
     _model: FittedModel
-    _window: tuple[int, ...]  # samples of the stream, and the number of the latest that are remembered
+    _window: tuple[int, ...]  # samples seen in the stream, and the most of the latest ones that are remembered
 
     def __init__(
         self,
@@ -285,10 +288,10 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
             Any real dtype; images and clips also with the channels last. Memory maps and arrays of zarr, h5py and dask are read
             by blocks.
         y : Ignored
-            Handed to callbacks of scikit-learn, and else not used.
+            Passed to callbacks of scikit-learn, and not used otherwise.
         checkpoint : str, PathLike or None, default=None
-            File of the state of training, written every few seconds until the fit is complete. If the fit is killed, the same
-            call goes on from there.
+            File for the state of training, written every few seconds and removed once the fit is complete. If the fit is
+            killed, the same call continues from this file.
 
         Returns
         -------
@@ -330,17 +333,18 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
         """Learn from more samples of a stream; the first call is :meth:`fit`.
 
         The scaling stays as ``fit`` learned it. A window holds the latest samples: as many as ``fit`` saw, or 1000 if that is
-        more. A memory of rows takes the new rows, without the share of outliers, and drops those that leave the window; the
-        networks train on the rows in it. Learned items that hardly any sample addresses any more are moved to queries of new
-        samples, and the networks train on these alone, so give many at a time. Training takes half of the epochs of ``fit``.
-        ``decision_scores_``, ``labels_``, the threshold of ``contamination`` and ``calibration_scores_`` follow the window.
+        more. A memory of rows takes the new rows, without the share of outliers, and drops rows that leave the window; the
+        networks train on the rows in the memory. Learned items that hardly any sample addresses any more are moved to queries
+        of new samples, and the networks train on the new samples alone, so give many in one call. Training takes half as many
+        epochs as ``fit``. ``decision_scores_``, ``labels_``, the threshold of ``contamination`` and ``calibration_scores_``
+        follow the window.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
             At least two samples of the shape that ``fit`` saw.
         y : Ignored
-            Handed to callbacks by the first call, and else not used.
+            Passed to callbacks by the first call, and not used otherwise.
 
         Returns
         -------
@@ -377,7 +381,7 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
         return self
 
     def _check_fit(self, X: Any) -> tuple[Samples, Layout]:
-        """X as a checked array, and its layout, once all parameters are known to fit them."""
+        """X as a checked array, and its layout; raises if a parameter is wrong or does not fit them."""
         self._validate_params()
         params = self.get_params(deep=False)
         check_values(params)
@@ -399,14 +403,14 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
         observers: list[FitTasks] | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> Run:
-        """Device, seed and observers of a fit, once all processes are known to have the same samples and parameters."""
+        """The run of a fit, with its device and seed; raises if processes have different samples or parameters."""
         device = resolve_device(self.device, processes.local_rank)
         processes.check_equal(X=digest(X, (0, len(X) - 1)), parameters=plain_parameters(self.get_params(deep=False)))
         seed = processes.compute_on_first(int, check_random_state(self.random_state).randint(2**31 - 1))
         return Run(device, seed, processes, int(self.verbose), observers or [], checkpoint)
 
     def _set_fitted(self, fitted: Fitted, loss_curve: Any = (), validation_curve: Any = ()) -> None:
-        """Set the attributes of a model and of its training; the curves are the beginning of those of the training."""
+        """Set the attributes of a model and of its training; the given curves come before those of this training."""
         scores, names = fitted.scores, self._get_param_names()
         self._model = fitted.model.eval()
         self.resolved_params_ = {name: value for name, value in fitted.params.items() if name in names}
@@ -516,8 +520,8 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
         Returns
         -------
         explanation : Explanation
-            With ``shares`` that sum to the scores, ``values`` and ``expected`` ones in the units of X, ``items`` and their
-            ``weights``, and for images and clips ``regions``.
+            With ``shares`` that sum to the scores, ``values`` and ``expected`` values in the units of X, memory ``items`` and
+            their ``weights``, and for images and clips ``regions``.
 
         Raises
         ------
@@ -550,8 +554,8 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
         Returns
         -------
         weights : ndarray of shape (n_samples, ensemble_size * N) or (n_samples, \\*positions, ensemble_size * N), float32
-            Not negative; each row sums to 1. Columns are those of :attr:`memory_`; each member's sum to 1 over
-            ``ensemble_size``. The second shape comes with ``memory_unit="location"``.
+            Not negative; each row sums to 1. Columns are the items of :attr:`memory_`; those of one member sum to
+            ``1 / ensemble_size``. The second shape comes with ``memory_unit="location"``.
 
         Raises
         ------
@@ -591,7 +595,7 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
 
     @isolated
     def channels_first(self, X: ArrayLike) -> np.ndarray:
-        """Lay samples out as the network does, with values and dtype as they are.
+        """Samples in the layout of the network, channels first; values and dtype stay the same.
 
         Parameters
         ----------
@@ -635,7 +639,7 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
         return model.scaling(samples.to(model.scaling.center.device)).numpy(force=True)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Numpy arrays and plain values only, with a format version: loads on machines without the training device."""
+        """State for pickles, with the model as NumPy arrays and a format version: loads without the training device."""
         state = super().__getstate__()
         if "_model" in state:
             state["_model"] = files.state_of(state["_model"])
@@ -647,14 +651,14 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
             self._model = files.model_of(state.get("_model", {}))
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write the fitted detector to one file, from which :meth:`load` makes it again: with all attributes, and equal scores.
+        """Write the fitted detector to one file, from which :meth:`load` restores all attributes and equal scores.
 
         The file is in the format of safetensors: arrays, and one JSON text. Unlike a pickle it holds no code.
 
         Parameters
         ----------
         path : str or PathLike
-            Of the file, by convention ``*.safetensors``. An existing one is replaced, in one step once all is written.
+            Of the file, by convention ``*.safetensors``. An existing file is replaced in one step, after all is written.
 
         Raises
         ------
@@ -696,7 +700,8 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
     def load(cls, path: str | os.PathLike) -> Self:
         """Make a detector from a file that :meth:`save` wrote.
 
-        No code of the file runs, and memory stays within a small multiple of its size, whoever has made it.
+        No code of the file runs, and memory stays within a small multiple of the file's size, also if the file comes from an
+        untrusted source.
 
         Parameters
         ----------
@@ -732,9 +737,9 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
     def export_onnx(self, path: str | os.PathLike) -> None:
         """Write the fitted detector as one ONNX graph, which runs without Python, torch and this package.
 
-        All is in the graph: scaling, networks, memory, threshold, and that a training row is scored without its own memory
-        item. The input is ``X``, float64, of the shape that ``fit`` saw, with any number of samples; the graph computes in
-        float64 the scaling and the sums of scores, as the detector does, and in float32 the networks. The outputs are
+        The graph contains scaling, networks, memory, threshold, and the rule that a training row is scored without its own
+        memory item. The input is ``X``, float64, of the shape that ``fit`` saw, with any number of samples. The graph computes
+        the scaling and the sums of scores in float64, as the detector does, and the networks in float32. The outputs are
 
         * ``score`` : float64, (n_samples,). The anomaly score, higher = more abnormal: ``-score_samples(X)`` under either
           convention.
@@ -743,13 +748,13 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
 
         Scores differ from those of the detector by rounding, by about a millionth. All samples of a call are scored together,
         so give large data in batches of about a thousand, or a few images or clips. The graph does not check X for missing
-        values and infinity. While this runs, no other thread may fit or score: torch changes all modules to trace some.
+        values and infinity. While this runs, no other thread may fit or score: torch changes all modules while it traces.
 
         Parameters
         ----------
         path : str or PathLike
-            Of the file, by convention ``*.onnx``. An existing one is replaced, in one step once all is written. Its metadata
-            has ``version`` of this package, ``threshold``, ``convention`` and ``feature_names``, a JSON list or null.
+            Of the file, by convention ``*.onnx``. An existing file is replaced in one step, after all is written. Its metadata
+            has the ``version`` of this package, ``threshold``, ``convention`` and ``feature_names``, a JSON list or null.
 
         Raises
         ------

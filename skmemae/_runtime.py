@@ -20,7 +20,7 @@ R = TypeVar("R")
 
 
 def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
-    """Warn at the innermost line that is neither this package's nor that of a package which calls it."""
+    """Warn with the position of the innermost line outside this package and the packages that call it."""
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _PASSED:
         level, frame = level + 1, frame.f_back
@@ -39,7 +39,7 @@ def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
     target = os.path.realpath(os.fsdecode(path))
     with tempfile.TemporaryDirectory(dir=os.path.dirname(target), prefix=".skmemae-") as folder:
         unfinished = os.path.join(folder, "unfinished")
-        with open(unfinished, "wb") as file:  # only its owner could ever read a temporary file
+        with open(unfinished, "wb") as file:  # tempfile would make a file that only its owner can read
             yield file
         os.replace(unfinished, target)
 
@@ -52,7 +52,7 @@ def resolve_device(device: str, local_rank: int = 0) -> torch.device:
     device : str
         "auto" takes the accelerator if there is one.
     local_rank : int, default=0
-        Number of this process on its machine, which is the number of the GPU if ``device`` has none of its own.
+        Number of this process on its machine. It selects the GPU if ``device`` is "cuda" without a number.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def _fastest() -> str:
 
 
 def move_to_device(module: nn.Module, device: torch.device) -> None:
-    """Move a module; on CUDA with the channels of convolutions last, as its matrix units want them."""
+    """Move a module; on CUDA with the weights of convolutions in the channels-last format of its matrix units."""
     module.to(device)
     if device.type == "cuda":
         for layer in module.modules():
@@ -109,9 +109,9 @@ def training_precision(device: torch.device) -> contextlib.AbstractContextManage
 
 
 def isolated(method: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a function to run under torch's own settings: gradients, autocast, default device and dtype.
+    """Decorate a function to run under torch's default settings of gradients, autocast, device and dtype.
 
-    The settings of the caller are back afterwards.
+    The settings of the caller are restored afterwards.
     """
 
     @functools.wraps(method)
@@ -133,7 +133,7 @@ def isolated(method: Callable[P, R]) -> Callable[P, R]:
 
 
 class _Float32(TorchFunctionMode):
-    """float32 for new tensors without a dtype, in this thread alone, where the default dtype of the process is another."""
+    """Makes new tensors without a dtype float32, in this thread alone, while the process has another default dtype."""
 
     _DRAWN = (torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.linspace, torch.eye)
     _READ = (torch.tensor, torch.full, torch.arange)  # integers stay integers
@@ -148,14 +148,14 @@ class _Float32(TorchFunctionMode):
 
 
 class MicroBatches:
-    """Cuts batches into parts once the device has turned out to have no room for whole ones.
+    """Cuts batches into parts after the device has run out of memory for a larger part.
 
     Parameters
     ----------
     least : int
-        Samples that a part must have.
+        Smallest number of samples in a part.
     may_split : bool, default=True
-        Whether batches may be split; where processes work in step they may not.
+        Whether batches may be split; False where several processes train together.
     """
 
     def __init__(self, least: int, may_split: bool = True):
@@ -164,13 +164,13 @@ class MicroBatches:
         self.count = 1
 
     def size(self, batch_size: int) -> int:
-        """Samples of a batch that fit onto the device together."""
+        """Number of samples of a batch that fit onto the device together."""
         return max(1, batch_size // self.count)
 
     def map(self, function: Callable, x: Tensor, *beside: Tensor | None, undo: Callable = lambda: None) -> list:
-        """Results of the function for each part of x and of the tensors beside it, which have as many samples.
+        """Results of the function for each part of x and of the tensors ``beside`` it, which have as many samples.
 
-        ``undo`` takes back the effects of a call that ran out of memory.
+        ``undo`` reverts the effects of calls before one that ran out of memory; then all parts are computed again.
 
         Raises
         ------
@@ -186,7 +186,7 @@ class MicroBatches:
                 if not is_out_of_memory(error):
                     raise
                 self._halve(len(x), x.device, error)
-            # Only here, where the error and the tensors that it keeps alive are gone, is memory free again.
+            # Memory is free only here, after the error and the tensors that it keeps alive are gone.
             undo()
             if x.device.type == "cuda":
                 torch.cuda.empty_cache()
@@ -203,6 +203,6 @@ class MicroBatches:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch has run out of memory, for which only CUDA has a class of its own."""
+    """Whether an error says that memory has run out; only CUDA has an exception class of its own for this."""
     said = ("out of memory", "can't allocate memory", "not enough memory")
     return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in said)

@@ -39,7 +39,7 @@ def check_positive_int(name: str, value: object, where: str) -> int:
 
 
 def check_numbers(params: dict[str, Any], accepts_bool: Sequence[str] = ()) -> None:
-    """Raise where a bool stands for a number, which scikit-learn's intervals accept, or a number does not fit into a float.
+    """Raise if a number is given as a bool, which scikit-learn's intervals accept, or is not finite as a float.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def unchanged_on_error(estimator: Any) -> Iterator[None]:
 
 
 def check_samples(estimator: Any, X: Any, least: int, reset: bool) -> Samples:
-    """X as an array of finite numbers; a source that makes its rows on request checks them when they are read.
+    """X as an array of finite numbers, or as a source of rows, which checks its rows when they are read.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def check_samples(estimator: Any, X: Any, least: int, reset: bool) -> Samples:
         Its ``n_features_in_`` and ``feature_names_in_`` are checked, or set if ``reset``.
     X : array-like of shape (n_samples, ...)
     least : int
-        Number of samples that are needed.
+        Smallest number of samples that is accepted.
     reset : bool
 
     Raises
@@ -109,7 +109,7 @@ def _validated(estimator: Any, X: Any, least: int, reset: bool) -> np.ndarray:
             checked = validate_data(estimator, X, dtype="numeric", allow_nd=True, ensure_min_samples=least, reset=reset)
             if checked.dtype.kind in "mM":
                 raise ValueError(f"X holds times, of dtype {checked.dtype}.")
-            # Of polars, and of categories of pandas, it returns objects.
+            # For polars, and for categories of pandas, validate_data returns an array of objects.
             return check_array(checked.astype(np.float64), allow_nd=True) if checked.dtype.kind == "O" else checked
     except (TypeError, ValueError) as error:
         found = not_a_number(X)

@@ -12,7 +12,7 @@ from skmemae._runtime import warn_caller
 
 _POSITIONS = {"conv2d": 2, "conv3d": 3}
 _USUAL_CHANNELS = (1, 3, 4)
-_MOST_CHANNELS = 16  # that an axis is taken for when nothing else decides
+_MOST_CHANNELS = 16  # largest axis that is taken for channels when nothing else decides
 _THIN = 4  # pixels: an "image" so narrow is a window of a few time series
 _LONG = 3  # sides of an image in a ratio above this may be time by features
 
@@ -29,7 +29,7 @@ class Layout:
     given_shape : tuple of int
         The same after ``sample_shape`` was applied.
     channel_axis : int or None
-        Axis of ``given_shape``; None where the samples have no channel axis or are vectors.
+        Axis of ``given_shape`` that holds the channels; None if the samples have no channel axis or are vectors.
     sample_shape : tuple of int
         What the network sees: (d,) or (channels, \\*positions).
     """
@@ -41,14 +41,14 @@ class Layout:
     sample_shape: tuple[int, ...]
 
     def to_network(self, samples: Tensor) -> Tensor:
-        """(b, \\*array_shape) -> (b, \\*sample_shape)."""
+        """Samples of X in the shape of the network: (b, \\*array_shape) -> (b, \\*sample_shape)."""
         samples = samples.reshape(-1, *self.given_shape)
         if self.channel_axis is not None:
             samples = samples.movedim(self.channel_axis + 1, 1)
         return samples.reshape(-1, *self.sample_shape)
 
     def from_network(self, samples: Tensor) -> Tensor:
-        """(b, \\*sample_shape) -> (b, \\*array_shape)."""
+        """Samples of the network in the shape of X: (b, \\*sample_shape) -> (b, \\*array_shape)."""
         if self.channel_axis is not None:
             samples = samples.movedim(1, self.channel_axis + 1)
         return samples.reshape(-1, *self.array_shape)
@@ -70,7 +70,7 @@ def choose_layout(
     sample_shape : tuple of int or None, default=None
         Shape to give each sample first.
     channel_axis : {"auto"}, int or None, default="auto"
-        Axis of X that holds the channels, so 1 or -1; None if there is none.
+        Axis of X that holds the channels, usually 1 or -1; None if there is none.
 
     Returns
     -------
@@ -139,7 +139,7 @@ def _choose_family(shape: tuple[int, ...], backbone: Any, channel_axis: str | in
 
 
 def _image_or_window(shape: tuple[int, ...]) -> str:
-    """(H, W), or the (time, features) of a window: too narrow for an image, it is a vector."""
+    """Family of samples with two axes: "conv2d" for images (H, W), "fc" for narrow ones, which are windows of series."""
     if min(shape) <= _THIN:
         return "fc"
     if max(shape) > _LONG * min(shape):
@@ -170,7 +170,7 @@ def _find_channels(shape: tuple[int, ...], family: str, channel_axis: Any) -> in
 
 
 def _guess_channels(shape: tuple[int, ...]) -> int:
-    """First or last axis: by the usual numbers of channels, else by which leaves square images, else by size."""
+    """First or last axis: the one with a usual number of channels, else the one that leaves square images, else a small one."""
     first, last = shape[0], shape[-1]
     usual = first in _USUAL_CHANNELS, last in _USUAL_CHANNELS
     square = shape[-2] == last, shape[-3] == shape[-2]  # height and width, if the channels come first, or last

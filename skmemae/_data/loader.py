@@ -1,4 +1,4 @@
-"""The crossing from numpy to torch: batches on the device, chunks of one fixed shape."""
+"""From NumPy arrays to torch tensors: batches on the device, and chunks of one fixed shape."""
 
 import copy
 import math
@@ -48,7 +48,7 @@ class Loader:
     fingerprint : Fingerprint or None, default=None
         Takes fingerprints of the samples of chunks, which are then read from X each time.
     resident_bytes : int, default=2**31
-        Size up to which the samples are held on the device; never where rows are made on request.
+        Size up to which the samples are held on the device. Rows that are made on request are never held there.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Loader:
         self.X = X
         self.layout = layout
         self.device = device
-        # Bytes of tables could exceed the limit of scaled values, and looking would make the device wait in every batch.
+        # Scaled bytes of tables may exceed the limit of scaled values; to check this, every batch would wait for the device.
         self._as_bytes = X.dtype == np.uint8 and scaling.fits_bytes
         self._exact = torch.float32 if device.type == "mps" else torch.float64
         self._scaling = _on(scaling, device if self._as_bytes else torch.device("cpu"))
@@ -99,14 +99,14 @@ class Loader:
         return held_out
 
     def minibatches(self, held_out: Tensor, rows: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield ``size`` scaled samples of those held out at a time, and their rows."""
+        """Yield the held-out samples, scaled, in batches of ``size``, and their rows."""
         return zip(map(self._scale_on_device, held_out.split(size)), rows.split(size), strict=True)
 
     def shuffle(self, rows: Tensor, batch_size: int, generator: torch.Generator) -> Tensor:
         """The rows in random order.
 
-        Where X is read in training, the order is one that it can be read in: random runs of neighbours, as many as a pool of
-        samples has room for, in random order within the pool. Fewer rows than a pool has are in the order they have in memory.
+        If X is read during training, runs of neighbouring rows are put in random order, and rows are then shuffled within each
+        pool of runs, which is read together. If the rows fit into one pool, they are shuffled as if X were in memory.
         """
         pool = self._pool_rows(batch_size)
         if self._resident is not None or len(rows) <= pool:
@@ -119,7 +119,7 @@ class Loader:
         return torch.cat([part[torch.randperm(len(part), generator=generator)] for part in mixed.split(pool)])
 
     def stream(self, batches: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the scaled samples of each batch of rows, and the rows, on the device if the samples were there."""
+        """Yield the scaled samples of each batch of rows, and the rows, which are on the device if X is held there."""
         sizes = [len(rows) for rows in batches]
         if self._resident is not None:
             for rows in torch.cat(batches).to(self.device).split(sizes):
@@ -135,8 +135,8 @@ class Loader:
     def chunks(self, size: int, start: int = 0, stop: int | None = None) -> Iterator[Chunk]:
         """Yield the scaled samples from start to stop in chunks of one fixed shape, the last padded with zeros.
 
-        One shape for all makes a sample's result independent of its neighbours: matrix products round differently for
-        different heights.
+        As all chunks have one shape, a sample's result does not depend on the chunk that it is in: matrix products round
+        differently for different numbers of rows.
         """
         for rows in self._slices(size, start, len(self) if stop is None else stop):
             samples, prints = (self._resident[rows], None) if self._resident is not None else self._read(self.X[rows])
@@ -151,24 +151,24 @@ class Loader:
             yield rows, self.layout.to_network(torch.from_numpy(np.array(self.X[rows], dtype=np.float64)))
 
     def _slices(self, size: int, start: int, stop: int) -> Iterator[slice]:
-        """Slices of rows that are read together, of whole chunks but for the last."""
+        """Slices of rows that are read together; all but the last hold a multiple of ``size`` rows."""
         n_bytes = _CHUNK_BYTES if chunk_rows(self.X) == 1 else _POOL_BYTES
         rows = size * max(1, rows_per_block(self.X, n_bytes) // size)
         return (slice(first, min(first + rows, stop)) for first in range(start, stop, rows))
 
     def _pool_rows(self, batch_size: int) -> int:
-        """Rows that are read together to draw batches from: whole batches."""
+        """Number of rows that are read together to draw batches from, a multiple of ``batch_size``."""
         return batch_size * max(1, _POOL_BYTES // self._sample_bytes // batch_size)
 
     def _load(self, rows: Tensor) -> Tensor:
-        """Samples on the device, bytes not yet scaled; X is read in ascending order, which is kinder to disks."""
+        """Samples on the device, bytes not yet scaled; X is read in ascending order, which is faster from disks."""
         if self._resident is not None:
             return self._resident.index_select(0, rows.to(self.device))
         ascending, back = torch.sort(rows)
         return self._read(self.X[ascending.numpy()])[0].to(self.device)[back.argsort().to(self.device)]
 
     def _read(self, block: np.ndarray) -> tuple[Tensor, Tensor | None]:
-        """A copy of a block as bytes, or scaled to float32 on the CPU, where float64 always works; and its fingerprints."""
+        """A copy of a block as bytes, or scaled to float32 on the CPU, which always has float64; and its fingerprints."""
         raw = self.layout.to_network(torch.from_numpy(np.array(block, dtype=np.uint8 if self._as_bytes else np.float64)))
         prints = None
         if self._fingerprint is not None:
@@ -181,13 +181,13 @@ class Loader:
 
 
 def _on(module: nn.Module, device: torch.device) -> nn.Module:
-    """A module with its buffers on a device: itself if they are there, else a copy."""
+    """The module if its buffers are on the device, else a copy that is there."""
     there = all(buffer.device.type == device.type for buffer in module.buffers())
     return module if there else copy.deepcopy(module).to(device)
 
 
 def _padded(samples: Tensor, size: int) -> Tensor:
-    """Samples with zeros up to a size."""
+    """Samples, filled up with zeros to ``size`` samples."""
     if len(samples) == size:
         return samples
     return torch.cat([samples, samples.new_zeros(size - len(samples), *samples.shape[1:])])

@@ -18,9 +18,9 @@ class RowSource:
     Attributes
     ----------
     chunk_rows : int
-        Neighbouring rows that are read together.
+        Number of neighbouring rows that are read together.
     groups : ndarray of int of shape (n_samples,) or None
-        Where rows have parts in common with their neighbours, the group within which they do.
+        Group of each row, if neighbouring rows of a group have parts in common, as clips of one video do; else None.
     """
 
     shape: tuple[int, ...]
@@ -56,7 +56,7 @@ class ChunkedRows(RowSource):
     Raises
     ------
     ValueError
-        If it has too few axes, an unknown number of rows, or no real numbers; when rows are read, if they are not finite.
+        If the array has too few axes, an unknown number of rows, or no real numbers; when rows are read, if one is not finite.
     """
 
     def __init__(self, array: Any):
@@ -93,7 +93,7 @@ class ChunkedRows(RowSource):
 
 
 def _largest_chunk(chunks: Any) -> int:
-    """Rows of a chunk: of dask the largest, of h5py's contiguous arrays one."""
+    """Number of rows of a chunk: the largest one of dask; 1 for contiguous arrays of h5py."""
     if not chunks:
         return 1
     return max(1, int(np.max(chunks[0])))
@@ -113,19 +113,19 @@ def row_blocks(X: Samples) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def chunk_rows(X: Samples) -> int:
-    """Neighbouring rows of X that are read together; one of an array in memory."""
+    """Number of neighbouring rows of X that are read together; 1 for an array in memory."""
     return getattr(X, "chunk_rows", 1)
 
 
 def rows_per_block(X: Samples, n_bytes: int) -> int:
-    """Rows of X that take so many bytes as float64, at least one; of an array in chunks whole chunks."""
+    """Number of rows of X that take ``n_bytes`` as float64, at least 1; for an array in chunks a multiple of the chunk."""
     rows = max(1, n_bytes // (8 * math.prod(X.shape[1:])))
     chunk = chunk_rows(X)
     return max(1, rows // chunk) * chunk
 
 
 def neighbours_together(X: Samples, rows: np.ndarray) -> np.ndarray:
-    """The rows group by group, in the order in which groups come up, ascending in each; unchanged where there are no groups."""
+    """The rows, group by group in the order of first appearance, ascending in each group; unchanged without groups."""
     groups = getattr(X, "groups", None)
     if groups is None:
         return rows

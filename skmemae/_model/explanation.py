@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _LARGEST_RATIO = 0.9  # of successive changes of an expected value
 _WEIGHTS = 2**18  # addressing weights that are sorted at a time
-_BLURRED = 24  # the map in which a region is sought is blurred by the smaller side of the image over this number
+_BLURRED = 24  # deviation of the blur of a map before regions are found: the smaller side of the image divided by this
 
 
 @dataclass(frozen=True)
@@ -29,23 +29,24 @@ class Explanation:
     scores : ndarray of shape (n_samples,)
         Anomaly scores, higher = more abnormal, under either convention.
     shares : ndarray of the shape of X
-        The part of each number of a sample in its score, not negative: they sum to the score. For images and clips a map.
+        The part of each number of a sample in its score, not negative. They sum to the score. For images and clips a map.
     values : ndarray of the shape of X
         The samples.
     expected : ndarray of the shape of X
-        Values that the memory expects in their place, in the units of X. For rows of a table the reconstruction of the row once
-        the column with the largest share is replaced by its expected value, given the others; else the reconstruction.
+        Values that the memory expects in their place, in the units of X. For images and clips, the reconstruction. For a row of
+        a table, the column with the largest share is replaced by the value expected from the others, and the result is
+        reconstructed.
     items : ndarray of int of shape (n_samples, n_items)
         The memory items with the largest addressing weights for each sample, as rows of ``memory_``, the largest first. In a
-        memory of rows one item for each training row.
+        memory of rows, one item stands for all items that are made of the same training row.
     weights : ndarray of shape (n_samples, n_items)
-        Their addressing weights, in [0, 1]: means over the members and locations, for a training row the sum over its items.
+        Their addressing weights, in [0, 1]: means over the members and locations, sums over the items of a training row.
     rows : ndarray of int of shape (n_samples, n_items) or None
         The training rows that these items are made of; None where items are learned.
     regions : ndarray of int of shape (n_samples, n_axes, 2) or None
-        The region with the largest share of the score of an image or clip: start and stop along the axes (H, W) or (T, H, W) of
-        a box. It is around the connected part of the slightly blurred map that is above half of the maximum and has the largest
-        sum. None for tables.
+        The region with the largest share of the score of an image or clip, as a box: start and stop along the axes (H, W) or
+        (T, H, W). The map is blurred a little; of the connected parts above half of its maximum, the box encloses the one with
+        the largest sum. None for tables.
     feature_names : ndarray of str or None
         Names of the columns, if ``fit`` saw them.
     index : pandas Index or None
@@ -64,7 +65,7 @@ class Explanation:
     index: Any = None
 
     def to_frame(self, n_features: int | None = None) -> "pd.DataFrame":
-        """The columns with the largest shares of the score of each row of a table.
+        """A DataFrame of the columns with the largest shares of the score of each row of a table.
 
         Parameters
         ----------
@@ -131,7 +132,7 @@ def explain(model: FittedModel, X: Samples, n_items: int) -> Explanation:
         )
 
     scores, shares, expected, places, weights = model.collect(X, explained)
-    # Sums of float32 differ from those of the score in the last digits.
+    # Sums of float32 shares differ from the scores in the last digits.
     sums = shares.reshape(len(shares), -1).sum(axis=1)
     shares *= (scores / np.where(sums > 0, sums, 1.0)).reshape(-1, *[1] * (shares.ndim - 1))
     items = first[places]
@@ -148,7 +149,7 @@ def explain(model: FittedModel, X: Samples, n_items: int) -> Explanation:
 
 
 def _shares(model: FittedModel, batch: Batch, terms: Terms) -> Tensor:
-    """Part of each number in the score, up to a factor of each sample: like x, float64, on the CPU."""
+    """Part of each number in the score, except for one factor per sample: like x, float64, on the CPU."""
     shares = model.score.shares(batch.x, batch.output, terms.scoring)
     if model.subsets is None:
         return shares
@@ -160,10 +161,11 @@ def _shares(model: FittedModel, batch: Batch, terms: Terms) -> Tensor:
 
 
 def _expected(model: FittedModel, batch: Batch, shares: Tensor) -> Tensor:
-    """The reconstruction; for a row of a table that of the row with its worst column replaced by its expected value.
+    """The reconstruction; a row of a table is reconstructed with its worst column replaced by the expected value: like x.
 
-    A wrong value is part of the query, and draws the reconstruction to itself. The value that reconstructs itself is
-    extrapolated from the given value, its reconstruction, and the reconstruction of that (Aitken's method).
+    A wrong value is part of the query and pulls the reconstruction towards itself. The expected value is one that is equal to
+    its own reconstruction. Aitken's method extrapolates it from the given value, its reconstruction and the reconstruction of
+    that reconstruction.
     """
     given, first = batch.x, batch.output.reconstruction.mean(dim=0)
     if given.ndim > 2:
@@ -175,12 +177,12 @@ def _expected(model: FittedModel, batch: Batch, shares: Tensor) -> Tensor:
 
     second = reconstruction(first)
     step, change = first - given, second - first
-    ratio = (change / torch.where(step == 0, 1.0, step)).clamp(0, _LARGEST_RATIO)  # of a sequence that converges
+    ratio = (change / torch.where(step == 0, 1.0, step)).clamp(0, _LARGEST_RATIO)  # below 1, as for a sequence that converges
     return reconstruction(first + change / (1 - ratio))
 
 
 def _largest_weights(model: FittedModel, batch: Batch, of_rows: Tensor, n_groups: int, count: int) -> tuple[Tensor, Tensor]:
-    """Groups of items with the largest weights, by their numbers, and these weights: (batch, count) each."""
+    """Numbers of the groups of items with the largest summed weights, and these weights: (batch, count) each."""
     if not len(of_rows):
         return torch.zeros(len(batch.x), 0, dtype=torch.int64), torch.zeros(len(batch.x), 0, dtype=torch.float64)
     found = []
@@ -198,7 +200,7 @@ def _regions(maps: np.ndarray) -> np.ndarray:
     sigma = min(maps.shape[-2:]) / _BLURRED
     maps = ndimage.gaussian_filter(maps, (*[0] * (maps.ndim - 2), sigma, sigma))
     inside = np.ones((3,) * maps.ndim)
-    inside[[0, 2]] = 0  # regions touch within a sample alone
+    inside[[0, 2]] = 0  # regions are connected within a sample, not between samples
     axes = tuple(range(1, maps.ndim))
     labels, count = ndimage.label(maps >= maps.max(axis=axes, keepdims=True) / 2, inside)
     boxes = np.array([[(side.start, side.stop) for side in box] for box in ndimage.find_objects(labels)])

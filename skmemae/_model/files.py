@@ -27,7 +27,7 @@ _MOST_MEMBERS, _MOST_LAYERS, _MOST_NUMBERS = 10_000, 1000, 2**40  # of a network
 
 
 class Saved(NamedTuple):
-    """Content of a file: numbers, texts, None, arrays, and tuples, lists and dicts of them."""
+    """Content of a file: numbers, strings, None, arrays, and tuples, lists and dicts of them."""
 
     parameters: dict[str, Any]
     attributes: dict[str, Any]  # fitted ones, without the model
@@ -35,14 +35,14 @@ class Saved(NamedTuple):
 
 
 def state_of(model: FittedModel) -> dict[str, Any]:
-    """The config, device and arrays of a model: plain values, but for a callable backbone, and NumPy arrays of their own."""
+    """The config, device and arrays of a model: plain values, except for a callable backbone, and copies as NumPy arrays."""
     arrays = {name: value.numpy(force=True).copy() for name, value in model.state_dict().items()}
     return {"format": FORMAT, "config": model.config, "device": str(model.device), "arrays": arrays}
 
 
 @isolated
 def model_of(state: dict[str, Any]) -> FittedModel:
-    """The model of a state; on the CPU where its device is absent. Runs no network, so that no thread of torch starts.
+    """The model of a state; on the CPU if its device is absent. Runs no network, so that no thread of torch starts.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def model_of(state: dict[str, Any]) -> FittedModel:
 
 
 def check_sizes(state: dict[str, Any]) -> None:
-    """Raise where a small file of a stranger asks for a large network, which would take memory before its arrays are seen.
+    """Raise if a small untrusted file asks for a large network, which would take memory before the arrays are compared.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def write(path: str | os.PathLike, saved: Saved, version: str) -> None:
 
 
 def read(path: str | os.PathLike) -> Saved:
-    """Content of a file, which is not damaged but may have been made by anyone.
+    """Content of a file with the right checksum; the file may come from an untrusted source.
 
     Raises
     ------
@@ -135,7 +135,7 @@ def read(path: str | os.PathLike) -> Saved:
 
 @contextlib.contextmanager
 def errors_that_name(path: str | os.PathLike) -> Iterator[None]:
-    """Raise ValueError with the name of the file where reading it, or making a detector of it, fails.
+    """Raise ValueError with the name of the file if reading it, or making a detector from it, fails.
 
     Raises
     ------
@@ -146,7 +146,7 @@ def errors_that_name(path: str | os.PathLike) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise
-    except Exception as error:  # a file of a stranger may be wrong in any way
+    except Exception as error:  # an untrusted file may be wrong in any way
         is_foreign = isinstance(error, SafetensorError | json.JSONDecodeError | RecursionError)
         kind = "it is not a file of safetensors and JSON, or damaged. " if is_foreign else ""
         kind += "it lacks " if isinstance(error, KeyError) else ""
@@ -188,7 +188,7 @@ def _encode(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
     Raises
     ------
     ValueError
-        If it is of a type that a file does not keep.
+        If the value is of a type that a file does not keep.
     """
     if isinstance(value, np.generic):
         value = value.item()
@@ -210,12 +210,12 @@ def _encode(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
 
 
 def _decode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """The value that :func:`_encode` was given; strings become arrays of object. Each array is taken out of ``arrays``.
+    """The value that :func:`_encode` was given; "$strings" become arrays of object. Each array is removed from ``arrays``.
 
     Raises
     ------
     ValueError
-        If :func:`_encode` does not give such a value.
+        If the value is not a result of :func:`_encode`.
     """
     if isinstance(value, list):
         return [_decode(item, arrays) for item in value]
@@ -253,7 +253,7 @@ _ACCEPTED = {
 
 
 def check_parameters(parameters: dict[str, Any]) -> None:
-    """Raise where a parameter is an object that a file cannot keep.
+    """Raise if a parameter is an object that a file cannot keep.
 
     Raises
     ------
@@ -269,7 +269,7 @@ def check_parameters(parameters: dict[str, Any]) -> None:
 
 
 def check_names(attributes: dict[str, Any], detector: Any) -> None:
-    """Raise where the attributes of a file would hide parameters or methods of a detector.
+    """Raise if attributes of a file have no name of a fitted attribute, or would hide parameters or methods of a detector.
 
     Raises
     ------

@@ -20,15 +20,15 @@ from skmemae._runtime import MicroBatches, isolated, move_to_device, resolve_dev
 from skmemae.network import Ensemble, Output
 from skmemae.network.features import KINDS, ReferenceFeatures
 
-HEIGHTS = (24, 128, 512, 1024)  # numbers of rows that are scored together, so that few rows need little padding
-FEW = 8  # images or clips that are scored together where there are no more
+HEIGHTS = (24, 128, 512, 1024)  # sizes of chunks of rows that are scored together, so that few rows need little padding
+FEW = 8  # size of a chunk for so many images or clips, or fewer
 _CHUNK_NUMBERS = {"cpu": 2**16, "other": 2**22}  # numbers of images and clips in a chunk; more are no faster
 _TABLE_NUMBERS = 2**20
-_DECODED_NUMBERS = 2**24  # numbers of decoded memory items at a time
+_DECODED_NUMBERS = 2**24  # numbers of memory items that are decoded at a time
 
 
 class Batch(NamedTuple):
-    """Scaled samples with all that the networks make of them."""
+    """Scaled samples and the outputs of the networks for them."""
 
     x: Tensor  # (batch, *sample_shape)
     group: Tensor | None  # (batch,), the known sample that each one is, -1 for none
@@ -36,7 +36,7 @@ class Batch(NamedTuple):
     output: Output
 
     def parts(self, size: int) -> "Iterator[Batch]":
-        """Yield the batch in parts of so many samples."""
+        """Yield the batch in parts of ``size`` samples."""
         for start in range(0, len(self.x), size):
             part = slice(start, start + size)
             reconstruction, *others = (None if tensor is None else tensor[:, part] for tensor in self.output)
@@ -64,9 +64,9 @@ class FittedModel(nn.Module):
     score : Score
     known : KnownSamples
     subsets : RandomSubsets or None, default=None
-        Whose distances the score adds.
+        Random subsets; the score adds the distances from them.
     features : ReferenceFeatures or None, default=None
-        Whose distances the score multiplies.
+        Reference features; the score is multiplied by the distances in them.
     """
 
     def __init__(
@@ -87,11 +87,11 @@ class FittedModel(nn.Module):
         self.known = known
         self.subsets = subsets
         self.features = features
-        self.calibration: Calibration | None = None  # where samples were held out
+        self.calibration: Calibration | None = None  # set if samples were held out
 
     @property
     def config(self) -> dict[str, Any]:
-        """Kinds and sizes of the parts: plain values, but for a callable backbone."""
+        """Kinds and sizes of the parts: plain values, except for a callable backbone."""
         return {
             "layout": asdict(self.layout),
             "limit": self.scaling.limit,
@@ -104,7 +104,7 @@ class FittedModel(nn.Module):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "FittedModel":
-        """A model without numbers, to load a ``state_dict`` into; runs no computation."""
+        """A model without values, to load a ``state_dict`` into; runs no computation."""
         layout = Layout(**config["layout"])
         score = Score(config["score"], config["network"]["members"])
         scaling = Scaling(layout.sample_shape, layout.family == "fc", config["limit"])
@@ -121,12 +121,12 @@ class FittedModel(nn.Module):
 
     @classmethod
     def from_state(cls, config: dict[str, Any], state: dict[str, Tensor]) -> "FittedModel":
-        """A model with the numbers of a ``state_dict``, which it keeps.
+        """A model that takes over the tensors of a ``state_dict`` without a copy.
 
         Raises
         ------
         RuntimeError
-            If the numbers do not have the names, types and sizes of those of such a model.
+            If the tensors do not have the names, dtypes and shapes that the config asks for.
         """
         model = cls.from_config(config)
         for name, tensor in model.state_dict().items():
@@ -137,7 +137,7 @@ class FittedModel(nn.Module):
 
     @property
     def tells_known(self) -> bool:
-        """Whether training samples are scored in a way of their own."""
+        """Whether training samples are scored differently from new ones."""
         return self.known.own_item is not None or self.calibration is not None
 
     @property
@@ -156,13 +156,13 @@ class FittedModel(nn.Module):
             raise
 
     def forward(self, X: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores, (batch,), and squared residuals in the shape of X, of samples (batch, \\*array_shape) of float64."""
+        """Scores, (batch,), and squared residuals in the shape of X, for float64 samples of shape (batch, \\*array_shape)."""
         samples = self.layout.to_network(X)
         batch = self.batch(self.scaling(samples), self.known.fingerprint(samples) if self.tells_known else None)
         return self.batch_scores(batch), self.squared_residuals(batch)
 
     def batch(self, x: Tensor, prints: Tensor | None = None, group: Tensor | None = None) -> Batch:
-        """Pass scaled samples through the networks; training samples are found by fingerprints, or given by their groups."""
+        """Pass scaled samples through the networks; fingerprints, or given groups, tell which of them are training samples."""
         if group is None and prints is not None:
             group = self.known.find(prints).to(x.device)
         own_items = None if group is None else self.known.own_items(group)
@@ -177,7 +177,7 @@ class FittedModel(nn.Module):
         return terms._replace(scoring=scoring, subset_distances=subsets, feature_distances=features)
 
     def combine(self, terms: Terms, group: Tensor | None) -> Tensor:
-        """Scores of terms, of training samples as if they had not been trained on: (batch,), float64."""
+        """Scores from terms, calibrated for training samples: (batch,), float64, higher = more abnormal."""
         distances, subsets = terms.subset_distances, None
         if self.subsets is not None and distances is not None:
             subsets = self.subsets.in_units(distances)
@@ -195,11 +195,11 @@ class FittedModel(nn.Module):
         return self.collect(X, lambda batch: (self.batch_scores(batch),))[0]
 
     def reconstruct(self, X: Samples) -> np.ndarray:
-        """Reconstructions in the units and the shape of X, the mean over the members; float32, for float64 X float64."""
+        """Reconstructions in the units and the shape of X, the mean over the members; float64 for float64 X, else float32."""
         return self.unscaled(X, self.collect(X, lambda batch: (batch.output.reconstruction.mean(dim=0),))[0])
 
     def unscaled(self, X: Samples, scaled: np.ndarray) -> np.ndarray:
-        """Scaled reconstructions of the samples of X, in the units and the shape of X; float32, for float64 X float64."""
+        """Bring scaled reconstructions of X to the units and the shape of X; float64 for float64 X, else float32."""
         exact = X.dtype.newbyteorder("=") == np.float64
         reconstructions = np.empty((len(scaled), *self.layout.array_shape), dtype=np.float64 if exact else np.float32)
         largest = np.finfo(reconstructions.dtype).max
@@ -213,7 +213,7 @@ class FittedModel(nn.Module):
         return self.collect(X, lambda batch: (self.squared_residuals(batch),))[0]
 
     def squared_residuals(self, batch: Batch) -> Tensor:
-        """The mean over the members, in the shape of X."""
+        """Squared residuals in scaled units, the mean over the members, in the shape of X."""
         residuals = (batch.output.reconstruction - batch.x).square()
         return self.layout.from_network(residuals.mean(dim=0))
 
@@ -233,7 +233,7 @@ class FittedModel(nn.Module):
     @isolated
     @torch.no_grad()
     def decode_items(self, numbers: np.ndarray) -> np.ndarray:
-        """Samples that single memory items decode to, in the units and the shape of X: (n, \\*array_shape), float32."""
+        """Decode single memory items to the units and the shape of X: (n,) -> (n, \\*array_shape), float32."""
         decoded = np.empty((len(numbers), *self.layout.array_shape), dtype=np.float32)
         size = max(1, _DECODED_NUMBERS // math.prod(self.layout.sample_shape))
         largest = float(np.finfo(np.float32).max)
@@ -258,10 +258,10 @@ class FittedModel(nn.Module):
         stop: int,
         group: Tensor | None = None,
     ) -> Iterator[tuple[int, list[tuple[Tensor, ...]]]]:
-        """Yield (number of samples, results of the function for the parts of a chunk), of which the last is padded.
+        """Yield the number of samples of each chunk, and the function's results for the parts of the chunk with its padding.
 
-        Parts may come again if memory runs out, so the function changes nothing. ``group`` tells the known sample that each
-        sample of the loader is; for None the loader takes fingerprints.
+        If memory runs out, the function is called again for the same samples, so it must have no side effects. ``group`` holds
+        the known sample that each sample of the loader is; for None the loader takes fingerprints.
         """
         micro, done = MicroBatches(least=1), start
 
@@ -279,7 +279,7 @@ class FittedModel(nn.Module):
             done += chunk.count
 
     def height(self, n: int) -> int:
-        """Samples of a chunk: the fewest of a few heights that hold n samples, as far as their numbers allow."""
+        """Number of samples of a chunk: the smallest of a few sizes that holds n samples, limited by the numbers of a chunk."""
         size = math.prod(self.layout.sample_shape)
         if self.layout.family == "fc":
             enough = next((height for height in HEIGHTS if height >= n), HEIGHTS[-1])
@@ -293,8 +293,8 @@ class FittedModel(nn.Module):
 
 
 def collected(passes: Iterator[tuple[int, list[tuple[Tensor, ...]]]], total: int) -> list[np.ndarray]:
-    """Results of :meth:`FittedModel.passes` for so many samples, one array for each tensor."""
-    arrays: list[np.ndarray] = []  # whole ones from the start: small arrays kept between large temporaries fragment the heap
+    """Results of :meth:`FittedModel.passes` for ``total`` samples, one array for each tensor, without padding."""
+    arrays: list[np.ndarray] = []  # of full size from the start: small arrays between large temporaries fragment the heap
     done = 0
     for count, parts in passes:
         for number, tensors in enumerate(zip(*parts, strict=True)):

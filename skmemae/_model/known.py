@@ -1,4 +1,4 @@
-"""Training samples, known again by fingerprints of their raw numbers, and their scores as if they had not been trained on."""
+"""Recognition of training samples by fingerprints of their raw numbers, and calibration of their scores."""
 
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from skmemae._model.learned import LARGEST, TINY, Learned, at_least, at_most
 _SEED = 0x5EED
 _PROJECTIONS = 3
 _PRECISION = 1e-6  # of a number that was printed with seven significant digits, with some room
-_FLOOR = 0.5  # of a column's deviation: the size from which the precision of small values is counted
+_FLOOR = 0.5  # in a column's deviations: added to the size of values, so that the precision of small values is not zero
 _OFFSET = 1e3  # deviations from zero, above which an offset no longer widens the precision of a column
 _COPY = 1e-9  # precision with which two training samples are copies
 _BESIDE = 4  # neighbours on either side that are compared with a sample
@@ -23,22 +23,23 @@ _MOST_KNOTS = 100
 
 
 class Fingerprint(Learned):
-    """Projections of raw samples in units of their columns or channels, by which a sample is known again.
+    """Projections of raw samples in units of their columns or channels, by which a training sample is recognised.
 
-    They survive conversion to float32 and printing with seven significant digits.
+    A sample is also recognised after conversion to float32 or printing with seven significant digits.
 
     Parameters
     ----------
     unit_shape : tuple of int
         Shape that broadcasts against a sample: one unit for each column of a table, or for each channel.
     size : int
-        Numbers of a sample.
+        How many numbers a sample has.
 
     Attributes
     ----------
     center, scale : Tensor of shape unit_shape, float64
         A typical value and deviation of each column or channel.
     directions : Tensor of shape (size, 3), float32
+        Random weights of the numbers of a sample in each projection.
     """
 
     center: Tensor
@@ -69,7 +70,7 @@ class Fingerprint(Learned):
         )
 
     def forward(self, samples: Tensor) -> Tensor:
-        """Fingerprints of samples: three projections, and the precision to which they are known.
+        """Fingerprints of samples: three projections, and the precision of them.
 
         Parameters
         ----------
@@ -128,15 +129,15 @@ def group_copies(prints: Tensor) -> Copies:
 class KnownSamples(Learned):
     """The training samples, and the memory items that are made of them.
 
-    A row of a memory of rows is scored without its own item, in training and whenever it comes again: an item that answered
-    the very row that it is made of would hide that nothing else resembles it.
+    A training row in a memory of rows is reconstructed without its own item, in training and whenever it is scored. With its
+    own item even a row that resembles no other row would be reconstructed well.
 
     Parameters
     ----------
     fingerprint : Fingerprint
     n_training : int or None, default=None
-        In a memory of rows, the first so many items of each member are made of rows that it was trained on, the others of rows
-        that it was not. None where items are learned.
+        In a memory of rows, the first ``n_training`` items of each member are made of rows that it was trained on, and the
+        others of rows that it was not trained on. None if items are learned.
 
     Attributes
     ----------
@@ -167,7 +168,7 @@ class KnownSamples(Learned):
         self.register_buffer("own_item", None, persistent=False)
 
     def learn_samples(self, copies: Copies, rows: Tensor) -> Tensor:
-        """Take the samples of some rows; the known sample that each row of the data is, -1 for none: (n_samples,)."""
+        """Store the samples of some rows; return the known sample that each row of the data is, -1 for none: (n_samples,)."""
         groups = torch.unique(copies.group[rows])
         self.learn(prints=copies.prints[groups].T.contiguous(), counts=copies.counts[groups])
         if not len(groups):
@@ -176,12 +177,12 @@ class KnownSamples(Learned):
         return torch.where(groups[place] == copies.group, place, -1)
 
     def learn_items(self, group: Tensor, chosen: Tensor, numbers: Tensor) -> None:
-        """Take the rows that memory items are made of.
+        """Store the rows that memory items are made of.
 
         Parameters
         ----------
         group : Tensor of int of shape (n_samples,)
-            Of :meth:`learn_samples` with these rows.
+            Result of :meth:`learn_samples` with these rows.
         chosen : Tensor of int of shape (members, N)
             The row of each item.
         numbers : Tensor of int of shape (n_samples,)
@@ -196,8 +197,8 @@ class KnownSamples(Learned):
         Parameters
         ----------
         with_copies : bool
-            Whether samples that the training data holds more than once have an own item. They have one in training alone:
-            after it their copies may answer for them.
+            Whether samples that the training data holds more than once have an own item. They have one only during training.
+            When they are scored, no item of theirs is left out.
         """
         members, size = self.item_groups.shape
         items = torch.full((members, len(self.counts) + 1), size, dtype=torch.int64, device=self.counts.device)
@@ -209,7 +210,7 @@ class KnownSamples(Learned):
         return items
 
     def find(self, prints: Tensor) -> Tensor:
-        """The group of each sample with such a fingerprint: (batch, 4) -> (batch,), int64, -1 for unknown samples."""
+        """The known sample with each fingerprint: (batch, 4) -> (batch,), int64, -1 for unknown samples."""
         wanted = prints[:, :-1].T.contiguous()
         place = _bisect(self.prints[0], wanted[0])
         beside = place.unsqueeze(1) + torch.arange(-_BESIDE, _BESIDE, device=place.device)
@@ -238,11 +239,11 @@ class KnownSamples(Learned):
 
 
 class Calibration(Learned):
-    """Scores of training samples as if they had not been trained on.
+    """Raises scores of training samples to those that they would have if they had not been trained on.
 
-    A network reconstructs training samples better than other samples of the same kind. The score that such a sample would have
-    otherwise is taken to be the quantile of held-out scores at which it is among the scores of training samples: ranks stay,
-    and between quantiles logarithms of scores are interpolated.
+    A network reconstructs training samples better than other samples of the same kind. So the score of a training sample, a
+    quantile of the scores of training samples, is replaced by the same quantile of the held-out scores, unless this is lower.
+    The order of scores is kept, and between quantiles logarithms of scores are interpolated.
 
     Attributes
     ----------
@@ -259,10 +260,10 @@ class Calibration(Learned):
             self.declare(name, torch.float64, "n_quantiles")
 
     def learn_quantiles(self, trained: np.ndarray, held_out: np.ndarray) -> "Calibration":
-        """Learn from the scores of training samples and of samples that were held out, one of each at least."""
+        """Learn from the scores of training samples and of held-out samples, at least one of each."""
         count = min(len(held_out), _MOST_KNOTS)
         levels = np.arange(1, count + 1) / (count + 1)
-        # A new score exceeds such a quantile of few scores with just this probability.
+        # A new score is below such a quantile, also one of few scores, with exactly the probability that is its level.
         below, above = (np.quantile(scores, levels, method="weibull") for scores in (trained, held_out))
         below = np.maximum(below, TINY)
         above = np.maximum(np.maximum(above, TINY), below)

@@ -13,7 +13,7 @@ LARGEST = 1e300  # in place of a score that is not finite
 class Learned(nn.Module):
     """A module with buffers that :meth:`declare` names; each is None until it is learned or loaded.
 
-    A ``state_dict`` is loaded with buffers of any of the declared sizes, and refused with others.
+    A ``state_dict`` is loaded if its buffers have the declared dtypes and shapes, and refused otherwise.
     """
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class Learned(nn.Module):
 
 
 def _fits(found: torch.Size, shape: tuple[int | str, ...], sizes: dict[str, int]) -> bool:
-    """Whether a shape is of the declared sizes; a size that has a name is noted under it."""
+    """Whether a shape fits the declared one; ``sizes`` records the sizes that have names."""
     if len(found) != len(shape):
         return False
     return all(
@@ -86,10 +86,10 @@ def _fits(found: torch.Size, shape: tuple[int | str, ...], sizes: dict[str, int]
 
 
 def at_most(values: Tensor, largest: float) -> Tensor:
-    """Values with those above a number replaced by it; the exporter to ONNX rounds the bounds of ``clamp`` to float32."""
+    """Values clipped to at most ``largest``, without ``clamp``, whose bounds the ONNX exporter rounds to float32."""
     return torch.minimum(values, values.new_full((), largest))
 
 
 def at_least(values: Tensor, smallest: float) -> Tensor:
-    """Values with those below a number replaced by it."""
+    """Values clipped to at least ``smallest``, without ``clamp``."""
     return torch.maximum(values, values.new_full((), smallest))

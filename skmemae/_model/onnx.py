@@ -24,7 +24,7 @@ def onnx_file(model: FittedModel, threshold: float, codes: tuple[int, int], meta
     Parameters
     ----------
     model : FittedModel
-        Stays as and where it is.
+        It is not changed or moved.
     threshold : float
         Anomaly score above which a sample is an outlier.
     codes : tuple of int
@@ -74,7 +74,7 @@ def _export(model: FittedModel, threshold: float, codes: tuple[int, int]) -> Any
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Keep back the messages of torch's exporter."""
+    """Suppress the messages of torch's exporter."""
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():

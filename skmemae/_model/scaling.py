@@ -25,20 +25,20 @@ class Scaling(Learned):
     sample_shape : sequence of int
         Shape of a sample of the network.
     table : bool
-        Whether columns, rather than channels, have units of their own.
+        Whether units are learned per column, as for tables, or per channel.
     limit : float
-        Scaled values beyond it grow logarithmically: one wild column of one row cannot drown the rest, no square overflows,
-        and the order of values is kept.
+        Scaled values beyond the limit grow logarithmically: one extreme value of a row cannot dominate the rest, no square
+        overflows, and the order of values is kept.
 
     Attributes
     ----------
     center, scale : Tensor that broadcasts against a sample, float64
     log_unit : Tensor that broadcasts against a sample, float64, or None
-        Units of the columns or channels x that are replaced by ``log(1 + |x| / unit)`` with the sign of x before all else,
-        infinite for those that stay as they are.
+        Units of the columns or channels x that are first replaced by ``log(1 + |x| / unit)`` with the sign of x; infinite for
+        columns and channels that stay as they are.
     mean_sample : Tensor of shape sample_shape, float64, or None
-        With it each scaled sample is brought to mean 0 and about unit deviation by its own mean and deviation. It is the mean
-        of such samples, and is then subtracted.
+        If there is one, each scaled sample is brought to mean 0 and about unit deviation by its own mean and deviation. Then
+        ``mean_sample``, the mean of such samples, is subtracted.
     """
 
     center: Tensor
@@ -57,13 +57,13 @@ class Scaling(Learned):
         self.declare("mean_sample", torch.float64, *self.sample_shape, optional=True)
 
     def learn_units(self, center: np.ndarray, scale: np.ndarray) -> None:
-        """Set center and scale; arrays of as many numbers as there are units, or one number."""
+        """Set center and scale, each an array with one number for every unit, or with one number for all."""
         units = (torch.from_numpy(np.array(np.broadcast_to(unit, math.prod(self.unit_shape)))) for unit in (center, scale))
         self.center, self.scale = (unit.view(self.unit_shape) for unit in units)
 
     @property
     def fits_bytes(self) -> bool:
-        """Whether no scaled byte reaches the limit, so that nothing needs to look for those that do."""
+        """Whether scaled bytes cannot exceed the limit, so that no check is needed."""
         return self.limit >= FAR_LIMIT
 
     def forward(self, samples: Tensor, are_bytes: bool = False) -> Tensor:
@@ -85,13 +85,14 @@ class Scaling(Learned):
         return scaled.float()
 
     def inverse(self, scaled: Tensor, samples: Tensor | None = None) -> Tensor:
-        """Samples in their own units.
+        """Bring scaled samples back to the units of X: (batch, \\*sample_shape), float64.
 
         Parameters
         ----------
         scaled : Tensor of shape (batch, \\*sample_shape), float64
         samples : Tensor of the same shape or None, default=None
-            The samples that ``scaled`` reconstructs, of whose mean and deviation the result is; None for typical ones.
+            The samples that ``scaled`` reconstructs. The result gets their means and deviations if a mean sample is subtracted;
+            None gives a typical mean and deviation.
         """
         center, scale = self.center.to(scaled), self.scale.to(scaled)
         if self.mean_sample is not None:
@@ -108,17 +109,17 @@ class Scaling(Learned):
         return _finite(torch.where(log_unit.isinf(), samples, samples.sign() * torch.expm1(samples.abs()) * log_unit))
 
     def log(self, samples: Tensor) -> Tensor:
-        """Logarithms of the columns or channels that have a unit."""
+        """Samples in which columns or channels with a finite ``log_unit`` are replaced by their logarithms."""
         if self.log_unit is None:
             return samples
         log_unit = self.log_unit.to(samples)
         return torch.where(log_unit.isinf(), samples, samples.sign() * torch.log1p(_finite(samples.abs() / log_unit)))
 
     def distance_from_mean(self, scaled: Tensor) -> Tensor:
-        """Squared distance of each sample at unit norm from the mean sample, per number: (batch,), in (0, 4).
+        """Squared distance per number of each sample from the mean sample: (batch,), in (0, 4).
 
-        However flat a sample is, nothing but its likeness to the mean sample counts. One for all samples where no mean sample
-        is subtracted.
+        The mean square of the sample counts as 1, so a flat sample is not nearer for being flat. The result is 1 for all
+        samples if no mean sample is subtracted.
         """
         if self.mean_sample is None:
             return scaled.new_ones(scaled.shape[0])
@@ -150,7 +151,7 @@ def _own_units(samples: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _compress(scaled: Tensor, limit: float) -> Tensor:
-    """Values with the part beyond the limit replaced by its logarithm."""
+    """Values in which the part b beyond the limit is replaced by ``log(1 + b)``."""
     beyond = _finite((scaled.abs() - limit).clamp_min_(0))
     return scaled.clamp(-limit, limit) + torch.sign(scaled) * torch.log1p(beyond)
 

@@ -24,7 +24,7 @@ class Terms(NamedTuple):
 
 
 class Score(Learned):
-    """An anomaly score, higher = more abnormal: an error, and a factor or a summand beside it.
+    """An anomaly score, higher = more abnormal: an error, with an optional factor or summand.
 
     Parameters
     ----------
@@ -36,14 +36,14 @@ class Score(Learned):
         * "power": sum of the absolute errors to the power 1.5;
         * "smooth": squared l2 error after a Gaussian blur of the last two axes, times :meth:`Scaling.distance_from_mean`;
         * "local": l4 norm of the mean squares of patches, of a clip the median over its frames;
-        * "relative": squared l2 error over the l2 norm of the sample, with one unit a number added under the root so that blank
-          samples stay finite.
+        * "relative": squared l2 error divided by the l2 norm of the sample, where 1 per number is added under the root, so
+          that scores of blank samples are finite.
 
         Factors:
 
         * "query": ``1 + q / (10 q_0)`` with q the squared distance between query and read-out, q_0 its median in training;
         * "subsets": adds the distances from random subsets and the median row, all terms in units of their medians in training;
-        * "turns", "paces": the root of the error times the distance from reference features.
+        * "turns", "paces": the square root of the error, times the distance from the training samples in reference features.
 
     members : int
 
@@ -52,6 +52,7 @@ class Score(Learned):
     typical_query_distances : Tensor of shape (members,), float64, or None
         q_0 of each member.
     typical_error : Tensor of shape (), float64, or None
+        Median error in training, the unit of errors with "subsets".
     """
 
     typical_query_distances: Tensor
@@ -74,7 +75,7 @@ class Score(Learned):
         return {"absolute": 1.0, "power": 1.5}.get(self.error, 2.0) if self.name != "absolute-query" else 2.0
 
     def terms(self, x: Tensor, output: Output, scaling: Scaling) -> Terms:
-        """Errors, and query distances if the score has a use for them, of scaled samples."""
+        """Errors of scaled samples, and query distances if the score uses them."""
         residual = self._weighed((output.reconstruction - x).flatten(0, 1))
         errors = _local_error(residual) if self.error == "local" else _sum(self._powers(residual))
         errors = errors.unflatten(0, output.reconstruction.shape[:2])
@@ -89,11 +90,11 @@ class Score(Learned):
         return Terms(errors.mT, distances)
 
     def _weighed(self, residual: Tensor) -> Tensor:
-        """Residuals as they count."""
+        """Residuals that enter the error: blurred for "smooth"."""
         return _blur(residual) if self.error == "smooth" else residual
 
     def _powers(self, residual: Tensor) -> Tensor:
-        """Summands of the error."""
+        """Summands of the error: powers of the residuals."""
         if self.error == "absolute":
             return residual.abs()
         return residual.abs() ** 1.5 if self.error == "power" else residual.square()
@@ -122,8 +123,8 @@ class Score(Learned):
     def shares(self, x: Tensor, output: Output, scoring: Tensor | None) -> Tensor:
         """Part of each number of a sample in its error: like x, float64, not negative, with sum 1.
 
-        The error of a member is shared out in proportion to its summands, and the geometric mean over the members in proportion
-        to the mean of their shares.
+        Shares of a member's error are in proportion to the summands of the error. Shares of the geometric mean over the members
+        are the means of their shares.
 
         Parameters
         ----------
@@ -153,7 +154,7 @@ class Score(Learned):
 def _blur(images: Tensor) -> Tensor:
     """Gaussian blur of the last two axes, its deviation a 24th of the smaller side and at most 1.5 pixels.
 
-    An edge of a stroke or of an object that is reconstructed a pixel beside its place is no anomaly.
+    It makes errors small at edges that are reconstructed one pixel off, which are no anomalies.
     """
     height, width = images.shape[-2:]
     sigma = min(1.5, min(height, width) / 24)
@@ -168,14 +169,14 @@ def _blur(images: Tensor) -> Tensor:
 def _local_error(residual: Tensor) -> Tensor:
     """The l4 norm of the mean squares of patches, a seventh of the smaller side wide and half overlapping.
 
-    An error in one place counts for more than the same amount spread out, which grows with the content of an image. Of the
-    frames of a clip it is the median: an abnormal event lasts, unlike a frame that was lost or shaken.
+    An error in one place counts for more than the same error spread over the image, as spread errors grow with the content of
+    an image. For a clip it is the median over the frames: an abnormal event lasts, unlike a frame that was lost or shaken.
     """
     if residual.ndim == 4:  # an image is a clip of one frame
         residual = residual.unsqueeze(2)
     side = max(1, round(min(residual.shape[-2:]) / 7))
     patches = nn.functional.avg_pool2d(residual.square().mean(dim=1), side, stride=max(1, side // 2)).flatten(2)
-    worst = patches.amax(dim=2, keepdim=True).clamp_min(torch.finfo(patches.dtype).tiny)  # in its units no power overflows
+    worst = patches.amax(dim=2, keepdim=True).clamp_min(torch.finfo(patches.dtype).tiny)  # divided by it, no power overflows
     error = (worst.squeeze(2) * torch.linalg.vector_norm(patches / worst, ord=4, dim=2)).quantile(0.5, dim=1)
     return _sum(error.unsqueeze(1))
 

@@ -14,8 +14,8 @@ from skmemae._model.scaling import FAR_LIMIT, TABLE_LIMIT, Scaling
 
 _EXCESS = 50.0, 10.0  # excess kurtosis of a heavy tail, and of one whose values span two decades
 _UNIT = 0.05  # quantile of the positive values that is the unit of a logarithm
-_TAIL_ROWS, _TAIL_NUMBERS = 100_000, 2**24  # rows that show a tail, and numbers that are looked at for it at most
-_REFERENCE_NUMBERS = 2**20, 2**22  # numbers that show a typical value, and quartiles
+_TAIL_ROWS, _TAIL_NUMBERS = 100_000, 2**24  # largest number of rows, and of numbers, in which tails are found
+_REFERENCE_NUMBERS = 2**20, 2**22  # largest number of numbers that give a typical value, and quartiles
 _REACH = 3.0  # interquartile ranges beyond the quartiles up to which values count; normal ones are within 2.5
 _LARGEST, _SMALLEST = np.finfo(np.float64).max, np.finfo(np.float64).tiny
 
@@ -31,12 +31,12 @@ def learn_scaling(X: Samples, layout: Layout, kind: str | None, training_mask: n
     kind : {"contrast", "log", "standard", "minmax"} or None
         "contrast": each sample's own mean and deviation, with the mean sample subtracted; "log": logarithms of the columns or
         channels with a heavy tail, and then "standard"; "standard": mean and standard deviation; "minmax": minimum and range;
-        None: nothing. Where no sample varies within itself, "contrast" is "standard". For "log" and "standard" columns of
-        tables count values as far as three interquartile ranges beyond the quartiles, so that a few wild ones do not hide the
-        rest, and a constant column has such a small unit that any other value is far out. Other constant columns and
-        channels keep their units.
+        None: no scaling. If all samples are constant, "contrast" is "standard". In tables "log" and "standard" clip values to
+        three interquartile ranges beyond the quartiles before they learn, so that a few extreme values do not hide the rest; a
+        constant column gets such a small unit that any other value becomes a large one. Other constant columns and channels
+        keep their units.
     training_mask : ndarray of bool or None, default=None
-        Which samples to learn from, all for None.
+        True for the samples to learn from; None for all samples.
 
     Returns
     -------
@@ -69,14 +69,14 @@ def learn_scaling(X: Samples, layout: Layout, kind: str | None, training_mask: n
     unit = np.ones(len(center))
     if robust:
         size = np.where(center == 0, 1.0, np.abs(center))
-        # Less than the deviation of a flag that is set in a single row.
+        # Smaller than the deviation of a flag that is set in a single row.
         unit = np.maximum(size / (2 * math.sqrt(len(X))), _SMALLEST)
     scaling.learn_units(center, np.where(spread > 0, spread, unit))
     return scaling
 
 
 def _reach(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Smallest and largest value of each column that counts; of a column mostly of one value, by the quartiles of the rest."""
+    """Lower and upper limits of each column for clipping; if quartiles are equal, quartiles of the other values are used."""
     unit = _power_of_two(np.abs(columns).max(axis=0))
     low, middle, high = np.quantile(columns / unit, [0.25, 0.5, 0.75], axis=0)
     for column in np.flatnonzero(low == high):
@@ -99,10 +99,10 @@ def _extremes(blocks: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _moments(blocks: Iterable[np.ndarray], some: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of columns, which are 0 for a constant column to the bit.
+    """Mean and standard deviation of columns; the deviation of a constant column is exactly 0.
 
-    Numbers are counted from a typical one of ``some``, in units of a large one, so that an offset costs no digits and no square
-    leaves the range of float64.
+    Values are divided by a large value of ``some`` and shifted by a typical one, so that an offset costs no digits and no
+    square leaves the range of float64.
     """
     scaler, unit = StandardScaler(copy=False), _power_of_two(np.abs(some).max(axis=0))
     shift = np.median(some / unit, axis=0)
@@ -114,7 +114,7 @@ def _moments(blocks: Iterable[np.ndarray], some: np.ndarray) -> tuple[np.ndarray
 
 
 def _power_of_two(values: np.ndarray) -> np.ndarray:
-    """The largest power of two that is not above each value, by which dividing is exact; 1 for 0."""
+    """The largest power of two that is not above each value; 1 for 0. Division by a power of two is exact."""
     _, exponents = np.frexp(values)
     return np.where(values > 0, np.ldexp(1.0, exponents - 1), 1.0)
 
@@ -142,7 +142,7 @@ def _learn_contrast(X: Samples, layout: Layout, training_mask: np.ndarray | None
 def _heavy_tails(X: Samples, layout: Layout, shape: tuple[int, ...], training_mask: np.ndarray | None) -> Tensor | None:
     """Units of the columns that are never negative and have a heavy tail, infinite for the others; None if there are none.
 
-    The unit is a small one of the values that are not zero, so that amounts are told apart by how many times as large they are.
+    The unit is the 5 % quantile of the positive values, so that logarithms compare amounts by their ratios.
     """
     columns = _flat(_some_samples(X, layout, training_mask, _TAIL_NUMBERS))
     unit = _power_of_two(np.abs(columns).max(axis=0))

@@ -15,8 +15,8 @@ _NUMBERS_OF_EXPORT = 2**14
 class RandomSubsets(Learned):
     """Random subsets of a few training rows each.
 
-    A row that is far from all rows of most subsets is abnormal. A cluster of outliers vanishes in most subsets, so that its
-    rows do not speak for each other [1]_.
+    A row that is far from all rows of most subsets is abnormal. Most subsets are too small to hold a row of a small cluster of
+    outliers, so rows of the cluster are abnormal although they have near neighbours [1]_.
 
     Parameters
     ----------
@@ -29,9 +29,9 @@ class RandomSubsets(Learned):
     groups : Tensor of shape (n_subsets, size), int64
         The known sample that each row is. A sample is not compared with itself.
     median : Tensor of shape sample_shape, float32
-        Of all these rows, column by column.
+        Median of all these rows, column by column.
     typical_distances : Tensor of shape (2,), float64
-        Medians over the training samples of the distances from subsets and from the median row, which are their units.
+        Units of the distances from subsets and from the median row: their medians over the training samples.
 
     References
     ----------
@@ -51,7 +51,7 @@ class RandomSubsets(Learned):
         self.declare("typical_distances", torch.float64, 2)
 
     def learn_rows(self, rows: Tensor, groups: Tensor) -> "RandomSubsets":
-        """Take scaled rows of shape (n_subsets, size, \\*sample_shape), and the known samples that they are."""
+        """Store scaled rows, (n_subsets, size, \\*sample_shape), and the known sample that each is, (n_subsets, size)."""
         median = torch.from_numpy(np.median(rows.numpy(force=True), axis=(0, 1)))
         ones = torch.ones(2, dtype=torch.float64)
         self.learn(
@@ -60,7 +60,7 @@ class RandomSubsets(Learned):
         return self
 
     def learn_units(self, distances: np.ndarray) -> None:
-        """Learn the units of distances from those of the training samples, (n_samples, 2)."""
+        """Learn the units of distances from the distances of the training samples, (n_samples, 2)."""
         typical = torch.from_numpy(np.median(distances.astype(np.float64), axis=0)).to(self.typical_distances)
         self.learn(typical_distances=torch.where(typical > 0, typical, 1.0))
 
@@ -81,7 +81,7 @@ class RandomSubsets(Learned):
         return (distances.double() / self.typical_distances).sum(dim=1)
 
     def shares(self, x: Tensor, group: Tensor) -> Tensor:
-        """Part of each number of scaled samples in the sum of their distances in units, as in :meth:`forward`: like x."""
+        """Part of each number of scaled samples in the result of :meth:`in_units`: like x."""
         places, parts = torch.arange(len(self.rows), device=x.device), []
         for part, distances in _distances(self.rows, self.groups, x, group):
             nearest, number = distances.min(dim=2)
@@ -93,7 +93,7 @@ class RandomSubsets(Learned):
 
 
 def distance_from(subsets: Tensor, groups: Tensor, x: Tensor, group: Tensor) -> Tensor:
-    """City-block distance to the nearest row of a subset that is another sample, the mean over the subsets: (batch,).
+    """City-block distance from the nearest row of a subset, without the sample itself; mean over the subsets: (batch,).
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def distance_from(subsets: Tensor, groups: Tensor, x: Tensor, group: Tensor) -> 
 
 
 def _distances(subsets: Tensor, groups: Tensor, x: Tensor, group: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield some flat samples, (b, d), and their distances from the rows, (b, n_subsets, size), inf from those they are."""
+    """Yield some flat samples, (b, d), and their distances from the rows, (b, n_subsets, size), inf from themselves."""
     rows, count = subsets.flatten(2).flatten(0, 1), max(1, _NUMBERS // subsets.numel())
     for part, own in zip(x.flatten(1).split(count), group.split(count), strict=True):
         distances = torch.cdist(part, rows, p=1.0)
@@ -120,7 +120,7 @@ def _distances(subsets: Tensor, groups: Tensor, x: Tensor, group: Tensor) -> Ite
 
 
 def _distance_in_export(rows: Tensor, groups: Tensor, flat: Tensor, group: Tensor) -> Tensor:
-    """The same from operations of ONNX, which has no ``cdist``; differences are made for a few subsets at a time."""
+    """:func:`distance_from` without ``cdist``, which ONNX does not have; computes differences from a few subsets at a time."""
     nearest, count = [], max(1, _NUMBERS_OF_EXPORT // rows[0].numel())
     for some, own in zip(rows.split(count), groups.split(count), strict=True):
         distances = (flat[:, None, None] - some).abs().sum(dim=3)

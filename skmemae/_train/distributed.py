@@ -1,6 +1,6 @@
 """Several processes that fit one detector: their parts of the work, and how they stay equal.
 
-The rest of the package knows an object with the methods of :class:`SingleProcess`, which it gets without ``torchrun``.
+The rest of the package calls the methods of :class:`SingleProcess`. Without ``torchrun`` it gets an object of this class.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ def single_process() -> Iterator[None]:
 
 
 class SingleProcess:
-    """In a single process every method is a no-op, or returns its argument."""
+    """A single process: each method does nothing, returns its argument, or calls the function that it gets."""
 
     rank = 0
     size = 1
@@ -56,10 +56,10 @@ class SingleProcess:
         return values
 
     def broadcast(self, *tensors: Tensor) -> None:
-        """Give all processes the first one's numbers, to the bit."""
+        """Copy the numbers of the first process to all processes, in place."""
 
     def compute_on_first(self, function: Callable, *args: Any) -> Any:
-        """The function's result in the first process, in all of them."""
+        """Run a function in the first process, and return its result in all processes."""
         return function(*args)
 
     def shard(self, rows: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ class SingleProcess:
         return rows
 
     def contiguous_shard(self, n: int) -> tuple[int, int]:
-        """First row, and the one after the last, of this process's part where neighbours stay together."""
+        """Start and stop of this process's part of ``n`` rows, a contiguous one."""
         return 0, n
 
     def wrap(self, module: nn.Module) -> nn.Module:
@@ -78,7 +78,7 @@ class SingleProcess:
         """Let batch normalisation see the batch of all processes, on CUDA devices; elsewhere each process sees its own part."""
 
     def check_equal(self, **named: str) -> None:
-        """Raise a ValueError, in all processes, unless all have come with the same values."""
+        """Raise a ValueError in all processes, unless all have given the same values."""
 
     def checked(self, function: Callable, *args: Any) -> Any:
         """The function's result; if it fails in one process, a RuntimeError that names that process in the others."""
@@ -86,7 +86,7 @@ class SingleProcess:
 
 
 class Processes(SingleProcess):
-    """The processes of one fit, with the words of ``torch.distributed``.
+    """The processes of one fit, which communicate by ``torch.distributed``.
 
     Parameters
     ----------
@@ -192,12 +192,12 @@ def processes_of_fit() -> Iterator[SingleProcess]:
         processes.group = dist.group.WORLD
     try:
         yield processes
-        processes.barrier()  # nobody leaves while others still ask for something
+        processes.barrier()  # no process leaves while others still need it
     except BaseException as error:
         with contextlib.suppress(dist.DistError):  # the store may be gone with the process that kept it
             first = store.compare_set("failure", "", f"{rank}:{type(error).__name__}: {error}").decode()
             failed, _, text = first.partition(":")
-            # The connection to a process that has failed is closed, which is an error of torch's here.
+            # A process that has failed closes its connections, so torch raises an error in this process as well.
             if int(failed) != rank and isinstance(error, RuntimeError):
                 raise RuntimeError(_failure(int(failed), size, text)) from error
         raise
@@ -216,7 +216,7 @@ def _several() -> bool:
 
 
 def _wait_for_all(store: Any, rank: int, size: int) -> str:
-    """Wait until all processes are here; a prefix for the keys of this fit."""
+    """Wait until all processes have entered the fit; return a prefix for the keys of this fit."""
     global _fits_entered  # incremented only after all ranks have entered, so counters agree
     prefix = f"skmemae/{_fits_entered}"
     keys = [f"{prefix}/entered/{other}" for other in range(size)]

@@ -30,19 +30,19 @@ _ENCODED = 64  # samples that are encoded at a time
 
 
 def train_features(kind: str, loader: Loader, scaling: Scaling, rows: Tensor, steps: int, run: Run) -> ReferenceFeatures:
-    """Train on changed samples, and keep features of the samples as memory items.
+    """Train a network to recognise changes of samples, and keep its features of the samples as memory items.
 
     Parameters
     ----------
     kind : {"turns", "paces"}
     loader : Loader
-        Of images or clips.
+        Holds images or clips.
     scaling : Scaling
-        Of the loader.
+        Scaling of the loader.
     rows : Tensor of int
         The rows to train on.
     steps : int
-        Of the network that reconstructs.
+        Optimiser steps of the network that reconstructs; the steps here are a multiple of them.
     run : Run
 
     Returns
@@ -82,7 +82,7 @@ def _bar(steps: int) -> Any:
 
 
 def _subtracted(scaling: Scaling, kind: str) -> Tensor:
-    """The mean image that scaling subtracts, which shows how images are turned; for clips the value of black."""
+    """What scaling has subtracted: the mean image, which shows how images are turned; for clips the center, so black is 0."""
     if kind == "turns":
         return torch.zeros(()) if scaling.mean_sample is None else scaling.mean_sample.cpu().float()
     return (scaling.center / scaling.scale).cpu().float()
@@ -90,14 +90,14 @@ def _subtracted(scaling: Scaling, kind: str) -> Tensor:
 
 @torch.no_grad()
 def with_more(features: ReferenceFeatures, loader: Loader, rows: Tensor, generator: torch.Generator) -> ReferenceFeatures:
-    """A copy with features of more samples, and of the earlier ones as many of the latest as there is room for."""
+    """A copy with features of more samples as items; if there are too many, the oldest items are dropped."""
     more = copy.deepcopy(features)
     more.extend(_features(more, loader, rows, generator))
     return more
 
 
 def _features(features: ReferenceFeatures, loader: Loader, rows: Tensor, generator: torch.Generator) -> Tensor:
-    """Features of random samples, of each as many as it takes to have enough: (groups, n, width)."""
+    """Features of random samples, with as many of each sample as fill the memory: (groups, n, width)."""
     most = features.most_items
     rows = rows[torch.randperm(len(rows), generator=generator)[:most]]
     parts, taken = [], -(-most // len(rows))
@@ -109,7 +109,7 @@ def _features(features: ReferenceFeatures, loader: Loader, rows: Tensor, generat
 
 
 def _backward(features: ReferenceFeatures, total: int, generator: torch.Generator, x: Tensor) -> None:
-    """Leave the gradient of the mean loss over a batch of so many samples, of which these are a part."""
+    """Add the gradient of the mean loss of a batch of ``total`` samples, of which ``x`` is a part."""
     with training_precision(x.device):
         loss = features.loss(x, generator)
     (loss * (len(x) / total)).backward()

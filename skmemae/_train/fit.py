@@ -31,9 +31,9 @@ from skmemae._train.run import Run
 from skmemae.network import Ensemble, MemAE, RandomStream, RowMemAE
 from skmemae.network.randomness import draw_seed
 
-_NOISE_CHUNKS = 2  # of vectors, which tell the noise of scores; of images and clips, which take longer, one
+_NOISE_CHUNKS = 2  # chunks of vectors that show the noise of scores; one chunk of images or clips, which take longer
 _LEAST_WINDOW = 1000  # samples that a window holds at least
-_EPOCHS = 2  # an update has so many times fewer epochs than a fit
+_EPOCHS = 2  # an update has the epochs of a fit divided by this
 _NETWORK = (
     "backbone",
     "widths",
@@ -69,11 +69,11 @@ class Window(NamedTuple):
         return cls(n_samples, max(n_samples, _LEAST_WINDOW))
 
     def after(self, n_samples: int) -> "Window":
-        """The window once so many more samples were seen."""
+        """The window after ``n_samples`` more samples."""
         return self._replace(n_seen=self.n_seen + n_samples)
 
     def latest(self, before: np.ndarray, new: np.ndarray) -> np.ndarray:
-        """The last scores of all, as many as the window holds."""
+        """The latest of the earlier and the new scores, as many as the window holds."""
         return np.concatenate([before, new])[-self.capacity :]
 
 
@@ -134,7 +134,7 @@ def fit_model(X: Samples, layout: Layout, given: dict[str, Any], run: Run) -> Fi
 
 
 def update_model(model: FittedModel, window: Window, usage: np.ndarray, X: Samples, given: dict[str, Any], run: Run) -> Fitted:
-    """Go on training with more samples; the model itself is left as it is.
+    """Train a copy of the model with more samples; the model itself is left as it is.
 
     Parameters
     ----------
@@ -146,12 +146,12 @@ def update_model(model: FittedModel, window: Window, usage: np.ndarray, X: Sampl
     given : dict
         Parameters of ``MemAEDetector`` as the user gave them; those of the networks, items and score stay as in the fit.
     run : Run
-        With a seed of its own.
+        Its seed differs from that of the fit.
 
     Returns
     -------
     fitted : Fitted
-        With the scores of the new samples.
+        Its scores are those of the new samples.
     """
     model = copy.deepcopy(model)
     if model.known.item_rows is None:
@@ -162,13 +162,13 @@ def update_model(model: FittedModel, window: Window, usage: np.ndarray, X: Sampl
 def _update_learned(
     model: FittedModel, window: Window, usage: np.ndarray, X: Samples, given: dict[str, Any], run: Run
 ) -> Fitted:
-    """Networks with learned items, or without a memory, go on with the new samples alone."""
+    """Update networks with learned items, or without a memory: they train on the new samples alone."""
     params, rows = _params_of_update(given, model, len(X), run), torch.arange(len(X))
     move_to_device(model, run.device)
     loader = Loader(X, model.layout, model.scaling, run.device)
     run.stream = RandomStream(draw_seed(run.generator), run.device) if callable(params["backbone"]) else None
     asked, _ = run.on_first(usage_of, model, loader, None)
-    # An item that a small piece has no use for may have one among the samples of the whole window.
+    # An item that few new samples use may still be used by other samples of the window.
     weight = len(X) / min(window.n_seen + len(X), window.capacity)
     usage = (1 - weight) * usage.reshape(asked.shape) + weight * asked
     split = split_rows(loader, rows, params["validation_fraction"], run)
@@ -188,9 +188,9 @@ def _update_learned(
 
 
 def _update_rows(model: FittedModel, window: Window, X: Samples, given: dict[str, Any], run: Run) -> Fitted:
-    """A memory of rows takes the new rows in and drops the oldest; the networks go on with those that it then holds.
+    """Update a memory of rows: it takes the new rows and drops the oldest; the networks train on the rows that it then holds.
 
-    To drop the least used rows instead leaves the most usual ones, and finds fewer outliers.
+    If the least used rows were dropped instead, only the most usual ones would stay, and fewer outliers would be found.
     """
     model, old, layout = model.cpu(), model.known, choose_layout(model.layout.sample_shape)
     numbers, first = (torch.from_numpy(array) for array in np.unique(old.item_rows.numpy(), return_index=True))
@@ -232,7 +232,7 @@ def _update_rows(model: FittedModel, window: Window, X: Samples, given: dict[str
 def _learn_known(
     known: KnownSamples, copies: Copies, choice: Choice | None, subsets: Tensor | None, split: Split, numbers: Tensor
 ) -> Tensor:
-    """Let samples be known again of items and random subsets, or whose scores are calibrated; which of them each row is."""
+    """Store the samples of items and random subsets, or with calibrated scores; the known sample of each row, -1 for none."""
     if choice is None:
         return known.learn_samples(copies, split.training if len(split.held_out) else split.training[:0])
     group = known.learn_samples(copies, torch.cat([rows.flatten() for rows in (choice.rows, subsets) if rows is not None]))
@@ -255,7 +255,7 @@ def items_of(
     settings: Settings,
     usage: np.ndarray | None = None,
 ) -> Callable[[Training], Items]:
-    """Maintenance of the items of each network in training; ``usage`` is that of networks that have been trained before."""
+    """Makes the maintenance of a network's items in training; ``usage`` is given for networks that were trained before."""
     if choice is not None:
         examples = loader.samples(choice.rows.flatten()).unflatten(0, choice.rows.shape)
         own = model.known.own_items_of_groups(with_copies=True)
@@ -274,10 +274,10 @@ def items_of(
 
 
 def score_noise(model: FittedModel, X: Samples, scores: np.ndarray) -> float:
-    """By how much scores differ between the batches of ``scores`` and small ones: the median relative difference.
+    """Median relative difference between ``scores`` and the scores of the same samples in small batches.
 
-    Matrix products round differently for different heights. Where a table is reconstructed nearly without error, such noise is
-    all that is left.
+    Matrix products round differently for different numbers of rows. If a table is reconstructed nearly without error, scores
+    consist of such noise.
     """
     height, count = (HEIGHTS[0], _NOISE_CHUNKS) if model.layout.family == "fc" else (FEW, 1)
     chunks = [X[start : start + height] for start in range(0, min(len(scores), count * height), height)]
@@ -320,7 +320,7 @@ def build_networks(params: dict[str, Any], layout: Layout, run: Run) -> Ensemble
 
 
 def _params_of_update(given: dict[str, Any], model: FittedModel, n_training: int, run: Run) -> dict[str, Any]:
-    """Resolved parameters of an update: those of networks, items and score as in the fit, and fewer epochs.
+    """Resolved parameters of an update: those of networks, items and score as in the fit, and half of the epochs.
 
     The size of a memory of rows may grow with the window.
     """

@@ -9,30 +9,30 @@ from torch import Tensor
 from skmemae._train.optimiser import Adam
 from skmemae.network import MemAE, Output, RowMemAE
 
-_ANSWERING = 2500  # items of a member that answer in training; more take time and change little
-_ASKING = 256  # rows by which a unit is chosen
-_UNITS = -6, 2  # powers of two of the mean distance among which it is chosen
+_ANSWERING = 2500  # largest number of items of a member that are used in training; more take time and change little
+_ASKING = 256  # rows of a member that the unit is chosen on
+_UNITS = -6, 2  # range of exponents: candidate units are the mean distance times powers of two
 _WARM_UP = 0.1  # share of the epochs before the memory comes in
 _MAINTAINED = 0.6  # share of the epochs after which learned items are left to the optimiser
-_FAIR_SHARE = 0.05  # items that carry less than this part of 1/N are revived
+_FAIR_SHARE = 0.05  # items with less than this part of 1/N of all weights are revived
 
 
 class Items:
-    """Base class, for a network without a memory: nothing happens to items besides the steps of the optimiser.
+    """Base class, also used for networks without a memory: it changes no items.
 
     Attributes
     ----------
     first_epoch : int
-        Epoch from which the memory answers.
+        Epoch from which the memory is used.
     settled_epoch : int
-        Epoch from which the items are left to the optimiser, so that held-out errors can be compared.
+        Epoch from which only the optimiser changes the items, so that held-out errors can be compared.
     """
 
     first_epoch = 0
     settled_epoch = 0
 
     def forward(self, model: torch.nn.Module, x: Tensor, rows: Tensor) -> Output:
-        """The model's output for samples to train on, which are these rows of the loader."""
+        """The model's output for samples ``x`` to train on, which are the ``rows`` of the loader."""
         return model(x)
 
     def hidden(self, rows: Tensor) -> dict[str, Tensor]:
@@ -43,24 +43,24 @@ class Items:
         """Prepare the items for an epoch."""
 
     def end_epoch(self, epoch: int, mass: Tensor | None) -> None:
-        """Change the items after an epoch; ``mass`` is the share of the queries that used each item."""
+        """Change the items after an epoch; ``mass`` holds the weights of each item summed over the queries: (N,)."""
 
 
 class LearnedItems(Items):
-    """Items that the optimiser moves: they start at queries of random samples, and idle ones are moved to others.
+    """Items that the optimiser moves: they start at queries of random samples, and idle ones are moved to new queries.
 
-    Queries of badly reconstructed samples would fill the memory with outliers, if the training data holds some.
+    The samples are random because queries of badly reconstructed samples would fill the memory with outliers.
 
     Parameters
     ----------
     items : Tensor of shape (N, C)
     optimiser : Adam
     draw : callable
-        Gives so many queries of random samples, the same on all processes.
+        Takes a number and returns so many queries of random samples, the same on all processes.
     max_epochs : int
     usage : Tensor of shape (N,) or None, default=None
-        Of a network that has been trained before, the share of the queries that used each item. Then there is no warm-up, and
-        idle items are moved once, at the start.
+        For a network that was trained before: the share of the queries that used each item. Then there is no warm-up, and idle
+        items are moved once, at the start.
     """
 
     def __init__(
@@ -100,10 +100,10 @@ class LearnedItems(Items):
 
 
 class RowItems(Items):
-    """Memory items made of rows, with the keys that the encoder makes of them at the moment.
+    """Memory items made of rows, with the keys that the encoder makes of them at present.
 
-    The own item of a row is hidden: a network that sees it learns to copy it, whatever the row is. Hidden, the row has to be
-    reconstructed from others, as a new row.
+    A training row is reconstructed without its own item, so that it is reconstructed from other rows, as a new row is. With its
+    own item the network would learn to copy any row.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ class RowItems(Items):
     group : Tensor of int of shape (n_rows,)
         The known sample that each row of the loader is, -1 for none.
     n_training : int
-        The first so many items of each member are made of rows that it is trained on.
+        Number of items at the start of each member that are made of rows that it is trained on.
     """
 
     def __init__(self, network: RowMemAE, examples: Tensor, own_items: Tensor, group: Tensor, n_training: int):
@@ -138,13 +138,13 @@ class RowItems(Items):
 
     @torch.no_grad()
     def end_epoch(self, epoch: int, mass: Tensor | None) -> None:
-        """Keep the rows, and the keys of the moment, as the items."""
+        """Store the rows and their present keys as the items."""
         keys = self.network.queries(self.examples)
         self.network.memory.keys.copy_(keys)
         self.network.memory.rows.copy_(self.examples)
 
     def forward(self, model: torch.nn.Module, x: Tensor, rows: Tensor) -> Output:
-        """The model's output; members reconstruct rows that they are not trained on without an error."""
+        """The model's output; where a member is not trained on a row, the reconstruction is the row, so its error is 0."""
         answering = min(_ANSWERING, self.n_training)
         own = self._own(rows)
         output = model(x, hidden=own.masked_fill(own >= answering, -1), examples=self.examples[:, :answering])
@@ -155,7 +155,7 @@ class RowItems(Items):
 
     @torch.no_grad()
     def choose_unit(self) -> None:
-        """Bring the queries of each member to the unit in which mixtures of other rows are nearest to some rows."""
+        """Scale the queries of each member so that mixtures of other rows reconstruct some rows with the least error."""
         memory, flat = self.network.memory, self.examples
         keys = self.network.queries(flat)
         distances = torch.cdist(keys[:, :_ASKING], keys).square_() / keys.shape[-1]
@@ -176,7 +176,7 @@ class RowItems(Items):
 
 @torch.no_grad()
 def random_queries(network: MemAE, batches: list[Tensor], count: int, generator: torch.Generator) -> Tensor:
-    """Queries of samples at random locations, (count, C), slightly moved; several of a sample only where it must be.
+    """Queries of samples at random locations with a little noise, (count, C); several of a sample only if there are too few.
 
     Parameters
     ----------
@@ -194,11 +194,11 @@ def random_queries(network: MemAE, batches: list[Tensor], count: int, generator:
         query = query.reshape(len(x), -1, query.shape[-1]).float()  # (b, locations, C)
         location = torch.randint(query.shape[1], (len(x), per_sample), generator=generator).to(query.device)
         queries.append(query.take_along_dim(location.unsqueeze(-1), dim=1))
-    # One of each sample before a second of any.
+    # One query of each sample comes before the second of any sample.
     return _jitter(torch.cat(queries).transpose(0, 1).flatten(0, 1)[:count], generator)
 
 
 def _jitter(items: Tensor, generator: torch.Generator) -> Tensor:
-    """Items moved by a hundredth of their size: equal items would share every weight for ever."""
+    """Items with noise of a hundredth of their size: equal items would stay equal, with equal weights."""
     noise = torch.randn(items.shape, generator=generator).to(items.device)
     return items + 0.01 * items.square().mean().sqrt() * noise

@@ -37,14 +37,14 @@ class Settings(NamedTuple):
 
 
 class Split(NamedTuple):
-    """Rows of the loader, apart."""
+    """Rows of the loader that are trained on, and rows that are held out."""
 
     training: Tensor
     held_out: Tensor
 
 
 class Curves(NamedTuple):
-    """Numbers of each epoch of a network."""
+    """Loss and held-out error of each epoch of a network."""
 
     loss: list[float]  # objective per training sample
     validation: list[float]  # error per held-out sample
@@ -70,14 +70,14 @@ def train_networks(
     settings : Settings
     run : Run
     items_of : callable
-        Maintenance of the memory items in the training of a network.
+        Takes the training of a network and returns the maintenance of its memory items.
     state : callable, default=dict
         Gives the ``state_dict`` of the model that holds the networks, for checkpoints.
 
     Returns
     -------
     curves : Curves
-        Means over the networks that ran so many epochs.
+        For each epoch the means over the networks that ran it.
     """
     networks, curves = list(networks), [Curves(*done) for done in run.stored.get("curves", [])]
     with run.observed(len(networks), settings.max_epochs):
@@ -107,9 +107,9 @@ def _mean_curve(curves: list[list[float]]) -> list[float]:
 
 
 def split_rows(loader: Loader, rows: Tensor, fraction: float, run: Run) -> Split:
-    """Rows to train on and rows to hold out, no more of these than fit; batch normalisation needs two of the former.
+    """Rows to train on, at least two for batch normalisation, and rows to hold out, at most ``loader.max_held_out``.
 
-    Of rows that have parts in common with their neighbours, neighbours are held out.
+    If neighbouring rows have parts in common, neighbours are held out together.
     """
     rows = rows[torch.randperm(len(rows), generator=run.generator)]
     count = min(int(fraction * len(rows)), len(rows) - 2, loader.max_held_out)
@@ -128,9 +128,9 @@ class Means(NamedTuple):
 
 
 class Training:
-    """Training of one network in place: warm up without the memory, fill it with encodings, then train all together.
+    """Training of one network in place: warm up without the memory, fill the memory with queries, then train all together.
 
-    A memory of rows is there from the start.
+    A memory of rows is used from the start.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ class Training:
         Parameters
         ----------
         kept : callable, default=dict
-            What a checkpoint holds beside the state of this training.
+            Returns what a checkpoint holds beside the state of this training.
 
         Raises
         ------
@@ -205,7 +205,7 @@ class Training:
         return self.curves
 
     def train_epoch(self, model: nn.Module, epoch: int) -> tuple[Means, Tensor | None]:
-        """One pass over the training rows: means over the samples, and the mass that each item carried."""
+        """One pass over the training rows: means over the samples, and the summed addressing weights of each item."""
         s, run, rows = self.settings, self.run, self.split.training
         model.train()
         order = self.loader.shuffle(rows, s.batch_size, run.generator)
@@ -228,7 +228,7 @@ class Training:
         return Means(*(totals / len(rows)).tolist()), masses  # the one synchronisation of an epoch
 
     def backward(self, model: nn.Module, x: Tensor, rows: Tensor, scale: float) -> tuple[Tensor, Tensor | None]:
-        """Leave gradients of the summed objective times ``scale``; sums of objective, error and energy, and the mass."""
+        """Add gradients of the summed objective times ``scale``; return sums of objective, error and energy, and the mass."""
         s = self.settings
         with training_precision(x.device), nullcontext() if self.run.stream is None else self.run.stream.active():
             output = self.items.forward(model, x, rows)
@@ -257,7 +257,7 @@ class Training:
         return queries
 
     def state_dict(self) -> dict[str, Any]:
-        """All that changes in training besides the network itself."""
+        """All state of the training except that of the network."""
         stream = self.run.stream
         return {
             "curves": list(self.curves),
@@ -268,7 +268,7 @@ class Training:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
+        """Continue from a state."""
         self.curves = Curves(*state["curves"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.stopping.load_state_dict(state["stopping"])
@@ -278,7 +278,7 @@ class Training:
 
 
 def check_divergence(means: Means, fine: bool, loader: Loader, s: Settings) -> None:
-    """Raise a ValueError that names the likely cause, unless all is fine."""
+    """Raise a ValueError that names the likely cause, unless ``fine`` is true."""
     if fine:
         return
     cause = f"Lower learning_rate (now {s.learning_rate})"
@@ -297,12 +297,12 @@ def objective(output: Output, x: Tensor, entropy_weight: float, power: float = 2
     """Equation 10 of the paper: squared error of a sample plus alpha times the entropy of its weights, as a mean over samples.
 
     With one query per location the entropy of a sample is the mean over its locations. ``power`` replaces the square. With
-    members both are means over the members.
+    several members, error and entropy are means over the members.
 
     Returns
     -------
     loss, error : Tensor
-        The objective, and the error in it.
+        The objective, and the error alone.
     """
     error = summed_error(output.reconstruction.float(), x, power) / len(x)
     if output.entropy is None or not entropy_weight:
@@ -311,14 +311,14 @@ def objective(output: Output, x: Tensor, entropy_weight: float, power: float = 2
 
 
 def summed_error(reconstruction: Tensor, x: Tensor, power: float) -> Tensor:
-    """Absolute errors to a power, summed over the samples, the mean over the members."""
+    """Absolute errors to a power, summed over samples and their numbers, the mean over the members."""
     residual = reconstruction - x
     error = residual.square() if power == 2.0 else residual.abs() ** power
     return error.sum() / (reconstruction.numel() / x.numel())
 
 
 def split_batches(order: Tensor, batch_size: int, least: int = 2) -> list[Tensor]:
-    """Batches of rows; nothing is dropped, and a last batch of fewer than ``least`` joins its neighbour."""
+    """Batches of rows; no row is dropped, and a last batch of fewer than ``least`` rows joins the batch before it."""
     batches = list(order.split(min(batch_size, len(order))))
     if len(batches) > 1 and len(batches[-1]) < least:
         batches[-2:] = [torch.cat(batches[-2:])]
@@ -342,7 +342,7 @@ class EarlyStopping:
         self.waited = 0
 
     def should_stop(self, error: float) -> bool:
-        """Take note of an epoch's held-out error; whether enough epochs have passed without a smaller one."""
+        """Record the held-out error of an epoch; return whether ``patience`` epochs have passed without a smaller one."""
         if error < self.best * (1 - self.settings.tolerance):
             self.best, self.waited = error, 0
             self.best_state = {name: value.clone() for name, value in self.network.state_dict().items()}
@@ -355,7 +355,7 @@ class EarlyStopping:
         return {"best": self.best, "best_state": self.best_state, "waited": self.waited}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
+        """Continue from a state."""
         self.best, self.best_state, self.waited = state["best"], state["best_state"], state["waited"]
 
     def restore_best(self) -> None:

@@ -29,7 +29,7 @@ class Adam:
 
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
-        """Move the parameters that have a gradient, and clear the gradients."""
+        """Update the parameters that have a gradient, and clear the gradients."""
         live = [i for i, p in enumerate(self.parameters) if p.grad is not None]
         columns = [[column[i] for i in live] for column in (self.parameters, self.means, self.squares, self.steps)]
         parameters, means, squares, steps = columns
@@ -56,7 +56,7 @@ class Adam:
         return {"means": self.means, "squares": self.squares, "steps": self.steps}
 
     def load_state_dict(self, state: dict) -> None:
-        """Go on with the moments of another."""
+        """Copy moments and numbers of steps from a state."""
         for name, values in self.state_dict().items():
             for value, other in zip(values, state[name], strict=True):
                 value.copy_(other)

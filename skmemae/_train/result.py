@@ -13,13 +13,13 @@ from skmemae._model.known import Calibration
 from skmemae._runtime import MicroBatches, scoring_precision, warn_caller
 from skmemae._train.distributed import SingleProcess
 
-_TYPICAL_ROWS, _TYPICAL_NUMBERS = 2**14, 2**26  # samples that tell a typical distance
-_ASKING_ROWS = 2**13  # samples that tell which items are used
+_TYPICAL_ROWS, _TYPICAL_NUMBERS = 2**14, 2**26  # samples, and numbers of them at most, that give a typical distance
+_ASKING_ROWS = 2**13  # at least so many samples show which items are used
 _ROUNDING = 1e-8  # of a query's squared norm: a distance below it is rounding
 
 
 class MemoryCollapseWarning(UserWarning):
-    """The memory has collapsed: one item answers every sample, or the threshold removes all items."""
+    """The memory has collapsed: one item answers every sample, or most queries have no weight above the threshold."""
 
 
 class TrainingScores(NamedTuple):
@@ -45,16 +45,16 @@ def score_training(
     Parameters
     ----------
     model : FittedModel
-        Its score, subsets and calibration are set here.
+        Units of its score and subsets, and its calibration, are set here.
     loader : Loader
-        Of all training samples; each process scores its part.
+        Holds all training samples; each process scores its part.
     rows, held_out : Tensor of int
-        Rows that were trained on or held out, and those that were held out.
+        Rows that were trained on or held out, and those of them that were held out.
     group : Tensor of int of shape (n_samples,)
         The known sample that each row is, -1 for none.
     processes : SingleProcess
     new_units : bool, default=True
-        Whether typical distances are learned, or stay as they are.
+        Whether typical query distances are learned, or stay as they are.
 
     Raises
     ------
@@ -112,14 +112,14 @@ def _errors_and_distances(
 
 
 def _like_units(values: np.ndarray, model: FittedModel) -> Tensor:
-    """Values where the units of the score are; a device without float64 has them on the CPU."""
+    """Values as a tensor on the device of the score's units, which is the CPU if the model's device has no float64."""
     device = model.device if model.device.type != "mps" else "cpu"
     return torch.from_numpy(values).to(device)
 
 
 @torch.no_grad()
 def _typical_query_distances(model: FittedModel, loader: Loader, rows: Tensor) -> Tensor:
-    """Median over some training samples of each member's squared distance between query and read-out."""
+    """Median over some training samples of each member's squared distance between query and read-out: (members,)."""
     n = max(1, min(_TYPICAL_ROWS, _TYPICAL_NUMBERS // math.prod(model.layout.sample_shape)))
     micro, parts = MicroBatches(least=1), []
 
@@ -139,7 +139,7 @@ def _typical_query_distances(model: FittedModel, loader: Loader, rows: Tensor) -
 
 @torch.no_grad()
 def usage_of(model: FittedModel, loader: Loader, group: Tensor | None) -> tuple[np.ndarray, float]:
-    """Share of the queries of some samples that used each item, (members, N), and share of those with no weight."""
+    """Share of some samples' queries that used each item, (members, N), and share whose weights all missed the threshold."""
     networks = model.networks
     if not networks.memories:
         return np.zeros((networks.members, 0)), 0.0

@@ -11,20 +11,20 @@ from skmemae._data.loader import Loader
 from skmemae._model.known import Copies
 from skmemae._model.subsets import distance_from
 
-_LEAST_ROWS = 100  # that thinning leaves
+_LEAST_ROWS = 100  # fewest rows that thinning may leave
 _SMALLEST, _DRAWN = 8, (256, 2000)  # rows of a subset at least, and rows of all subsets together
 _FEWEST, _MOST = 4, 50  # subsets
-_NUMBERS = 2**30  # differences of numbers that the selection may take
+_NUMBERS = 2**30  # differences of numbers that the selection may compute
 _HEIGHT = 512
-_MOST_ROWS = 80 * 256  # that train a memory of rows
-_CROSS_FITTED = 8  # members from which on each is trained without a quarter of the rows, which it scores
+_MOST_ROWS = 80 * 256  # largest number of rows that train a memory of rows
+_CROSS_FITTED = 8  # from so many members on, each trains without a quarter of its rows, and scores this quarter
 
 
 class Selection(NamedTuple):
     """Rows to learn from."""
 
     rows: Tensor  # (n_selected,), ascending
-    subsets: Tensor | None  # rows of random subsets, (n_subsets, size), if the score has a use for them
+    subsets: Tensor | None  # rows of random subsets, (n_subsets, size), if the score uses them
 
 
 class Choice(NamedTuple):
@@ -40,7 +40,7 @@ def thin_copies(copies: Copies) -> Tensor | None:
     Returns
     -------
     training_mask : Tensor of bool of shape (n_samples,) or None
-        The rows to train on; None if all are, or if fewer than 100 would be left.
+        The rows to train on; None if all rows are kept, also because fewer than 100 would be left.
     """
     if len(copies.counts) == len(copies.group):
         return None
@@ -53,7 +53,7 @@ def thin_copies(copies: Copies) -> Tensor | None:
 
 
 def some_rows(rows: Tensor, generator: torch.Generator) -> Tensor:
-    """The rows, or as many random ones as training has a use for."""
+    """The rows, or a random selection of 20,480 of them if there are more."""
     if len(rows) <= _MOST_ROWS:
         return rows
     return rows[torch.randperm(len(rows), generator=generator)[:_MOST_ROWS].sort().values]
@@ -69,25 +69,25 @@ def select_rows(
     generator: torch.Generator,
     n_trusted: int = 0,
 ) -> Selection:
-    """Select all rows but a share, of those that random subsets of rows find most abnormal.
+    """Select all rows except a share: the rows that are farthest from random subsets of rows.
 
-    A subset finds a row abnormal that is far from all its rows. A cluster of outliers is found, as it vanishes in most subsets
-    of so few rows.
+    The distance from a subset is the distance from its nearest row. As most subsets are too small to hold a row of a small
+    cluster of outliers, rows of such a cluster are far from most subsets.
 
     Parameters
     ----------
     loader : Loader
     rows : Tensor of int
-        Ascending; those that may be selected.
+        Rows that may be selected, ascending.
     copies : Copies
         Equal rows of the loader.
     share : float
-        Of all rows that are not trusted, copies included, the most that is left out.
+        Largest share of the rows that are not trusted, copies included, that is left out.
     needs_subsets : bool
         Whether the anomaly score adds the distances from subsets.
     generator : torch.Generator
     n_trusted : int, default=0
-        The first so many rows of the loader are trusted: they are selected.
+        Number of rows at the start of the loader that are trusted: they are always selected.
     """
     leaves_out = share * len(loader) >= 1
     if not (leaves_out or needs_subsets):
@@ -108,7 +108,7 @@ def select_rows(
 
 
 def _rows_for_each(copies: Copies, rows: Tensor) -> np.ndarray:
-    """How many rows of the table each of the given ones stands for: equal rows are shared among those that are given."""
+    """How many rows of the table each given row stands for: the count of its copies, shared among those that are given."""
     given, counts = copies.group[rows].numpy(), copies.counts.numpy()
     return counts[given] / np.bincount(given, minlength=len(counts))[given]
 
@@ -125,13 +125,13 @@ def _draw(loader: Loader, share: float, n_asking: int, generator: torch.Generato
 def choose_items(rows: Tensor, members: int, size: int, generator: torch.Generator) -> Choice:
     """Choose random rows for the memory of each member.
 
-    Of eight and more members each is trained on the first three quarters of its items, and the last quarter is another one for
-    each of four members: a row of a small table is scored by the members that were not trained on it.
+    If there are eight or more members, each trains on the first three quarters of its items only. The last quarter differs
+    between four successive members, so each row of a small table has members that were not trained on it. These score the row.
 
     Parameters
     ----------
     rows : Tensor of int
-        To choose from.
+        Rows to choose from.
     members, size : int
     generator : torch.Generator
     """

@@ -21,14 +21,14 @@ from skmemae.network import RandomStream
 
 _WAY_OUT = "Remove it, or give another path."
 _OUTPUT_ONLY = ("verbose", "convention")  # parameters on which training does not depend
-_DIGESTED = 1000  # rows by which data is known again
+_DIGESTED = 1000  # rows that identify X
 
 
 class Observer:
-    """Base class of objects that are told of the progress of a fit; this one ignores it."""
+    """Base class of objects that are notified of the progress of a fit; its methods do nothing."""
 
     def begin(self, model: Any, n_epochs: int, score: Callable[[Any], Any]) -> None:
-        """A fit begins to train the networks of a model; ``score`` scores the training samples by a model."""
+        """A fit begins to train the networks of a model; ``score`` takes a model and scores the training samples."""
 
     def end(self, model: Any) -> None:
         """The fit of the model has ended."""
@@ -40,14 +40,14 @@ class Observer:
         """The next epoch begins."""
 
     def end_epoch(self, network: nn.Module, loss: float, validation: float | None) -> bool:
-        """An epoch has ended; whether the observer wants the network to train no further."""
+        """An epoch has ended; return whether the observer wants to stop the training of the network."""
         return False
 
     def end_network(self, network: nn.Module) -> None:
         """Training of the network has ended."""
 
     def close(self) -> None:
-        """Training of all networks has ended, by an error or not."""
+        """Training of all networks has ended, with or without an error."""
 
 
 class Progress(Observer):
@@ -110,7 +110,7 @@ class Checkpoint:
     Attributes
     ----------
     seconds : float
-        Between two writes, at least.
+        Shortest time between two writes.
     """
 
     seconds = 2.0
@@ -122,7 +122,7 @@ class Checkpoint:
         if os.path.exists(self.path):
             self.stored = self._read()
         else:
-            self.write({})  # an error comes before training
+            self.write({})  # so that an error is raised before training
         self._written = time.monotonic()
 
     def is_due(self) -> bool:
@@ -160,14 +160,14 @@ class Run:
     ----------
     device : torch.device
     seed : int
-        Of all random numbers; a checkpoint brings its own.
+        Seed of all random numbers; the seed in a checkpoint replaces it.
     processes : SingleProcess, default=SingleProcess()
         Processes that train together.
     verbose : {0, 1, 2}, default=0
     observers : sequence of Observer, default=()
-        Told of epochs and networks on this process.
+        Notified of epochs and networks of this process.
     checkpoint : Checkpoint or None, default=None
-        On the first process alone.
+        Given to the first process alone.
 
     Attributes
     ----------
@@ -196,13 +196,13 @@ class Run:
         self.stream: RandomStream | None = None
         self.verbose = verbose if self.processes.rank == 0 else 0
         self.observers = list(observers)
-        self.is_watched = self.processes.compute_on_first(bool, self.observers)  # also where another process tells them
+        self.is_watched = self.processes.compute_on_first(bool, self.observers)  # equal on all processes
         self.checkpoint = checkpoint
         if checkpoint is not None and not self.stored:
             checkpoint.write({"seed": self.seed})
 
     def on_first(self, function: Any, *args: Any) -> Any:
-        """The result of a function in the first process, in all of them."""
+        """Run a function in the first process, and return its result in all processes."""
         return self.processes.compute_on_first(function, *args)
 
     @contextlib.contextmanager
@@ -218,13 +218,13 @@ class Run:
             self.observers = self.observers[len(progress) :]
 
     def end_epoch(self, network: nn.Module, loss: float, validation: float | None) -> bool:
-        """Tell of an epoch that has ended; whether an observer wants the network to train no further."""
+        """Notify observers that an epoch has ended; return whether one wants to stop the training of the network."""
         stops = [observer.end_epoch(network, loss, validation) for observer in self.observers]
         return self.on_first(any, stops) if self.is_watched else False
 
 
 def identity_of(X: Samples, parameters: dict[str, Any], version: str) -> str:
-    """Versions, parameters, and a digest of the shape and of rows spread over X, as text."""
+    """Versions, parameters, and shape, dtype and a digest of rows spread over X, as text."""
     rows = np.unique(np.linspace(0, len(X) - 1, _DIGESTED).astype(int))
     kept = plain_parameters({name: value for name, value in parameters.items() if name not in _OUTPUT_ONLY})
     return f"skmemae {version}, torch {torch.__version__}, X {digest(X, rows)}, {kept}"
@@ -239,7 +239,7 @@ def digest(X: Samples, rows: Sequence[int] | np.ndarray) -> str:
 
 
 def plain_parameters(params: dict[str, Any]) -> str:
-    """Parameters as text that is the same in another process; of an object, its class, and of a function, its name."""
+    """Parameters as text that is the same in every process; objects by their class, functions by their name."""
     return str({name: _plain(value) for name, value in params.items()})
 
 

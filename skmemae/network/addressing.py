@@ -18,7 +18,7 @@ class Keys(NamedTuple):
     """Memory items in the form in which queries are compared with them."""
 
     factors: Tensor  # (groups, N, c)
-    center: Tensor | None  # (groups, 1, C), subtracted from queries; None where nothing is
+    center: Tensor | None  # (groups, 1, C), subtracted from queries; None for no subtraction
 
 
 def shrunk_softmax(logits: Tensor, threshold: float, keep_best: bool) -> tuple[Tensor, Tensor]:
@@ -30,11 +30,11 @@ def shrunk_softmax(logits: Tensor, threshold: float, keep_best: bool) -> tuple[T
     Parameters
     ----------
     logits : Tensor of shape (..., N)
-        Overwritten by their differences from the largest of their row, which have the same softmax.
+        Overwritten: the largest logit of each row is subtracted, which leaves the softmax unchanged.
     threshold : float
         Lambda: the weight that an item must exceed to be kept.
     keep_best : bool
-        Whether a row whose weights all miss the threshold keeps its best one, or becomes zero.
+        Whether a row whose weights all miss the threshold keeps its largest weight, or becomes zero.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def shrunk_softmax(logits: Tensor, threshold: float, keep_best: bool) -> tuple[T
     total = weights.sum(dim=-1, keepdim=True)
     scale: float | Tensor = 1.0
     if threshold > _TINY:
-        # The best weight is one here. In units of the cut all rows have one threshold, for which torch has a fast function.
+        # The largest weight is 1 here. Division gives all rows the same threshold, 1, for which torch has a fast function.
         scale = total * threshold
         if keep_best:
             scale.clamp_max_(_JUST_BELOW)
@@ -60,10 +60,10 @@ def shrunk_softmax(logits: Tensor, threshold: float, keep_best: bool) -> tuple[T
 class AddressAndReadOut(torch.autograd.Function):
     """Addressing and read-out with the gradients in closed form, block by block over the queries.
 
-    With ``g`` the gradient of the weights, that of the logits is ``w * (g - <g, w>)``, and that of the entropy
-    ``-w * (logit - <logit, w>)``. A block's weights are kept for the backward pass if all blocks together are small, and
-    computed again there if not, so memory grows with the queries and not with queries times items.
-    ``benchmarks/speed.py --figures addressing`` measures both against the same equations in plain torch.
+    With ``g`` the gradient with respect to the weights, the gradient with respect to the logits is ``w * (g - <g, w>)``. The
+    gradient of the entropy is ``-w * (logit - <logit, w>)``. The weights are kept for the backward pass if all blocks together
+    are small, and else computed again there, so memory grows with the queries and not with queries times items.
+    ``benchmarks/speed.py --figures addressing`` compares both with the same equations in plain torch.
     """
 
     @staticmethod
@@ -77,9 +77,10 @@ class AddressAndReadOut(torch.autograd.Function):
         keep_best: bool,
         training: bool,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """(heads, rows, c) queries, (heads, N, c) keys, (heads, N, v) values; in a memory of rows members are heads.
+        """Address keys, (heads, N, c), by queries, (heads, rows, c), and read out values, (heads, N, v).
 
-        ``hidden`` of shape (heads, rows) holds the number of the item that is left out for a query, or -1; None hides none.
+        In a memory of rows the members take the place of heads. ``hidden`` of shape (heads, rows) holds the number of the item
+        that is left out for a query, or -1 for none; None leaves out no item.
 
         Returns
         -------
@@ -138,14 +139,14 @@ class AddressAndReadOut(torch.autograd.Function):
 
 
 def hide(logits: Tensor, hidden: Tensor | None, start: int = 0) -> Tensor:
-    """Logits of (heads, rows, N), in place, with an item of each row out of the softmax.
+    """Take one item of each row out of the softmax: set its logit to a large negative number, in place.
 
     Parameters
     ----------
     logits : Tensor of shape (heads, rows, N)
-        Of the rows from ``start`` on.
+        Logits of the rows from ``start`` on.
     hidden : Tensor of int of shape (heads, all rows) or None
-        The item of each row; -1 for none.
+        The item to take out of each row; -1 for none.
     start : int, default=0
     """
     if hidden is None:
@@ -156,7 +157,7 @@ def hide(logits: Tensor, hidden: Tensor | None, start: int = 0) -> Tensor:
 
 
 def _blocks(query: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
-    """The queries in blocks; while torch traces the network for export, all of them in one."""
+    """The queries in blocks; in a single block while torch traces the network for export."""
     if torch.compiler.is_compiling():
         return (query,)
     weights = _BLOCK_WEIGHTS.get(query.device.type, _BLOCK_WEIGHTS["other"])
@@ -164,7 +165,7 @@ def _blocks(query: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:
-    """``left @ right``; with few columns on the right, by their transposes, at which BLAS is up to four times as fast."""
+    """``left @ right``; if ``right`` has few columns, by the transposes, for which BLAS is up to four times as fast."""
     return left @ right if right.shape[-1] > _NARROW else (right.mT @ left.mT).mT
 
 
@@ -175,12 +176,12 @@ def _concatenate(blocks: list[Tensor]) -> Tensor:
 def prepare_keys(keys: Tensor, similarity: str, temperature: float) -> Keys:
     """Keys of (groups, N, C) as factors of the logits (equation 5), in float32 at least.
 
-    In half precision the weights near the threshold cannot be told apart. The square of the query is left out of squared
-    distances, as it is the same for all items.
+    Half precision cannot distinguish weights near the threshold. The square of the query is left out of squared distances, as
+    it is the same for all items.
     """
     keys = keys.to(torch.promote_types(keys.dtype, torch.float32))
     if similarity == "distance":
-        center = keys.detach().mean(dim=-2, keepdim=True)  # far from zero the squares would leave no digits
+        center = keys.detach().mean(dim=-2, keepdim=True)  # squares of numbers far from zero would lose the digits
         keys = keys - center
         scale = 1 / (temperature * keys.shape[-1])
         return Keys(torch.cat([keys, -scale * keys.square().sum(dim=-1, keepdim=True)], dim=-1), center)

@@ -15,11 +15,11 @@ _CONVOLUTION: dict[int, tuple[type[Any], type[Any], type[Any]]] = {
 
 
 class Backbone(NamedTuple):
-    """Encoder, the decoder that inverts it, and the parts that encodings are made of."""
+    """An encoder, the decoder that inverts it, and the number of memory heads."""
 
     encoder: nn.Module
     decoder: nn.Module
-    heads: int = 1  # parts of a query that the memory addresses on their own
+    heads: int = 1  # parts of a query, each of which the memory addresses on its own
 
 
 class Layer(NamedTuple):
@@ -136,10 +136,10 @@ def convolutional(sample_shape: Sequence[int], widths: Sequence[int], bottleneck
 
 
 def frames_as_channels(sample_shape: Sequence[int], widths: Sequence[int] = (32, 64, 64, 64)) -> Backbone:
-    """Backbone for clips of 2-D convolutions with the frames as channels, at a fraction of the cost of 3-D convolutions.
+    """Backbone for clips that takes frames as channels of 2-D convolutions, at a fraction of the cost of 3-D convolutions.
 
-    Only the second and third of the four layers have stride 2, so that codes keep the positions of moving objects. The memory
-    has a head for every eight numbers of a query, so that a small one can compose many kinds of normal motion.
+    Only the second and third of the four layers have stride 2, so that encodings keep the positions of moving objects. The
+    memory has a head for every eight numbers of a query, so that a few items can compose many kinds of normal motion.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def stacked_convolutions(
     sample_shape : tuple of int
         Channels first.
     layers, mirrored : list of Layer
-        Layers of the encoder and of the decoder, whose strides are the encoder's in reverse order.
+        Layers of the encoder and of the decoder. The decoder has the encoder's strides in reverse order.
     activation : callable
         Returns an activation module.
     bare_code : bool, default=True
@@ -195,7 +195,7 @@ def stacked_convolutions(
     encoder: list[nn.Module] = []
     decoder: list[nn.Module] = []
     before = sample_shape[0]
-    # A bias before batch normalisation has no effect, but its gradient is noise, which Adam scales up like any other.
+    # A bias before batch normalisation has no effect. Its gradient is rounding noise, which Adam scales up to full steps.
     for step, (kernel, stride, after) in enumerate(layers, start=1):
         bias = bare_code and step == len(layers)
         encoder += [conv(before, after, kernel, stride, padding=kernel // 2, bias=bias), norm(after), activation()]

@@ -34,7 +34,7 @@ class Ensemble(nn.Module):
 
     @classmethod
     def build(cls, config: dict[str, Any], generator: torch.Generator) -> "Ensemble":
-        """Fresh networks, all random numbers from the generator; ``query_width`` and ``memory_heads`` are found out here."""
+        """Fresh networks, all random numbers from the generator; ``query_width`` and ``memory_heads`` are set here."""
         c = config
         settings = {name: c[name] for name in _SETTINGS} if c["memory_size"] else {}
         if c["side_by_side"]:
@@ -50,7 +50,7 @@ class Ensemble(nn.Module):
 
     @classmethod
     def empty(cls, config: dict[str, Any]) -> "Ensemble":
-        """Networks without numbers, in evaluation mode, to load a ``state_dict`` into; runs no computation."""
+        """Networks without values, in evaluation mode, to load a ``state_dict`` into; runs no computation."""
         c = config
         networks: list[MemAE | RowMemAE] = []
         settings = {name: c[name] for name in _SETTINGS} if c["memory_size"] else {}
@@ -79,7 +79,7 @@ class Ensemble(nn.Module):
 
     @property
     def learned(self) -> list[MemAE]:
-        """The networks that are members."""
+        """The networks, where each is a member."""
         return cast(list[MemAE], list(self.networks))
 
     @property
@@ -101,7 +101,7 @@ class Ensemble(nn.Module):
     def forward(self, x: Tensor, hidden: Tensor | None = None) -> Output:
         """Outputs of all members for samples of shape (batch, \\*sample_shape), with a leading axis of members.
 
-        ``hidden``, (members, batch), are the memory items that are left out, -1 for none; only of a memory of rows.
+        ``hidden``, (members, batch), holds the memory items that are left out, -1 for none; only for a memory of rows.
         """
         if self.rows is not None:
             return self.rows(x, hidden)
@@ -115,7 +115,7 @@ class Ensemble(nn.Module):
         return torch.stack([memory.weights(part) for memory, part in zip(self.memories, query, strict=True)])
 
     def use(self, x: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Share of each sample's queries that use each item, (members, batch, N), and that miss the threshold."""
+        """Share of each sample's queries that use each item, (members, batch, N), or miss the threshold, (members, batch)."""
         if self.rows is not None:
             return self.rows.memory.use(self.rows.queries(x), hidden)
         uses = [cast(Memory, network.memory).use(network.queries(x)) for network in self.learned]
@@ -123,7 +123,7 @@ class Ensemble(nn.Module):
         return used, missed
 
     def items(self) -> Tensor:
-        """Memory items of all members, one member after the other: (members * N, C); of rows the key first, then the row."""
+        """Memory items of all members, one member after the other: (members * N, C); of rows key, then row."""
         if not self.memories:
             return torch.zeros(0, 0)
         if self.rows is not None:
@@ -131,12 +131,12 @@ class Ensemble(nn.Module):
         return torch.cat([cast(Memory, memory).items for memory in self.memories])
 
     def decode_items(self, numbers: Tensor) -> Tensor:
-        """Samples that memory items, by their numbers in :meth:`items`, decode to alone: (n, \\*sample_shape)."""
+        """Decode single memory items, given by their numbers in :meth:`items`: (n,) -> (n, \\*sample_shape)."""
         member, place = numbers // self.config["memory_size"], numbers % self.config["memory_size"]
         if self.rows is not None:
             memory = self.rows.memory
             items = torch.cat([memory.keys[member, place], memory.rows[member, place]], dim=-1)
-            # The decoder has a place for each member, of which one is kept.
+            # The decoder computes the results of all members; the one of the item's own member is kept.
             return self.rows.decode(items.expand(self.members, -1, -1))[member, torch.arange(len(numbers), device=items.device)]
         c, decoded = self.config, torch.empty(len(numbers), *self.config["sample_shape"], device=numbers.device)
         for number, network in enumerate(self.learned):

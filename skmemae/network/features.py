@@ -1,4 +1,4 @@
-"""Memories of training samples in the features of networks that have learned to recognise a change of a sample."""
+"""Reference features: networks that learn to recognise a change of a sample, and memories of training samples in them."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,11 +14,11 @@ _SAME = 1e-4  # squared distance per number below which an item is the sample it
 _SHRINKAGE = 0.05  # share of the mean variance that is added to the variance of each direction
 _TINY = 1e-12
 _TURNS = 4
-_SHIFT = 14  # parts of a side, by one of which images are moved at most
-_LIGHT = 0.2  # deviation of the factor and of the offset of a channel's values
-_WINDOW = 5  # frames whose motion is compared, in clips of nine frames
-_ACTIVE = 4  # one in so many places of a window is compared, where most changes
-_STILL = 0.15  # change of a place, in deviations of all values, below which nothing moves there
+_SHIFT = 14  # images are moved by at most a side divided by this
+_LIGHT = 0.2  # deviation of the random factor and offset of a channel's values
+_WINDOW = 5  # largest number of frames whose motion is compared, in clips of nine frames and more
+_ACTIVE = 4  # places of a window divided by those that are compared, which change most
+_STILL = 0.15  # a place that changes by less does not move; in deviations of all values
 
 
 class ReferenceFeatures(nn.Module):
@@ -26,14 +26,14 @@ class ReferenceFeatures(nn.Module):
 
     To recognise how a sample was changed, a network has to know the content of such samples. Its features of training samples
     are memory items. Features are compared by their directions, in units of the deviations of the training samples along each
-    axis of their variation (a Mahalanobis distance).
+    principal axis (a Mahalanobis distance).
 
     Parameters
     ----------
     size : int
         Memory items of each group.
     channels : int
-        Of the images that the encoder sees.
+        Channels of the images that the encoder sees.
     n_changes : int
         Number of changes to recognise.
     groups : int
@@ -79,7 +79,7 @@ class ReferenceFeatures(nn.Module):
         return self.encoder(images.contiguous(memory_format=torch.channels_last))
 
     def learn(self, features: Tensor) -> None:
-        """Learn the units of features of training samples, (groups, n, width), which become the memory items."""
+        """Learn the units from features of training samples, (groups, n, width), and keep the features as memory items."""
         self.centers = features.mean(dim=1, keepdim=True)
         centered = (features - self.centers).double()
         variance, axes = torch.linalg.eigh(centered.mT @ centered / features.shape[1])
@@ -98,7 +98,7 @@ class ReferenceFeatures(nn.Module):
         return (features - self.centers) @ self.whitening
 
     def nearest(self, features: Tensor) -> Tensor:
-        """Mean squared distance per number from the nearest items, that of the sample itself left out: (groups, n)."""
+        """Mean squared distance per number from the three nearest items, without the sample's own item: (groups, n)."""
         queries = self.queries(features)
         squares = queries.square().sum(dim=-1, keepdim=True) + self.norms
         distances = (squares - 2 * queries @ self.items.mT).clamp_min(0) / queries.shape[-1]
@@ -112,7 +112,7 @@ class ReferenceFeatures(nn.Module):
 class TurnFeatures(ReferenceFeatures):
     """Distance of an image from the training images in the features of a network that recognises quarter turns [1]_, [2]_.
 
-    Features of an image and of its three quarter turns are compared, each with those of the training images after that turn.
+    Features of an image at each of the four quarter turns are compared with those of training images after the same turn.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ class TurnFeatures(ReferenceFeatures):
         return self.rows @ (x + self.mean).flatten(1, -3) @ self.columns
 
     def encode(self, images: Tensor) -> Tensor:
-        """What each image shows, whichever way up: (batch, channels, side, side) -> (4, batch, width)."""
+        """Encodings of each image after 0, 1, 2 and 3 quarter turns: (batch, channels, side, side) -> (4, batch, width)."""
         turned = torch.cat([images.rot90(turn, (2, 3)) for turn in range(_TURNS)])
         return self.maps(turned).mean(dim=(2, 3)).unflatten(0, (_TURNS, -1))
 
@@ -166,7 +166,7 @@ class TurnFeatures(ReferenceFeatures):
         return self.nearest(self.features(x)).mean(dim=0)
 
     def loss(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Cross-entropy of the turns of moved, mirrored and relit samples."""
+        """Cross-entropy of the turns of samples that are moved, mirrored and changed in brightness and contrast."""
         logits = self.head(self.encode(_varied(self.images(x), generator)))
         turns = torch.arange(_TURNS, device=x.device).repeat_interleave(len(x))
         return nn.functional.cross_entropy(logits.flatten(0, 1).float(), turns)
@@ -175,14 +175,15 @@ class TurnFeatures(ReferenceFeatures):
 class PaceFeatures(ReferenceFeatures):
     """Distance of the motion in a clip from that in training clips, in the features of a network that recognises the pace [1]_.
 
-    A window of some frames of a clip is shown at its pace, or as every second frame of a longer one, and so on. To recognise
-    the pace at each place, a network has to know how things move there. The window in the middle of a clip is compared. The
-    values of a clip are changes from frame to frame: places are weighed by the largest ones, and the worst places count most.
+    The network sees a few frames of a clip: successive ones (pace 1), every second one (pace 2), and so on. To recognise the
+    pace at each place, it has to know how things move there. For the score, the window of frames in the middle of the clip is
+    compared. Values of a clip have to be changes from frame to frame: a place is weighted by its largest changes, and places
+    with the largest weighted distances count most.
 
     Parameters
     ----------
     sample_shape : tuple of int
-        (C, T, H, W), of three frames at least.
+        (C, T, H, W), with at least three frames.
     size : int
         Number of places of training clips in the memory.
 
@@ -212,13 +213,13 @@ class PaceFeatures(ReferenceFeatures):
         self.middle = (frames - self.length) // 2
 
     def windows(self, x: Tensor, start: Tensor, pace: Tensor) -> Tensor:
-        """Frames of each clip as channels, from its own start and at its own pace: -> (batch, C * length, H, W)."""
+        """A window of each clip with frames as channels, from its own start at its own pace: (batch, C * length, H, W)."""
         frames = start.unsqueeze(1) + pace.unsqueeze(1) * torch.arange(self.length, device=x.device)
         clips = torch.arange(len(x), device=x.device).unsqueeze(1)
         return ((x + self.mean).transpose(1, 2)[clips, frames]).transpose(1, 2).flatten(1, 2)
 
     def places(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Features where most changes, (1, batch * places, width), and by how much, (batch, places)."""
+        """Features of the places that change most, (1, batch * places, width), and their changes, (batch, places)."""
         window = (x + self.mean)[:, :, self.middle : self.middle + self.length].flatten(1, 2)
         maps = self.maps(window)
         change = self.change(window, maps).flatten(1)
@@ -235,14 +236,14 @@ class PaceFeatures(ReferenceFeatures):
         return nn.functional.avg_pool2d(padded, side).squeeze(1)
 
     def features(self, x: Tensor) -> Tensor:
-        """Directions of the encodings where most changes: (batch, \\*sample_shape) -> (1, batch * places, width)."""
+        """Directions of encodings at the places that change most: (batch, \\*sample_shape) -> (1, batch * places, width)."""
         return self.places(x)[0]
 
     def forward(self, x: Tensor) -> Tensor:
         """Norm over the places of squared distance times squared change: (batch,), positive."""
         features, change = self.places(x)
         weighed = self.nearest(features).view_as(change) * change.square()
-        worst = weighed.amax(dim=1, keepdim=True).clamp_min(_SAME)  # in its units no square overflows
+        worst = weighed.amax(dim=1, keepdim=True).clamp_min(_SAME)  # after division by it no square overflows
         return worst.squeeze(1) * torch.linalg.vector_norm(weighed / worst, dim=1).clamp_min(_SAME)
 
     def loss(self, x: Tensor, generator: torch.Generator) -> Tensor:
@@ -274,7 +275,7 @@ def _averages(before: int, after: int) -> Tensor:
 
 
 def _varied(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Images moved a little, all alike, mirrored at random, and in another light."""
+    """Images moved by a few pixels, the same for all, mirrored at random, and with random brightness and contrast."""
     side, (count, channels) = images.shape[-1], images.shape[:2]
     most = max(1, round(side / _SHIFT))
     down, right = torch.randint(2 * most + 1, (2,), generator=generator).tolist()

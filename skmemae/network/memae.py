@@ -10,12 +10,12 @@ from skmemae.network.backbones import Backbone, MemberLinear, convolutional, ful
 from skmemae.network.memory import Memory, RowMemory
 from skmemae.network.randomness import RandomStream, draw_seed
 
-_CORRECTION = 0.1  # of the usual size of a decoder's first weights, where it corrects a row
+_CORRECTION = 0.1  # factor of the initial weights of a decoder's last layer, where the decoder corrects a row
 Backbones = str | Callable[[tuple[int, ...]], tuple[nn.Module, nn.Module]]
 
 
 class Output(NamedTuple):
-    """Result of one pass through a network; of several members with a leading axis of members everywhere."""
+    """Result of one pass through a network; for several members all tensors have a leading axis of members."""
 
     reconstruction: Tensor  # like the samples
     query: Tensor  # encoding as the memory reads it: (batch, C) or (batch, C, *positions)
@@ -27,7 +27,7 @@ class Output(NamedTuple):
 class MemAE(nn.Module):
     """A memory-augmented autoencoder (figure 2 of the paper).
 
-    The decoder sees the read-out of the memory and nothing else of the encoding.
+    The decoder receives the read-out of the memory, and not the encoding.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class MemAE(nn.Module):
         return Output(self.decoder(read_out.reshape(encoding.shape)), query, read_out, entropy, mass)
 
     def without_memory(self) -> "MemAE":
-        """The autoencoder of the same encoder and decoder."""
+        """The plain autoencoder with the same encoder and decoder."""
         return MemAE(self.encoder, self.decoder)
 
     def decode_items(self, items: Tensor, sample_shape: Sequence[int]) -> Tensor:
@@ -92,8 +92,8 @@ class MemAE(nn.Module):
 class RowMemAE(nn.Module):
     """Autoencoders of vectors, several members side by side, with a memory of rows or without a memory.
 
-    The encoder makes a short query of a row, by which the memory addresses. The reconstruction is the mixture of rows that the
-    memory reads out, plus a correction that the decoder makes of the mixture of their keys.
+    The encoder turns a row into a short query. The reconstruction is the mixture of rows that the memory reads out, plus a
+    correction that the decoder computes from the mixture of their keys. Without a memory the decoder decodes the query.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ class RowMemAE(nn.Module):
         self.members = members
 
     def queries(self, x: Tensor) -> Tensor:
-        """Queries of rows, (batch, d), or of rows of each member, (members, batch, d): (members, batch, C)."""
+        """Queries of rows, (batch, d), or of separate rows for each member, (members, batch, d): (members, batch, C)."""
         return self.encoder(x.expand(self.members, *x.shape[-2:]))
 
     def forward(self, x: Tensor, hidden: Tensor | None = None, examples: Tensor | None = None) -> Output:
@@ -134,7 +134,7 @@ class RowMemAE(nn.Module):
         hidden : Tensor of int of shape (members, batch) or None, default=None
             The memory item that is left out for a row, -1 for none.
         examples : Tensor of shape (members, n, d) or None, default=None
-            Rows that answer in place of those of the memory, with the gradient of their queries.
+            Rows to use in place of those of the memory; gradients flow through their keys, which the encoder makes.
         """
         query = self.queries(x)
         if self.memory is None:
@@ -147,7 +147,7 @@ class RowMemAE(nn.Module):
         return Output(self.decode(read_out), query, read_out, entropy, mass)
 
     def decode(self, read_out: Tensor) -> Tensor:
-        """Rows of read-outs: (members, batch, C + d) -> (members, batch, d)."""
+        """Reconstruct rows from read-outs: (members, batch, C + d) -> (members, batch, d)."""
         width = cast(MemberLinear, self.decoder[0]).weight.shape[1]
         key, row = read_out.split([width, read_out.shape[-1] - width], dim=-1)
         return row + self.decoder(key)
@@ -174,7 +174,7 @@ def build_network(
         (d,), (C, H, W) or (C, T, H, W).
     backbone : {"fc", "conv2d", "conv3d"} or callable
         A callable takes the sample shape and returns an encoder and a decoder, or a
-        :class:`~skmemae.network.backbones.Backbone`, which also tells the number of heads.
+        :class:`~skmemae.network.backbones.Backbone`, which also has the number of memory heads.
     widths : sequence of int or None, default=None
         Ignored by a callable.
     memory_size : int
@@ -268,13 +268,13 @@ def draw_items(items: Tensor, generator: torch.Generator) -> None:
 
 
 def fill_empty(module: nn.Module) -> None:
-    """Give a module that was built without numbers memory of its own, with any numbers in it."""
+    """Replace the tensors of a module on the meta device by uninitialised ones on the CPU."""
     empty = {name: torch.empty(value.shape, dtype=value.dtype) for name, value in module.state_dict().items()}
     module.load_state_dict(empty, assign=True)
 
 
 def meta_backbone(family: str, sample_shape: Sequence[int], widths: Sequence[int], per_sample: bool) -> Backbone:
-    """A backbone of a known family without numbers: the initialisation of torch's layers draws from the global generator."""
+    """A backbone of a known family on the meta device, so that torch's layers draw no random numbers."""
     with torch.device("meta"):
         if family == "fc":
             return fully_connected(sample_shape, widths)
@@ -282,7 +282,7 @@ def meta_backbone(family: str, sample_shape: Sequence[int], widths: Sequence[int
 
 
 def call_backbone(backbone: Callable, sample_shape: Sequence[int], stream: RandomStream) -> Backbone:
-    """The user's modules, which initialise themselves from the stream.
+    """The user's modules, whose initial values are drawn from the stream.
 
     Raises
     ------

@@ -62,8 +62,8 @@ class Memory(_Addressed):
     temperature : float, default=1.0
         Divides the similarities before the softmax (equation 4 has 1).
     shrink_threshold : float, default=1.0
-        Lambda of equation 6 as a multiple of 1/N; 0 switches shrinkage off. The best item of a query is always kept: a query
-        whose weights all missed the threshold would pass no gradient, and the published formula loses whole memories so.
+        Lambda of equation 6 as a multiple of 1/N; 0 switches shrinkage off. The best item of a query is always kept. Without
+        this, a query whose weights all miss the threshold passes no gradient, and whole memories can stop learning.
     heads : int, default=1
         Parts of equal width that query and items are cut into. Each part is addressed and answered on its own, so a few items
         can answer many combinations of their parts. The paper has 1.
@@ -104,11 +104,11 @@ class Memory(_Addressed):
         self.heads = heads
 
     def split_heads(self, vectors: Tensor) -> Tensor:
-        """Parts of vectors, one for each head: (rows, C) -> (heads, rows, C / heads)."""
+        """Cut vectors into parts, one for each head: (rows, C) -> (heads, rows, C / heads)."""
         return vectors.unflatten(-1, (self.heads, -1)).movedim(-2, 0)
 
     def logits(self, query: Tensor) -> Tensor:
-        """Similarities over temperature, up to a number of each row's own: (batch, C, \\*positions) -> (heads, rows, N)."""
+        """Similarities over temperature, plus a constant of each row: (batch, C, \\*positions) -> (heads, rows, N)."""
         rows = query.movedim(1, -1).flatten(0, -2)
         with torch.autocast(query.device.type, enabled=False):
             query, keys = self._factors(self.split_heads(rows), self.split_heads(self.items))
@@ -163,8 +163,8 @@ class Memory(_Addressed):
 class RowMemory(_Addressed):
     """Memories of several members side by side, whose items are rows of a table: short keys, and the rows themselves.
 
-    A query is compared with the keys of its member. The read-out is the mixture of keys and rows. No optimiser moves them, so
-    in evaluation mode they are prepared for addressing once.
+    A query is compared with the keys of its member. The read-out is the mixture of the items, each a key followed by its row.
+    No optimiser moves keys and rows, so in evaluation mode they are prepared for addressing once.
 
     Parameters
     ----------
@@ -207,11 +207,11 @@ class RowMemory(_Addressed):
         self._cache: dict[str, tuple[list, Any]] = {}
 
     def _once(self, name: str, compute: Callable[[], Any], *sources: Tensor) -> Any:
-        """The result of a computation from tensors, computed once in evaluation mode where no gradient is needed."""
+        """The result of ``compute``, kept in evaluation mode without gradients as long as ``sources`` do not change."""
         is_plain = not any(tensor.requires_grad or tensor.is_inference() for tensor in sources)
         if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling() or not is_plain:
             return compute()
-        # The tensors themselves are kept: their addresses would go to others once they are gone.
+        # The tensors themselves are kept, because a new tensor may get the address of one that was freed.
         before, result = self._cache.get(name, ([], None))
         state = [(tensor, tensor._version, tensor.data_ptr(), tensor.dtype, tensor.shape) for tensor in sources]
         if not (len(before) == len(state) and all(a[0] is b[0] and a[1:] == b[1:] for a, b in zip(before, state, strict=True))):
@@ -224,14 +224,14 @@ class RowMemory(_Addressed):
         return self._once("keys", lambda: super(RowMemory, self)._prepared(keys), keys)
 
     def logits(self, query: Tensor, hidden: Tensor | None = None) -> Tensor:
-        """Similarities over temperature, up to a number of each row's own: (members, batch, C) -> (members, batch, N)."""
+        """Similarities over temperature, plus a constant of each row: (members, batch, C) -> (members, batch, N)."""
         with torch.autocast(query.device.type, enabled=False):
             query, keys = self._factors(query, self.keys)
             return hide(query @ keys.mT, hidden)
 
     @torch.no_grad()
     def weights(self, query: Tensor, hidden: Tensor | None = None) -> Tensor:
-        """Addressing weights without gradient, those of a query sum to 1: (members, batch, C) -> (members, batch, N)."""
+        """Addressing weights without gradient, with sum 1 for each query: (members, batch, C) -> (members, batch, N)."""
         return shrunk_softmax(self.logits(query, hidden), self.threshold, self.keep_best)[0]
 
     @torch.no_grad()
@@ -247,7 +247,7 @@ class RowMemory(_Addressed):
         ----------
         query : Tensor of shape (members, batch, C)
         examples : tuple of Tensor or None, default=None
-            Keys, (members, n, C), and rows, (members, n, d), that answer in place of those of the memory.
+            Keys, (members, n, C), and rows, (members, n, d), to use in place of those of the memory.
         hidden : Tensor of int of shape (members, batch) or None, default=None
             The item that is left out for a query, -1 for none.
         """

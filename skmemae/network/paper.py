@@ -37,7 +37,7 @@ def kddcup99(sample_shape: Sequence[int]) -> Backbone:
 
 
 def _convolutions(sample_shape: Sequence[int], encoder: list[tuple], decoder: list[tuple]) -> Backbone:
-    # The paper's output channels fit its data; other data keeps its own number.
+    # The output has as many channels as the samples; those of the paper fit its own data.
     kernel, stride, _ = decoder[-1]
     mirrored = [Layer(*layer) for layer in decoder[:-1]] + [Layer(kernel, stride, sample_shape[0])]
     return stacked_convolutions(sample_shape, [Layer(*layer) for layer in encoder], mirrored, nn.ReLU, bare_code=False)

@@ -10,18 +10,18 @@ _lock = threading.RLock()  # the global generators belong to one stream at a tim
 
 
 def draw_seed(generator: torch.Generator) -> int:
-    """A seed of 31 bits, the same from every version of torch: they disagree about how to draw up to 2**31, not 2**62."""
+    """A seed of 31 bits. All versions of torch draw the same number below 2**62, but not the same below 2**31."""
     return int(torch.randint(2**62, (), generator=generator)) % 2**31
 
 
 class RandomStream:
-    """A reproducible stream of random numbers of torch's global generators, independent of all other draws from them.
+    """A reproducible stream of random numbers from torch's global generators, independent of all other draws from them.
 
     Parameters
     ----------
     seed : int
     device : torch.device or None, default=None
-        Whose generator is replaced besides that of the CPU.
+        A CUDA device whose generator follows the stream as well as that of the CPU.
     """
 
     def __init__(self, seed: int, device: torch.device | None = None):
@@ -33,7 +33,7 @@ class RandomStream:
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
-        """Let the global generators give this stream within the block, and put them back after it."""
+        """Let the global generators draw from this stream within the block, and restore their states after it."""
         with _lock:
             outside = [generator.get_state() for generator in self.generators]
             try:
@@ -44,11 +44,11 @@ class RandomStream:
                 self._set(outside)
 
     def get_state(self) -> list:
-        """Where the stream is."""
+        """States of the generators at the present position of the stream."""
         return self.states
 
     def set_state(self, states: list) -> None:
-        """Go on from where a stream was."""
+        """Continue from the result of :meth:`get_state`."""
         self.states = states
 
     def _set(self, states: list) -> None:
