@@ -100,7 +100,7 @@ def test_every_error_with_every_scaling(kind, score, scaling, tmp_path):
     if kind == "table" and (score in ("smooth", "local") or scaling == "contrast"):
         pytest.skip("not for tables")
     fitted = detector(anomaly_score=score, scaling=scaling).fit(KINDS[kind])
-    rtol = 1e-5 if scaling else 1e-4  # a squared error of numbers of all sizes, in float32
+    rtol = 2e-5 if scaling else 1e-4  # small squared errors, or of numbers of all sizes: both sides round to float32
     assert_agree(fitted, session_of(fitted, tmp_path / "detector.onnx"), KINDS[kind], rtol)
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from functools import partial
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from skmemae import MemAEDetector
+from skmemae._train import fit, loop
 from skmemae._train.loop import Training, split_rows, train_networks
 from skmemae._train.run import Checkpoint, digest, identity_of
 from skmemae.datasets import make_moving_digits
@@ -227,6 +229,19 @@ def test_training_is_not_lost_where_the_threshold_fails(tmp_path):
     np.testing.assert_allclose(rest.decision_scores_, whole.decision_scores_, rtol=1e-5)
 
 
+def test_a_fit_that_is_killed_after_training_had_stopped_early_goes_on_with_the_same_random_numbers(tmp_path, monkeypatch):
+    X, path = load_digits().images[:60], tmp_path / "fit.ckpt"
+    monkeypatch.setattr(Checkpoint, "seconds", 0.0)
+    monkeypatch.setattr(loop.EarlyStopping, "should_stop", lambda self, error: True)
+    whole = MemAEDetector(max_epochs=8, random_state=0).fit(X)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(fit, "train_features", Mock(side_effect=Killed))
+        MemAEDetector(max_epochs=8, random_state=0).fit(X, checkpoint=path)
+    rest = MemAEDetector(max_epochs=8, random_state=0).fit(X, checkpoint=path)
+    assert len(rest.loss_curve_) == len(whole.loss_curve_) < 8
+    np.testing.assert_allclose(rest.decision_scores_, whole.decision_scores_, rtol=1e-5)
+
+
 def test_a_digest_tells_other_data():
     X, ends = np.random.default_rng(0).normal(size=(60, 3)), (0, -1)
     assert digest(X, ends) == digest(X.copy(), ends)
@@ -277,6 +292,7 @@ import sys
 import torch
 from sklearn.datasets import load_digits
 from skmemae import MemAEDetector
+from skmemae._train import fit, loop
 from skmemae._train.run import Checkpoint
 torch.set_num_threads(1)
 Checkpoint.seconds = 0.0

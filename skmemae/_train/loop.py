@@ -155,6 +155,7 @@ class Training:
         self.stopping = EarlyStopping(network, settings)
         self.items = Items()
         self.curves = Curves([], [])
+        self.has_stopped = False  # before the last epoch
 
     def train(self, kept: Callable[[], dict[str, Any]] = dict) -> Curves:
         """Train for all epochs, or until the held-out error no longer falls.
@@ -175,7 +176,7 @@ class Training:
         wrapped: dict[bool, nn.Module] = {}
         first = len(self.curves.loss)
         means = Means(math.inf, math.inf, math.inf)
-        for epoch in range(first, s.max_epochs):
+        for epoch in range(first, first if self.has_stopped else s.max_epochs):
             for observer in run.observers:
                 observer.begin_epoch()
             warms_up = epoch < items.first_epoch
@@ -193,9 +194,10 @@ class Training:
             stops = run.end_epoch(model, means.loss, error)
             if error is not None and epoch >= items.settled_epoch:
                 stops = self.stopping.should_stop(error) or stops
+            self.has_stopped = stops and model is self.network
             if run.checkpoint is not None and run.checkpoint.is_due():
                 run.checkpoint.write({**kept(), "training": self.state_dict()})
-            if stops and model is self.network:
+            if self.has_stopped:
                 break
         if len(self.curves.loss) > first:
             kept_error = min(means.error, self.stopping.best)
@@ -261,6 +263,7 @@ class Training:
         stream = self.run.stream
         return {
             "curves": list(self.curves),
+            "has_stopped": self.has_stopped,
             "optimiser": self.optimiser.state_dict(),
             "stopping": self.stopping.state_dict(),
             "generator": self.run.generator.get_state(),
@@ -270,6 +273,7 @@ class Training:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state."""
         self.curves = Curves(*state["curves"])
+        self.has_stopped = state["has_stopped"]
         self.optimiser.load_state_dict(state["optimiser"])
         self.stopping.load_state_dict(state["stopping"])
         self.run.generator.set_state(state["generator"])
