@@ -228,6 +228,7 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
 
     _parameter_constraints = CONSTRAINTS
     _model: FittedModel
+    _calibrating: np.ndarray  # numbers of the samples of calibration_scores_ in the stream
     _window: tuple[int, ...]  # samples seen in the stream, and the most of the latest ones that are remembered
 
     def __init__(
@@ -323,8 +324,9 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
             run = self._run(X, processes, [FitTasks(self, X, y)] if processes.rank == 0 and has_callbacks(self) else [], kept)
             fitted = fit_model(X, layout, params, run)
         self._set_fitted(fitted)
-        self._set_training_scores(fitted.scores.scores, fitted.noise, fitted.scores.calibration_scores)
-        self._window = tuple(Window.of(len(X)))
+        scores, as_new, calibrating, *_ = fitted.scores
+        self._set_training_scores(scores, fitted.noise, as_new[calibrating])
+        self._calibrating, self._window = calibrating, tuple(Window.of(len(X)))
         if kept is not None:
             kept.remove()
         return self
@@ -374,10 +376,14 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
             run.generator.manual_seed((run.seed + window.n_seen) % 2**31)
             fitted = update_model(self._model, window, self.memory_usage_, X, self.get_params(deep=False), run)
         self._set_fitted(fitted, self.loss_curve_, self.validation_curve_)
-        scores = window.latest(self.decision_scores_, fitted.scores.scores)
-        calibration = window.latest(self.calibration_scores_, fitted.scores.calibration_scores)
-        self._set_training_scores(scores, self._noise, calibration)
-        self._window = tuple(window.after(len(X)))
+        new, as_new, calibrating, *_ = fitted.scores
+        numbers = np.concatenate([self._calibrating, window.n_seen + calibrating])
+        calibration = np.concatenate([self.calibration_scores_, as_new[calibrating]])
+        window = window.after(len(X))
+        inside = numbers >= window.begin
+        scores = np.concatenate([self.decision_scores_, new])[-window.capacity :]
+        self._set_training_scores(scores, self._noise, calibration[inside])
+        self._calibrating, self._window = numbers[inside], tuple(window)
         return self
 
     def _check_fit(self, X: Any) -> tuple[Samples, Layout]:

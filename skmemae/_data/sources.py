@@ -122,12 +122,3 @@ def rows_per_block(X: Samples, n_bytes: int) -> int:
     rows = max(1, n_bytes // (8 * math.prod(X.shape[1:])))
     chunk = chunk_rows(X)
     return max(1, rows // chunk) * chunk
-
-
-def neighbours_together(X: Samples, rows: np.ndarray) -> np.ndarray:
-    """The rows, group by group in the order of first appearance, ascending in each group; unchanged without groups."""
-    groups = getattr(X, "groups", None)
-    if groups is None:
-        return rows
-    _, first, number = np.unique(groups[rows], return_index=True, return_inverse=True)
-    return rows[np.lexsort((rows, first[number]))]

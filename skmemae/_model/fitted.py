@@ -181,7 +181,7 @@ class FittedModel(nn.Module):
         distances, subsets = terms.subset_distances, None
         if self.subsets is not None and distances is not None:
             subsets = self.subsets.in_units(distances)
-        scores = self.score(self.score.errors(terms), subsets, terms.feature_distances)
+        scores = self.known.discounted(self.score(self.score.errors(terms), subsets, terms.feature_distances), group)
         if self.calibration is None or group is None:
             return scores
         return self.calibration(scores, (group >= 0).to(scores.device))

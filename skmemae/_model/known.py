@@ -1,6 +1,6 @@
 """Recognition of training samples by fingerprints of their raw numbers, and calibration of their scores."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,14 +8,14 @@ from torch import Tensor
 
 from skmemae._data.layout import Layout
 from skmemae._data.sources import Samples, row_blocks
+from skmemae._model.copies import Copies
 from skmemae._model.learned import LARGEST, TINY, Learned, at_least, at_most
 
 _SEED = 0x5EED
 _PROJECTIONS = 3
 _PRECISION = 1e-6  # of a number that was printed with seven significant digits, with some room
-_FLOOR = 0.5  # in a column's deviations: added to the size of values, so that the precision of small values is not zero
+_FLOOR = 5.0  # in a column's deviations: added to the size of values, as copies may be rounded to this many digits, too
 _OFFSET = 1e3  # deviations from zero, above which an offset no longer widens the precision of a column
-_COPY = 1e-9  # precision with which two training samples are copies
 _BESIDE = 4  # neighbours on either side that are compared with a sample
 _FARTHEST, _LARGEST = 1e100, 1e307  # in units, and of values, so that no sum and no difference overflows
 _REFERENCE_NUMBERS = 2**17  # that show typical values
@@ -89,14 +89,6 @@ class Fingerprint(Learned):
         return torch.cat([projections, _PRECISION * (sizes.mean(dim=1, keepdim=True) + _FLOOR)], dim=1)
 
 
-class Copies(NamedTuple):
-    """Groups of equal rows."""
-
-    prints: Tensor  # (n_groups, 3), fingerprints, the first projection ascending
-    counts: Tensor  # (n_groups,), rows of each group
-    group: Tensor  # (n_samples,), the group of each row
-
-
 def take_prints(X: Samples, layout: Layout, fingerprint: Fingerprint) -> Tensor:
     """Fingerprints of all samples of X, read in blocks: (n_samples, 4)."""
     prints = torch.empty(len(X), _PROJECTIONS + 1, dtype=torch.float64)
@@ -106,31 +98,13 @@ def take_prints(X: Samples, layout: Layout, fingerprint: Fingerprint) -> Tensor:
     return prints
 
 
-def group_copies(prints: Tensor) -> Copies:
-    """Group fingerprints, (n_samples, 4), that differ by rounding alone."""
-    columns = prints.numpy()
-    tolerance = columns[:, -1] * (_COPY / _PRECISION)
-    group, n_groups = np.zeros(len(columns), dtype=np.int64), 1
-    for column in columns[:, :-1].T:
-        order = np.lexsort((column, group)) if n_groups > 1 else np.argsort(column, kind="stable")
-        apart = (np.diff(column[order]) > tolerance[order[1:]]) | (np.diff(group[order]) > 0)
-        group[order] = np.concatenate([[0], np.cumsum(apart)])
-        n_groups = 1 + int(np.count_nonzero(apart))
-        if n_groups == len(columns):  # no two rows are equal
-            break
-    _, first, counts = np.unique(group, return_index=True, return_counts=True)
-    ascending = np.argsort(columns[first, 0], kind="stable")
-    place = np.empty_like(ascending)
-    place[ascending] = np.arange(len(ascending))
-    found = (columns[first[ascending], :-1], counts[ascending], place[group])
-    return Copies(*(torch.from_numpy(array) for array in found))
-
-
 class KnownSamples(Learned):
     """The training samples, and the memory items that are made of them.
 
     A training row in a memory of rows is reconstructed without its own item, in training and whenever it is scored. With its
-    own item even a row that resembles no other row would be reconstructed well.
+    own item even a row that resembles no other row would be reconstructed well. Rows that are equal up to rounding share one
+    item, so no copy answers for a row either: training rows and new rows are treated alike, whether copies are frequent kinds
+    or one record that came several times.
 
     Parameters
     ----------
@@ -143,8 +117,8 @@ class KnownSamples(Learned):
     ----------
     prints : Tensor of shape (3, n_groups), float64
         Fingerprints of the samples, the first projection ascending.
-    counts : Tensor of shape (n_groups,), int64
-        Rows of the training data that are this sample.
+    counts : Tensor of shape (n_groups,), float64, or None
+        Training rows that are this sample, 1 for a record that came several times. None if items are learned.
     item_groups, item_rows : Tensor of shape (members, N), int64, or None
         The sample that each item of a memory of rows is made of, and its row in the training data.
     """
@@ -161,16 +135,26 @@ class KnownSamples(Learned):
         self.fingerprint = fingerprint
         self.n_training = n_training  # type: ignore[assignment]
         self.declare("prints", torch.float64, _PROJECTIONS, "n_groups")
-        self.declare("counts", torch.int64, "n_groups")
+        self.declare("counts", torch.float64, "n_groups", optional=n_training is None)
         for name in ("item_groups", "item_rows"):
             self.declare(name, torch.int64, "members", "N", optional=n_training is None)
         # (members, n_groups + 1): -1 for none, and in the last column for unknown samples.
         self.register_buffer("own_item", None, persistent=False)
 
-    def learn_samples(self, copies: Copies, rows: Tensor) -> Tensor:
-        """Store the samples of some rows; return the known sample that each row of the data is, -1 for none: (n_samples,)."""
+    def learn_samples(self, copies: Copies, rows: Tensor, is_record: Tensor | None = None) -> Tensor:
+        """Store the samples of some rows; return the known sample that each row of the data is, -1 for none: (n_samples,).
+
+        Parameters
+        ----------
+        copies : Copies
+        rows : Tensor of int
+        is_record : Tensor of bool of shape (n_groups,) or None, default=None
+            Result of :func:`repeated_records`, for a memory of rows.
+        """
         groups = torch.unique(copies.group[rows])
-        self.learn(prints=copies.prints[groups].T.contiguous(), counts=copies.counts[groups])
+        self.learn(prints=copies.prints[groups].T.contiguous())
+        if is_record is not None:
+            self.learn(counts=copies.counts[groups].masked_fill(is_record[groups], 1))
         if not len(groups):
             return torch.full_like(copies.group, -1)
         place = torch.searchsorted(groups, copies.group).clamp_max(len(groups) - 1)
@@ -189,25 +173,14 @@ class KnownSamples(Learned):
             Numbers of the rows among all training data of a stream.
         """
         self.learn(item_groups=group[chosen], item_rows=numbers[chosen])
-        self.own_item = self.own_items_of_groups(with_copies=False)
+        self.own_item = self._own_items_of_groups()
 
-    def own_items_of_groups(self, with_copies: bool) -> Tensor:
-        """The first item of each member that is made of each sample: (members, n_groups + 1), -1 for none.
-
-        Parameters
-        ----------
-        with_copies : bool
-            Whether samples that the training data holds more than once have an own item. They have one only during training.
-            When they are scored, no item of theirs is left out.
-        """
-        members, size = self.item_groups.shape
-        items = torch.full((members, len(self.counts) + 1), size, dtype=torch.int64, device=self.counts.device)
-        places = torch.arange(size, device=items.device).expand(members, -1)
-        items.scatter_reduce_(1, self.item_groups, places, "amin")
-        items[items == size] = -1
-        if not with_copies:
-            items[:, :-1][:, self.counts > 1] = -1
-        return items
+    def _own_items_of_groups(self) -> Tensor:
+        """The item of each member that is made of each sample: (members, n_groups + 1), -1 for none."""
+        members, n_groups = len(self.item_groups), self.prints.shape[1]
+        items = torch.full((members, n_groups + 1), -1, dtype=torch.int64, device=self.prints.device)
+        places = torch.arange(self.item_groups.shape[1], device=items.device).expand(members, -1)
+        return items.scatter_(1, self.item_groups, places)
 
     def find(self, prints: Tensor) -> Tensor:
         """The known sample with each fingerprint: (batch, 4) -> (batch,), int64, -1 for unknown samples."""
@@ -224,6 +197,19 @@ class KnownSamples(Learned):
         """The item of each member that is made of each sample: (batch,) -> (members, batch); None where items are learned."""
         return None if self.own_item is None else self.own_item[:, group]
 
+    def discounted(self, scores: Tensor, group: Tensor | None, is_counted: bool = False) -> Tensor:
+        """Scores over the root of the frequency of samples: (batch,), float64 -> (batch,).
+
+        A kind of sample is normal if it is frequent, however far it is from other kinds. Its frequency is counted from two
+        standard deviations below the count, so a kind of up to four rows is as rare as a new one. With ``is_counted`` the
+        samples do not count themselves: a score as of a new sample.
+        """
+        if self.counts is None or group is None:
+            return scores
+        counts = self.counts - 1 if is_counted else self.counts
+        frequency = 1 + (counts - 2 * counts.sqrt()).clamp_min(0)
+        return torch.where(group >= 0, scores / frequency[group.clamp_min(0)].sqrt().to(scores.device), scores)
+
     def scoring_members(self, own_items: Tensor) -> Tensor:
         """Which members score a sample: those that were not trained on it if there are any, else all.
 
@@ -235,7 +221,7 @@ class KnownSamples(Learned):
     def _load_from_state_dict(self, *args: Any) -> None:
         super()._load_from_state_dict(*args)
         if self.item_groups is not None and not self.item_groups.is_meta:
-            self.own_item = self.own_items_of_groups(with_copies=False)
+            self.own_item = self._own_items_of_groups()
 
 
 class Calibration(Learned):

@@ -14,8 +14,9 @@ from skmemae._data.layout import Layout, choose_layout
 from skmemae._data.loader import Loader
 from skmemae._data.sources import Samples
 from skmemae._defaults import decide, resolve, share_of_outliers
+from skmemae._model.copies import Copies, group_copies, repeated_records
 from skmemae._model.fitted import FEW, HEIGHTS, FittedModel
-from skmemae._model.known import Copies, Fingerprint, KnownSamples, group_copies, take_prints
+from skmemae._model.known import Fingerprint, KnownSamples, take_prints
 from skmemae._model.scaling import Scaling, unit_shape
 from skmemae._model.score import Score
 from skmemae._model.statistics import learn_scaling
@@ -25,7 +26,7 @@ from skmemae._train.distributed import SingleProcess
 from skmemae._train.features import train_features, with_more
 from skmemae._train.items import Items, LearnedItems, RowItems
 from skmemae._train.loop import Curves, Settings, Split, Training, split_rows, train_networks
-from skmemae._train.result import TrainingScores, score_training, usage_of
+from skmemae._train.result import TrainingScores, score_training, usage_of, warn_of_repeats
 from skmemae._train.rows import Choice, choose_items, select_rows, some_rows, thin_copies
 from skmemae._train.run import Run
 from skmemae.network import Ensemble, MemAE, RandomStream, RowMemAE
@@ -63,6 +64,11 @@ class Window(NamedTuple):
     n_seen: int  # samples since the stream began
     capacity: int  # samples that are remembered
 
+    @property
+    def begin(self) -> int:
+        """Number of the first sample in the window among all samples of the stream."""
+        return max(0, self.n_seen - self.capacity)
+
     @classmethod
     def of(cls, n_samples: int) -> "Window":
         """The window of a fit."""
@@ -96,6 +102,7 @@ def fit_model(X: Samples, layout: Layout, given: dict[str, Any], run: Run) -> Fi
     rows = torch.arange(len(X)) if mask is None else torch.nonzero(mask).flatten()
     scaling = run.on_first(learn_scaling, X, layout, decided["scaling"], None if mask is None else mask.numpy())
     loader = Loader(X, layout, scaling, run.device)
+    is_record = run.on_first(repeated_records, copies, loader.samples if layout.family == "fc" else None)
 
     has_row_memory = decided["memory_unit"] == "row" and decided["memory_size"] != 0
     subsets = None
@@ -104,12 +111,14 @@ def fit_model(X: Samples, layout: Layout, given: dict[str, Any], run: Run) -> Fi
         rows, subsets = run.on_first(select_rows, loader, rows, copies, share_of_outliers(given), adds, draw)
         rows = some_rows(rows, run.generator)
     params = resolve(decided, layout, len(rows)) | {"device": str(run.device)}
-    choice = choose_items(rows, params["ensemble_size"], params["memory_size"], run.generator) if has_row_memory else None
+    choice = _choose(copies, rows, params, run) if has_row_memory else None
 
     networks = build_networks(params, layout, run)
-    split = split_rows(loader, rows, params["validation_fraction"], run)
+    split = split_rows(loader, rows, params["validation_fraction"], run, copies.group)
     known = KnownSamples(fingerprint, None if choice is None else choice.n_training)
-    group = _learn_known(known, copies, choice, subsets, split, torch.arange(len(X)))
+    group = _learn_known(known, copies, is_record, choice, subsets, split)
+    if choice is not None:
+        known.learn_items(group, choice.rows, torch.arange(len(X)))
     score = Score(params["anomaly_score"], params["ensemble_size"])
     model = FittedModel(layout, scaling, networks, score, known, _subsets_of(subsets, loader, group)).to(run.device)
     if "model" in run.stored:
@@ -130,7 +139,8 @@ def fit_model(X: Samples, layout: Layout, given: dict[str, Any], run: Run) -> Fi
     for observer in run.observers:
         observer.end(model)
     noise = run.on_first(score_noise, model, X, scores.scores)
-    return Fitted(model, params, curves, scores, noise)
+    warn_of_repeats(copies, is_record)
+    return Fitted(model, params, curves, scores.without_repeats(copies, is_record), noise)
 
 
 def update_model(model: FittedModel, window: Window, usage: np.ndarray, X: Samples, given: dict[str, Any], run: Run) -> Fitted:
@@ -171,9 +181,10 @@ def _update_learned(
     # An item that few new samples use may still be used by other samples of the window.
     weight = len(X) / min(window.n_seen + len(X), window.capacity)
     usage = (1 - weight) * usage.reshape(asked.shape) + weight * asked
-    split = split_rows(loader, rows, params["validation_fraction"], run)
     fingerprint = copy.deepcopy(model.known.fingerprint).cpu()
     copies = group_copies(run.on_first(take_prints, X, model.layout, fingerprint))
+    is_record = run.on_first(repeated_records, copies, loader.samples if model.layout.family == "fc" else None)
+    split = split_rows(loader, rows, params["validation_fraction"], run, copies.group)
     calibrates = len(split.held_out) or model.calibration is not None
     group = model.known.cpu().learn_samples(copies, split.training if calibrates else split.training[:0])
     model.known.to(run.device)
@@ -184,7 +195,7 @@ def _update_learned(
         trained = rows[~torch.isin(rows, split.held_out)]
         model.features = run.on_first(with_more, model.features, loader, trained, run.generator).to(run.device)
     scores = score_training(model, loader, rows, split.held_out, group, run.processes, new_units=False)
-    return Fitted(model, params, curves, scores, 0.0)
+    return Fitted(model, params, curves, scores.without_repeats(copies, is_record), 0.0)
 
 
 def _update_rows(model: FittedModel, window: Window, X: Samples, given: dict[str, Any], run: Run) -> Fitted:
@@ -194,8 +205,9 @@ def _update_rows(model: FittedModel, window: Window, X: Samples, given: dict[str
     """
     model, old, layout = model.cpu(), model.known, choose_layout(model.layout.sample_shape)
     numbers, first = (torch.from_numpy(array) for array in np.unique(old.item_rows.numpy(), return_index=True))
-    stay = slice(max(0, len(numbers) - max(window.capacity - len(X), 0)), None)
-    numbers, first, n_kept = numbers[stay], first[stay], len(numbers[stay])
+    begin = window.after(len(X)).begin
+    numbers, first = numbers[numbers >= begin], first[numbers >= begin]
+    n_kept = len(numbers)
     kept = cast(RowMemAE, model.networks.rows).memory.rows.flatten(0, 1)[first]
     scaled = Loader(X, model.layout, model.scaling, torch.device("cpu")).samples(torch.arange(len(X)))
     identity = Scaling(layout.sample_shape, True, math.inf)
@@ -205,18 +217,25 @@ def _update_rows(model: FittedModel, window: Window, X: Samples, given: dict[str
     kept_prints = old.prints[:, old.item_groups.flatten()[first]].T
     copies = group_copies(torch.cat([torch.cat([kept_prints, new_prints[:1, -1:].expand(n_kept, 1)], dim=1), new_prints]))
 
+    numbers = torch.cat([numbers, window.n_seen + torch.arange(len(X))])
+    is_record = run.on_first(repeated_records, copies, loader.samples)
+
     draw, adds = torch.Generator().manual_seed(draw_seed(run.generator)), model.subsets is not None
-    share = share_of_outliers(given)
-    rows, subsets = run.on_first(select_rows, loader, torch.arange(len(loader)), copies, share, adds, draw, n_kept)
+    inside = torch.nonzero(numbers >= begin).flatten()
+    rows, subsets = run.on_first(select_rows, loader, inside, copies, share_of_outliers(given), adds, draw, n_kept)
     rows = some_rows(rows, run.generator)
     params = _params_of_update(given, model, len(rows), run)
-    choice = choose_items(rows, params["ensemble_size"], params["memory_size"], run.generator)
+    choice = _choose(copies, rows, params, run)
     networks = build_networks(params, model.layout, run)
     weights = {k: v for k, v in model.networks.state_dict().items() if not k.endswith(("memory.keys", "memory.rows"))}
     networks.load_state_dict(weights, strict=False)
-    split = split_rows(loader, rows, params["validation_fraction"], run)
+    split = split_rows(loader, rows, params["validation_fraction"], run, copies.group)
     known = KnownSamples(old.fingerprint, choice.n_training)
-    group = _learn_known(known, copies, choice, subsets, split, torch.cat([numbers, window.n_seen + torch.arange(len(X))]))
+    # Items are distinct: the other rows of their kinds, as far as they are still in the window, count as well.
+    frequencies = old.counts[old.item_groups.flatten()[first]] - 1
+    copies.counts.index_add_(0, copies.group[:n_kept], (frequencies * window.share_left(len(X))).to(copies.counts))
+    group = _learn_known(known, copies, is_record, choice, subsets, split)
+    known.learn_items(group, choice.rows, numbers)
     score = Score(model.score.name, params["ensemble_size"])
     learned = _subsets_of(subsets, loader, group)
     new = FittedModel(model.layout, model.scaling, networks, score, known, learned).to(run.device)
@@ -224,20 +243,24 @@ def _update_rows(model: FittedModel, window: Window, X: Samples, given: dict[str
     items = items_of(new, loader, group, choice, settings)
     curves = train_networks(networks.all, loader, split, settings, run, items)
     scores = score_training(new, loader, rows, split.held_out, group, run.processes)
-    return Fitted(
-        new, params, curves, scores._replace(scores=scores.scores[n_kept:], calibration_scores=scores.scores[n_kept:]), 0.0
-    )
+    return Fitted(new, params, curves, scores.without_repeats(copies, is_record).after(n_kept), 0.0)
+
+
+def _choose(copies: Copies, rows: Tensor, params: dict[str, Any], run: Run) -> Choice:
+    """Choose the rows of the memories, and set ``memory_size`` to their number."""
+    choice = choose_items(copies.distinct(rows), params["ensemble_size"], params["memory_size"], run.generator)
+    params["memory_size"] = choice.rows.shape[1]
+    return choice
 
 
 def _learn_known(
-    known: KnownSamples, copies: Copies, choice: Choice | None, subsets: Tensor | None, split: Split, numbers: Tensor
+    known: KnownSamples, copies: Copies, is_record: Tensor, choice: Choice | None, subsets: Tensor | None, split: Split
 ) -> Tensor:
     """Store the samples of items and random subsets, or with calibrated scores; the known sample of each row, -1 for none."""
     if choice is None:
         return known.learn_samples(copies, split.training if len(split.held_out) else split.training[:0])
-    group = known.learn_samples(copies, torch.cat([rows.flatten() for rows in (choice.rows, subsets) if rows is not None]))
-    known.learn_items(group, choice.rows, numbers)
-    return group
+    rows = [rows.flatten() for rows in (choice.rows, subsets) if rows is not None]
+    return known.learn_samples(copies, torch.cat(rows), is_record)
 
 
 def _subsets_of(places: Tensor | None, loader: Loader, group: Tensor) -> RandomSubsets | None:
@@ -258,7 +281,7 @@ def items_of(
     """Makes the maintenance of a network's items in training; ``usage`` is given for networks that were trained before."""
     if choice is not None:
         examples = loader.samples(choice.rows.flatten()).unflatten(0, choice.rows.shape)
-        own = model.known.own_items_of_groups(with_copies=True)
+        own = model.known.own_item
         return lambda training: RowItems(cast(RowMemAE, training.network), examples, own, group, choice.n_training)
 
     def learned(training: Training) -> Items:

@@ -7,11 +7,11 @@ from itertools import zip_longest
 from statistics import fmean
 from typing import Any, NamedTuple, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from skmemae._data.loader import Loader
-from skmemae._data.sources import neighbours_together
 from skmemae._runtime import MicroBatches, training_precision
 from skmemae._train.items import Items, random_queries
 from skmemae._train.optimiser import Adam, schedule
@@ -106,17 +106,33 @@ def _mean_curve(curves: list[list[float]]) -> list[float]:
     return [fmean(value for value in epoch if value is not None) for epoch in zip_longest(*curves)]
 
 
-def split_rows(loader: Loader, rows: Tensor, fraction: float, run: Run) -> Split:
+def split_rows(loader: Loader, rows: Tensor, fraction: float, run: Run, group: Tensor | None = None) -> Split:
     """Rows to train on, at least two for batch normalisation, and rows to hold out, at most ``loader.max_held_out``.
 
-    If neighbouring rows have parts in common, neighbours are held out together.
+    Rows that have parts in common are held out together: windows of a video, and copies by their ``group``.
     """
     rows = rows[torch.randperm(len(rows), generator=run.generator)]
     count = min(int(fraction * len(rows)), len(rows) - 2, loader.max_held_out)
     if count < run.processes.size:
         return Split(rows, rows[:0])
-    rows = torch.from_numpy(neighbours_together(loader.X, rows.numpy()))
-    return Split(rows[count:], rows[:count])
+    windows = getattr(loader.X, "groups", None)
+    if windows is not None:
+        ordered = _side_by_side(rows, torch.as_tensor(windows))
+        return Split(ordered[count:], ordered[:count])
+    if group is None or len(torch.unique(group)) == len(group):
+        return Split(rows[count:], rows[:count])
+    _, kind, sizes = torch.unique(group[rows], return_inverse=True, return_counts=True)
+    small = sizes[kind] <= count  # others cannot be held out whole
+    ordered = _side_by_side(rows[small], group)
+    ends = torch.unique_consecutive(group[ordered], return_counts=True)[1].cumsum(0)
+    count = int(torch.where(ends <= count, ends, 0).max()) if len(ends) else 0
+    return Split(torch.cat([ordered[count:], rows[~small]]), ordered[:count])
+
+
+def _side_by_side(rows: Tensor, group: Tensor) -> Tensor:
+    """The rows, group by group in the order of first appearance, ascending in each group."""
+    _, first, number = np.unique(group[rows].numpy(), return_index=True, return_inverse=True)
+    return rows[torch.from_numpy(np.lexsort((rows.numpy(), first[number])))]
 
 
 class Means(NamedTuple):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from skmemae._data.loader import Loader
+from skmemae._model.copies import Copies
 from skmemae._model.fitted import Batch, FittedModel, collected
 from skmemae._model.known import Calibration
 from skmemae._runtime import MicroBatches, scoring_precision, warn_caller
@@ -16,6 +17,7 @@ from skmemae._train.distributed import SingleProcess
 _TYPICAL_ROWS, _TYPICAL_NUMBERS = 2**14, 2**26  # samples, and numbers of them at most, that give a typical distance
 _ASKING_ROWS = 2**13  # at least so many samples show which items are used
 _ROUNDING = 1e-8  # of a query's squared norm: a distance below it is rounding
+_MANY_REPEATS = 0.05  # share of samples
 
 
 class MemoryCollapseWarning(UserWarning):
@@ -26,9 +28,22 @@ class TrainingScores(NamedTuple):
     """Scores of the training samples, and use of the memory."""
 
     scores: np.ndarray  # (n_samples,), float64
-    calibration_scores: np.ndarray  # (n_calibration,), of samples that were held out from the networks that score them
+    as_new: np.ndarray  # (n_samples,), without the part of a sample in the frequency of its kind
+    calibrating: np.ndarray  # (n_calibration,), rows that were held out from the networks that score them, ascending
     usage: np.ndarray  # (members, N), share of the queries that used each item
     zero_row_fraction: float  # share of the queries whose weights all missed the threshold
+
+    def without_repeats(self, copies: Copies, is_record: Tensor) -> "TrainingScores":
+        """The scores, calibrated by one row of each record that came several times: records are independent, not rows."""
+        group = copies.group[self.calibrating]
+        once = ~is_record[group] | (copies.first[group] == torch.from_numpy(self.calibrating))
+        return self._replace(calibrating=self.calibrating[once.numpy()])
+
+    def after(self, n: int) -> "TrainingScores":
+        """The scores of all rows after the first n."""
+        return self._replace(
+            scores=self.scores[n:], as_new=self.as_new[n:], calibrating=self.calibrating[self.calibrating >= n] - n
+        )
 
 
 def score_training(
@@ -71,7 +86,8 @@ def score_training(
         model.subsets.learn_units(distances)
         subsets = model.subsets.in_units(_like_units(distances, model))
     features = _like_units(distances[:, 0], model) if model.features is not None else None
-    scores = model.score(_like_units(errors, model), subsets, features).numpy(force=True)
+    plain, on_device = model.score(_like_units(errors, model), subsets, features), group.to(model.device)
+    scores, as_new = (model.known.discounted(plain, on_device, counted).numpy(force=True) for counted in (False, True))
 
     has_items = model.known.item_rows is not None
     if not has_items and len(held_out):
@@ -79,8 +95,9 @@ def score_training(
         model.calibration = Calibration().learn_quantiles(scores[trained], scores[held_out.numpy()]).to(model.device)
     if model.calibration is not None:
         is_known = (group >= 0).to(model.device)
-        scores = model.calibration(_like_units(scores, model), is_known).numpy(force=True)
-    return TrainingScores(scores, scores if has_items else scores[held_out.numpy()], usage, zero_row_fraction)
+        scores = as_new = model.calibration(_like_units(scores, model), is_known).numpy(force=True)
+    calibrating = np.arange(len(scores)) if has_items else np.sort(held_out.numpy())
+    return TrainingScores(scores, as_new, calibrating, usage, zero_row_fraction)
 
 
 @torch.inference_mode()
@@ -158,6 +175,16 @@ def usage_of(model: FittedModel, loader: Loader, group: Tensor | None) -> tuple[
             for some_used, some_missed in micro.map(use, loader.samples(part), some):
                 used, missed = used + some_used.cpu().double(), missed + some_missed.cpu().double()
     return (used / len(rows)).numpy(), float(missed.mean()) / len(rows)
+
+
+def warn_of_repeats(copies: Copies, is_record: Tensor) -> None:
+    """Warn if many rows are copies of records."""
+    share = float(copies.counts[is_record].sum()) / len(copies.group)
+    if share >= _MANY_REPEATS:
+        warn_caller(
+            f"{share:.0%} of the samples of X are records that occur more than once, up to rounding. Each record is compared "
+            "with other records alone, and counts once in calibration_scores_. If the copies are a mistake, fit without them."
+        )
 
 
 def warn_of_collapse(usage: np.ndarray, zero_row_fraction: float, shrink_threshold: float) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from skmemae._data.loader import Loader
-from skmemae._model.known import Copies
+from skmemae._model.copies import Copies
 from skmemae._model.subsets import distance_from
 
 _LEAST_ROWS = 100  # fewest rows that thinning may leave
@@ -123,7 +123,7 @@ def _draw(loader: Loader, share: float, n_asking: int, generator: torch.Generato
 
 
 def choose_items(rows: Tensor, members: int, size: int, generator: torch.Generator) -> Choice:
-    """Choose random rows for the memory of each member.
+    """Choose random distinct rows for the memory of each member.
 
     If there are eight or more members, each trains on the first three quarters of its items only. The last quarter differs
     between four successive members, so each row of a small table has members that were not trained on it. These score the row.
@@ -133,8 +133,10 @@ def choose_items(rows: Tensor, members: int, size: int, generator: torch.Generat
     rows : Tensor of int
         Rows to choose from.
     members, size : int
+        The size is that of each memory, at most.
     generator : torch.Generator
     """
+    size = min(size, len(rows))
     quarter, chosen = torch.randperm(len(rows), generator=generator) % 4, []
     for member in range(members):
         places = torch.randperm(len(rows), generator=generator)[:size]
