@@ -9,8 +9,8 @@ from hypothesis.extra.numpy import arrays
 
 from skmemae import MemAEDetector
 from skmemae._data.layout import choose_layout
-from skmemae._data.sources import neighbours_together
-from skmemae._model.known import Calibration, Fingerprint, KnownSamples, group_copies, take_prints
+from skmemae._model.copies import group_copies
+from skmemae._model.known import Calibration, Fingerprint, KnownSamples, take_prints
 from skmemae._model.scaling import unit_shape
 from skmemae.video import ClipWindows
 
@@ -25,9 +25,8 @@ def learned(X):
 
 def known_of(X):
     """All samples of X, known, with the group of each."""
-    layout, fingerprint = learned(X)
-    known = KnownSamples(fingerprint)
-    return known, known.learn_samples(group_copies(take_prints(X, layout, fingerprint)), torch.arange(len(X)))
+    copies, known = copies_of(X), KnownSamples(learned(X)[1])
+    return known, known.learn_samples(copies, torch.arange(len(X)), torch.zeros(len(copies.counts), dtype=torch.bool))
 
 
 def copies_of(X):
@@ -211,12 +210,10 @@ def test_a_sample_finds_the_items_that_are_made_of_it(rng):
     assert known.item_rows.tolist() == [[104, 100, 102], [101, 103, 100]]
 
 
-def test_repeated_rows_have_an_own_item_in_training_alone(rng):
+def test_copies_have_one_own_item(rng):
     X = rng.normal(size=(4, 3))[[0, 1, 2, 1, 3]]
-    known, group = of_items(X, torch.tensor([[0, 1, 3, 4]]), 4)
-    in_training = known.own_items_of_groups(with_copies=True)
-    assert in_training[:, group].tolist() == [[0, 1, -1, 1, 3]]
-    assert known.own_items(group).tolist() == [[0, -1, -1, -1, 3]]
+    known, group = of_items(X, torch.tensor([[0, 1, 4]]), 3)
+    assert known.own_items(group).tolist() == [[0, 1, -1, 1, 2]]
 
 
 def test_members_that_were_not_trained_on_a_sample_score_it(rng):
@@ -305,15 +302,6 @@ def test_an_update_scores_its_samples_as_new_ones_as_well():
     assert detector.decision_scores_[80:] == pytest.approx(detector.decision_function(X[80:]), rel=1e-5)
     few = detector.partial_fit(X[:4])  # of which none can be held out
     assert few.decision_scores_[120:] == pytest.approx(few.decision_function(X[:4]), rel=1e-5)
-
-
-def test_frames_of_one_video_are_held_out_together():
-    clips = ClipWindows(length=4).fit_transform([np.random.default_rng(i).normal(size=(12, 8, 8)) for i in range(3)])
-    rows = neighbours_together(clips, np.random.default_rng(0).permutation(27))
-    groups = clips.video[rows]
-    assert (np.diff(groups) != 0).sum() == 2
-    assert all((np.diff(rows[groups == group]) == 1).all() for group in range(3))
-    assert neighbours_together(np.zeros((3, 2)), np.array([2, 0, 1])).tolist() == [2, 0, 1]
 
 
 @pytest.mark.parametrize("base", [1.7e15, 1e12])

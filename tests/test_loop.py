@@ -1,6 +1,7 @@
 """The training loop."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from skmemae._train import loop
 from skmemae._train.loop import Curves, EarlyStopping, Training, objective, split_batches, split_rows, train_networks
 from skmemae.network import build_network
+from skmemae.video import ClipWindows
 from tests.problems import CPU, SETTINGS, Run, learned_items, loader_of, problem, train
 
 
@@ -52,6 +54,22 @@ def test_training_stops_early_once_the_memory_is_left_alone():
     assert len(run(settings=settings)[2].loss) == 30 + 1 + 3  # items are maintained for 60 %, one is best, three are not
     curves = run(settings=settings._replace(validation_fraction=0.0))[2]
     assert len(curves.loss) == 50 and curves.validation == []
+
+
+def test_windows_of_one_video_are_held_out_together():
+    clips = ClipWindows(length=4).fit_transform([np.random.default_rng(i).normal(size=(12, 8, 8)) for i in range(3)])
+    loader = SimpleNamespace(X=clips, max_held_out=100)
+    split = split_rows(loader, torch.arange(27), 0.4, Run(CPU, 0))
+    groups = clips.video[torch.cat([split.held_out, split.training]).numpy()]
+    assert len(split.held_out) == 10 and (np.diff(groups) != 0).sum() == 2
+
+
+def test_copies_are_held_out_together():
+    loader, group = SimpleNamespace(X=np.zeros((60, 2)), max_held_out=100), torch.arange(60) // 3
+    group[:30] = 0  # a kind that is too frequent to be held out
+    split = split_rows(loader, torch.arange(60), 0.2, Run(CPU, 0), group)
+    held_out, training = set(group[split.held_out].tolist()), set(group[split.training].tolist())
+    assert 10 <= len(split.held_out) <= 12 and not held_out & training and 0 in training
 
 
 def test_the_best_parameters_are_those_with_the_smallest_held_out_error():

@@ -38,13 +38,13 @@ def test_typical_distances_are_medians_and_uses_are_counted():
     np.testing.assert_allclose(model.score.typical_query_distances, distances, rtol=1e-5)
     np.testing.assert_allclose(result.scores, model.scores(X), rtol=1e-6)
     np.testing.assert_allclose(result.usage.ravel(), (model.weights(X) > 0).mean(axis=0), atol=1e-6)
-    assert result.zero_row_fraction == 0 and len(result.calibration_scores) == 0
+    assert result.zero_row_fraction == 0 and len(result.calibrating) == 0
 
 
 def test_held_out_samples_calibrate_the_others():
     model = fresh_model()
     _, result = scored(model, held_out=range(20))
-    np.testing.assert_array_equal(result.calibration_scores, result.scores[:20])
+    np.testing.assert_array_equal(result.calibrating, np.arange(20))
     assert model.calibration is not None and len(model.calibration.trained) == 20
 
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from skmemae._data.layout import choose_layout
-from skmemae._model.known import Fingerprint, group_copies, take_prints
+from skmemae._model.copies import group_copies
+from skmemae._model.known import Fingerprint, take_prints
 from skmemae._train.rows import choose_items, select_rows, some_rows, thin_copies
 from tests.problems import loader_of
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+_ROUNDING = 5e-6  # in deviations of the columns: copies may differ in the last of six digits
 _COMPARED_NUMBERS = 2**22  # numbers of rows that tell records from kinds
 
 _FEWEST_GROUPS = 30
@@ -28,16 +29,16 @@ class Copies(NamedTuple):
 
 
 def group_copies(prints: Tensor) -> Copies:
-    """Group fingerprints, (n_samples, 4), that are equal within their precision."""
-    columns, precision = prints[:, :-1].numpy(), prints[:, -1].numpy()
+    """Group fingerprints, (n_samples, 4), that are equal up to rounding."""
+    columns = prints[:, :-1].numpy()
     group, n_groups = np.zeros(len(columns), dtype=np.int64), 1
     for column in columns.T:
         order = np.lexsort((column, group)) if n_groups > 1 else np.argsort(column, kind="stable")
-        values, width = column[order], precision[order]
-        apart = np.concatenate([[True], (np.diff(values) > width[1:]) | (np.diff(group[order]) > 0)])
-        # Dense rows are a long chain without a gap. It is cut into pieces that are as long as a fingerprint is precise.
+        values = column[order]
+        apart = np.concatenate([[True], (np.diff(values) > _ROUNDING) | (np.diff(group[order]) > 0)])
+        # Dense rows are a long chain without a gap, which is cut into short pieces.
         start = np.maximum.accumulate(np.where(apart, np.arange(len(values)), 0))
-        piece = np.floor((values - values[start]) / (2 * width[start]))
+        piece = np.floor((values - values[start]) / (2 * _ROUNDING))
         apart[1:] |= np.diff(piece) > 0
         group[order] = np.cumsum(apart) - 1
         n_groups = int(np.count_nonzero(apart))

@@ -14,7 +14,7 @@ from skmemae._model.learned import LARGEST, TINY, Learned, at_least, at_most
 _SEED = 0x5EED
 _PROJECTIONS = 3
 _PRECISION = 1e-6  # of a number that was printed with seven significant digits, with some room
-_FLOOR = 5.0  # in a column's deviations: added to the size of values, as copies may be rounded to this many digits, too
+_FLOOR = 5.0  # in a column's deviations: added to the size of values, so that copies that differ by rounding have one print
 _OFFSET = 1e3  # deviations from zero, above which an offset no longer widens the precision of a column
 _BESIDE = 4  # neighbours on either side that are compared with a sample
 _FARTHEST, _LARGEST = 1e100, 1e307  # in units, and of values, so that no sum and no difference overflows

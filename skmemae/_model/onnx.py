@@ -89,7 +89,10 @@ def _silence() -> Iterator[None]:
 
 
 class _Labelled(nn.Module):
-    """The model with labels: X of float64, (n_samples, \\*array_shape) -> score, label and map."""
+    """The model with labels: X of float64, (n_samples, \\*array_shape) -> score, label and map.
+
+    A sample with a value that is not finite is an outlier with the score inf, and its map is inf at these values.
+    """
 
     def __init__(self, model: FittedModel, threshold: float, codes: tuple[int, int]):
         super().__init__()
@@ -98,6 +101,12 @@ class _Labelled(nn.Module):
         self.codes = codes
 
     def forward(self, X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        score, residuals = self.model(X)
+        finite = torch.isfinite(X)
+        is_whole = finite.flatten(1).all(dim=1)
+        shape = (-1, *[1] * (X.ndim - 1))
+        score, residuals = self.model(torch.where(is_whole.view(shape), X, 0.0))
         inlier, outlier = (torch.tensor(code) for code in self.codes)
-        return score, torch.where(score > self.threshold, outlier, inlier), residuals
+        label = torch.where(is_whole & (score <= self.threshold), inlier, outlier)
+        score = torch.where(is_whole, score, torch.inf)
+        missing = torch.where(finite, 0.0, torch.inf).to(residuals)
+        return score, label, torch.where(is_whole.view(shape), residuals, missing)

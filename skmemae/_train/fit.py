@@ -78,9 +78,9 @@ class Window(NamedTuple):
         """The window after ``n_samples`` more samples."""
         return self._replace(n_seen=self.n_seen + n_samples)
 
-    def latest(self, before: np.ndarray, new: np.ndarray) -> np.ndarray:
-        """The latest of the earlier and the new scores, as many as the window holds."""
-        return np.concatenate([before, new])[-self.capacity :]
+    def share_left(self, n_samples: int) -> float:
+        """Share of its samples that stay in the window after ``n_samples`` more samples."""
+        return max(0, self.capacity - n_samples) / min(self.n_seen, self.capacity)
 
 
 def fit_model(X: Samples, layout: Layout, given: dict[str, Any], run: Run) -> Fitted:
