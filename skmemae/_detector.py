@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skmemae._compat import CallbackSupportMixin, Documented, FitTasks, has_callbacks, with_callbacks
 from skmemae._contract import DualContract
-from skmemae._data.layout import Layout, choose_layout
+from skmemae._data.layout import Layout, choose_layout, warn_of_sensors
 from skmemae._data.sources import Samples
 from skmemae._defaults import CONSTRAINTS, check_fit, check_values, share_of_outliers
 from skmemae._model import files
@@ -394,6 +394,7 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
         X = check_samples(self, X, least=2, reset=True)
         layout = choose_layout(X.shape[1:], self.backbone, self.sample_shape, self.channel_axis)
         check_fit(params, layout)
+        warn_of_sensors(X, layout, self.backbone)
         return X, layout
 
     def _check_update(self, X: Any) -> Samples:

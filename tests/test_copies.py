@@ -30,7 +30,7 @@ def test_groups_know_their_counts_and_first_rows(rng):
 def test_dense_rows_do_not_run_together():
     values = np.arange(10_000) * 2e-6
     counts = copies_of(np.column_stack([values, values])).counts
-    assert 1 < len(counts) and counts.max() <= 6
+    assert len(counts) > 1 and counts.max() <= 6
 
 
 @pytest.mark.parametrize("rounding", [0.0, 1e-6])

@@ -78,7 +78,8 @@ def test_a_held_value_is_one_record(rng):
 
 
 @pytest.mark.parametrize(
-    "kind", [lambda r, n: r.integers(0, 8, (n, 3)), lambda r, n: r.integers(0, 2, (n, 10)), lambda r, n: r.integers(0, 2, (n, 5))]
+    "kind",
+    [lambda r, n: r.integers(0, 8, (n, 3)), lambda r, n: r.integers(0, 2, (n, 10)), lambda r, n: r.integers(0, 2, (n, 5))],
 )
 @pytest.mark.parametrize("contamination", [0.001, 0.1])
 def test_p_values_of_few_values_are_not_too_small(kind, contamination):

@@ -12,7 +12,6 @@ from skmemae._data.layout import choose_layout
 from skmemae._model.copies import group_copies
 from skmemae._model.known import Calibration, Fingerprint, KnownSamples, take_prints
 from skmemae._model.scaling import unit_shape
-from skmemae.video import ClipWindows
 
 
 def learned(X):
@@ -196,7 +195,7 @@ def of_items(X, chosen, n_training):
     layout, fingerprint = learned(X)
     copies = group_copies(take_prints(X, layout, fingerprint))
     known = KnownSamples(fingerprint, n_training)
-    group = known.learn_samples(copies, chosen.flatten())
+    group = known.learn_samples(copies, chosen.flatten(), torch.zeros(len(copies.counts), dtype=torch.bool))
     known.learn_items(group, chosen, torch.arange(100, 100 + len(X)))
     return known, group
 

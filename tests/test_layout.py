@@ -2,10 +2,12 @@
 
 import warnings
 
+import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits, load_sample_image
 
-from skmemae._data.layout import choose_layout
+from skmemae._data.layout import choose_layout, warn_of_sensors
 
 SHAPES = [
     ((5,), {}, "fc", (5,)),
@@ -102,3 +104,32 @@ def test_channels_last_are_moved_not_reshaped():
 def test_what_does_not_fit_is_named(array_shape, params, message):
     with pytest.raises(ValueError, match=message):
         choose_layout(array_shape, **params)
+
+
+def windows(rng, scales, n=80, length=24):
+    """Windows of sensors, (n, length, sensors)."""
+    times = rng.random((n, 1, 1)) * 6 + np.arange(length)[:, None] / 3
+    return (np.sin(times + np.arange(len(scales))) + 0.1 * rng.normal(size=(n, length, len(scales)))) * scales
+
+
+@pytest.mark.parametrize("n_sensors", [5, 8, 12, 24, 38, 60])
+@pytest.mark.parametrize("sensors_first", [False, True])
+def test_windows_of_sensors_with_units_of_their_own_are_not_taken_for_images_in_silence(rng, n_sensors, sensors_first):
+    X = windows(rng, np.logspace(0, 4, n_sensors)[rng.permutation(n_sensors)])
+    X = X.swapaxes(1, 2) if sensors_first else X
+    with pytest.warns(UserWarning, match="windows of time series give backbone='fc'"):
+        warn_of_sensors(X, choose_layout(X.shape[1:]), "auto")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for backbone in ("conv2d", "fc"):
+            warn_of_sensors(X, choose_layout(X.shape[1:], backbone), backbone)
+
+
+@pytest.mark.parametrize("images", ["digits", "photographs"])
+def test_images_are_no_windows(images):
+    photograph = load_sample_image("china.jpg")[:, :, 1]
+    images = load_digits().images if images == "digits" else np.stack([photograph[i::9, ::9][:40, :60] for i in range(5)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for X in (images, images.swapaxes(1, 2), images * 1e-3, np.zeros((5, 8, 8))):
+            warn_of_sensors(X, choose_layout(X.shape[1:]), "auto")

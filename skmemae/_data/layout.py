@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
+from skmemae._data.sources import Samples
 from skmemae._runtime import warn_caller
 
 _POSITIONS = {"conv2d": 2, "conv3d": 3}
@@ -15,6 +17,13 @@ _USUAL_CHANNELS = (1, 3, 4)
 _MOST_CHANNELS = 16  # largest axis that is taken for channels when nothing else decides
 _THIN = 4  # pixels: an "image" so narrow is a window of a few time series
 _LONG = 3  # sides of an image in a ratio above this may be time by features
+
+_OWN_UNITS = 10  # times more do the scales of sensors differ than those of times
+_LOOKED_AT = 2**18  # numbers that show the scales
+_LARGEST = 1e150  # whose differences do not overflow
+_WAY_OUT = (
+    "For windows of time series give backbone='fc'; backbone='conv2d' says that they are images and silences this warning."
+)
 
 
 @dataclass(frozen=True)
@@ -95,6 +104,47 @@ def choose_layout(
     return Layout(family, array_shape, given_shape, axis, (1 if axis is None else given_shape[axis], *positions))
 
 
+def warn_of_sensors(X: Samples, layout: Layout, backbone: Any) -> None:
+    """Warn if samples of shape (H, W), which were taken for images by their shape alone, look like windows of sensors.
+
+    Sensors have units of their own, so the columns of a window, or its rows, differ far more in scale than its times do. The
+    rows and columns of images differ alike. Constant rows and columns, as at the border of digits, do not count.
+
+    Parameters
+    ----------
+    X : ndarray or RowSource of shape (n_samples, \\*array_shape)
+    layout : Layout
+    backbone : str or callable
+        As the user gave it.
+    """
+    shape = layout.sample_shape
+    if backbone != "auto" or layout.family != "conv2d" or layout.channel_axis is not None or _is_long(shape[1:]):
+        return
+    step = max(1, len(X) * math.prod(shape) // _LOOKED_AT)
+    images = np.asarray(X[::step], dtype=np.float64).reshape(-1, *shape[1:])
+    images = np.clip(images, -_LARGEST, _LARGEST)
+    of_rows, of_columns = (_ratio_of_scales(images, axes) for axes in ((0, 2), (0, 1)))
+    if max(of_rows, of_columns) < _OWN_UNITS * min(of_rows, of_columns):
+        return
+    axis = "rows" if of_rows > of_columns else "columns"
+    warn_caller(
+        f"Samples of shape {layout.given_shape} are taken for images, but their {axis} differ in scale by a factor of "
+        f"{max(of_rows, of_columns):.3g}, as in windows of time series. {_WAY_OUT}"
+    )
+
+
+def _ratio_of_scales(images: np.ndarray, axes: tuple[int, ...]) -> float:
+    """The largest median deviation of the rows or columns of images over the smallest that is not zero."""
+    center = np.median(images, axis=axes, keepdims=True)
+    scales = np.median(np.abs(images - center), axis=axes)
+    scales = scales[scales > 0]
+    return float(scales.max() / scales.min()) if len(scales) else 1.0
+
+
+def _is_long(shape: tuple[int, ...]) -> bool:
+    return max(shape) > _LONG * min(shape)
+
+
 def are_positive_ints(values: Iterable) -> bool:
     """Whether all values are integers above zero."""
     return all(isinstance(value, Integral) and not isinstance(value, bool) and int(value) > 0 for value in values)
@@ -142,11 +192,8 @@ def _image_or_window(shape: tuple[int, ...]) -> str:
     """Family of samples with two axes: "conv2d" for images (H, W), "fc" for narrow ones, which are windows of series."""
     if min(shape) <= _THIN:
         return "fc"
-    if max(shape) > _LONG * min(shape):
-        warn_caller(
-            f"Samples of shape {shape} are taken for images. For windows of time series give backbone='fc'; "
-            "backbone='conv2d' says that they are images and silences this warning."
-        )
+    if _is_long(shape):
+        warn_caller(f"Samples of shape {shape} are taken for images. {_WAY_OUT}")
     return "conv2d"
 
 
