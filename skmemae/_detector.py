@@ -228,6 +228,7 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
 
     _parameter_constraints = CONSTRAINTS
     _model: FittedModel
+    _ensemble_size: int | str  # as fit was given it
     _calibrating: np.ndarray  # numbers of the samples of calibration_scores_ in the stream
     _window: tuple[int, ...]  # samples seen in the stream, and the most of the latest ones that are remembered
 
@@ -327,6 +328,7 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
         scores, as_new, calibrating, *_ = fitted.scores
         self._set_training_scores(scores, fitted.noise, as_new[calibrating])
         self._calibrating, self._window = calibrating, tuple(Window.of(len(X)))
+        self._ensemble_size = params["ensemble_size"]
         if kept is not None:
             kept.remove()
         return self
@@ -374,7 +376,9 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
             X = processes.checked(self._check_update, X)
             run = self._run(X, processes)
             run.generator.manual_seed((run.seed + window.n_seen) % 2**31)
-            fitted = update_model(self._model, window, self.memory_usage_, X, self.get_params(deep=False), run)
+            staying = {name: self.resolved_params_[name] for name in ("scaling", "sample_shape", "channel_axis")}
+            params = {**self.get_params(deep=False), **staying, "ensemble_size": self._ensemble_size}
+            fitted = update_model(self._model, window, self.memory_usage_, X, params, run)
         self._set_fitted(fitted, self.loss_curve_, self.validation_curve_)
         new, as_new, calibrating, *_ = fitted.scores
         numbers = np.concatenate([self._calibrating, window.n_seen + calibrating])

@@ -120,7 +120,9 @@ def test_the_oldest_images_go_first_and_the_network_stays():
     scaling, loader = scaling_and_loader(arrows(70, np.random.default_rng(0)))
     old = train_features("turns", loader, scaling, torch.arange(50), 2, Run(CPU, 0))
     old.most_items = 60
-    new = with_more(old, loader, torch.arange(50, 70), torch.Generator().manual_seed(0))
+    half = with_more(old, 0.5, loader, torch.arange(50, 70), torch.Generator().manual_seed(0))
+    assert half.size == 45 and torch.equal(half.items[:, :25], old.items[:, 25:])
+    new = with_more(old, 1.0, loader, torch.arange(50, 70), torch.Generator().manual_seed(0))
     assert old.size == 50 and new.size == 60
     assert torch.equal(new.items[:, :40], old.items[:, 10:])
     found = old.queries(old.features(loader.samples(torch.arange(50, 70))))

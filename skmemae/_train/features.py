@@ -89,21 +89,23 @@ def _subtracted(scaling: Scaling, kind: str) -> Tensor:
 
 
 @torch.no_grad()
-def with_more(features: ReferenceFeatures, loader: Loader, rows: Tensor, generator: torch.Generator) -> ReferenceFeatures:
-    """A copy with features of more samples as items; if there are too many, the oldest items are dropped."""
+def with_more(
+    features: ReferenceFeatures, share_left: float, loader: Loader, rows: Tensor, generator: torch.Generator
+) -> ReferenceFeatures:
+    """A copy with features of more samples as items, and with the latest share of the items that it has."""
     more = copy.deepcopy(features)
-    more.extend(_features(more, loader, rows, generator))
+    more.extend(_features(more, loader, rows, generator), keep=round(share_left * more.size))
     return more
 
 
 def _features(features: ReferenceFeatures, loader: Loader, rows: Tensor, generator: torch.Generator) -> Tensor:
-    """Features of random samples, with as many of each sample as fill the memory: (groups, n, width)."""
+    """Features of random samples, in the order of X, with as many of each as fill the memory: (groups, n, width)."""
     most = features.most_items
-    rows = rows[torch.randperm(len(rows), generator=generator)[:most]]
+    rows = rows[torch.randperm(len(rows), generator=generator)[:most]].sort().values
     parts, taken = [], -(-most // len(rows))
     for x, _ in loader.stream(list(rows.split(_ENCODED))):
         found = features.features(x)
-        some = torch.randperm(found.shape[1], generator=generator)[: taken * len(x)]
+        some = torch.randperm(found.shape[1], generator=generator)[: taken * len(x)].sort().values
         parts.append(found[:, some.to(found.device)])
     return torch.cat(parts, dim=1)[:, :most]
 

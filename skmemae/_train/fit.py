@@ -34,7 +34,7 @@ from skmemae.network.randomness import draw_seed
 
 _NOISE_CHUNKS = 2  # chunks of vectors that show the noise of scores; one chunk of images or clips, which take longer
 _LEAST_WINDOW = 1000  # samples that a window holds at least
-_EPOCHS = 2  # an update has the epochs of a fit divided by this
+_SHORTER, _SHORTER_OF_ROWS = 2, 4  # times shorter than the training of a fit is that of an update
 _NETWORK = (
     "backbone",
     "widths",
@@ -80,7 +80,7 @@ class Window(NamedTuple):
 
     def share_left(self, n_samples: int) -> float:
         """Share of its samples that stay in the window after ``n_samples`` more samples."""
-        return max(0, self.capacity - n_samples) / min(self.n_seen, self.capacity)
+        return min(1.0, max(0, self.capacity - n_samples) / min(self.n_seen, self.capacity))
 
 
 def fit_model(X: Samples, layout: Layout, given: dict[str, Any], run: Run) -> Fitted:
@@ -185,6 +185,7 @@ def _update_learned(
     copies = group_copies(run.on_first(take_prints, X, model.layout, fingerprint))
     is_record = run.on_first(repeated_records, copies, loader.samples if model.layout.family == "fc" else None)
     split = split_rows(loader, rows, params["validation_fraction"], run, copies.group)
+    params, split = _shortened(params, split)
     calibrates = len(split.held_out) or model.calibration is not None
     group = model.known.cpu().learn_samples(copies, split.training if calibrates else split.training[:0])
     model.known.to(run.device)
@@ -193,7 +194,8 @@ def _update_learned(
     curves = train_networks(model.networks.all, loader, split, settings, run, items)
     if model.features is not None:
         trained = rows[~torch.isin(rows, split.held_out)]
-        model.features = run.on_first(with_more, model.features, loader, trained, run.generator).to(run.device)
+        left = window.share_left(len(X))
+        model.features = run.on_first(with_more, model.features, left, loader, trained, run.generator).to(run.device)
     scores = score_training(model, loader, rows, split.held_out, group, run.processes, new_units=False)
     return Fitted(model, params, curves, scores.without_repeats(copies, is_record), 0.0)
 
@@ -227,9 +229,9 @@ def _update_rows(model: FittedModel, window: Window, X: Samples, given: dict[str
     params = _params_of_update(given, model, len(rows), run)
     choice = _choose(copies, rows, params, run)
     networks = build_networks(params, model.layout, run)
-    weights = {k: v for k, v in model.networks.state_dict().items() if not k.endswith(("memory.keys", "memory.rows"))}
-    networks.load_state_dict(weights, strict=False)
-    split = split_rows(loader, rows, params["validation_fraction"], run, copies.group)
+    trained = {k: v[: params["ensemble_size"]] for k, v in model.networks.state_dict().items() if ".memory." not in k}
+    networks.load_state_dict(trained, strict=False)
+    params, split = _shortened(params, split_rows(loader, rows, params["validation_fraction"], run, copies.group))
     known = KnownSamples(old.fingerprint, choice.n_training)
     # Items are distinct: the other rows of their kinds, as far as they are still in the window, count as well.
     frequencies = old.counts[old.item_groups.flatten()[first]] - 1
@@ -343,13 +345,15 @@ def build_networks(params: dict[str, Any], layout: Layout, run: Run) -> Ensemble
 
 
 def _params_of_update(given: dict[str, Any], model: FittedModel, n_training: int, run: Run) -> dict[str, Any]:
-    """Resolved parameters of an update: those of networks, items and score as in the fit, and half of the epochs.
+    """Resolved parameters of an update: those of networks, items and score as in the fit.
 
-    The size of a memory of rows may grow with the window.
+    The size of a memory of rows may grow with the window, and then there may be fewer members.
     """
     config = model.networks.config
     params = {**given, "anomaly_score": model.score.name, "ensemble_size": config["members"], "backbone": config["backbone"]}
     params |= {"widths": config["widths"], "shrink_threshold": config["shrink_threshold"]}
+    if config["side_by_side"] and given["ensemble_size"] == "auto":
+        params["ensemble_size"] = "auto"
     unit = "row" if config["side_by_side"] else "sample" if config["per_sample"] else "location"
     params |= {"memory_unit": unit, "memory_size": config["memory_size"]}
     if config["memory_size"]:
@@ -358,4 +362,12 @@ def _params_of_update(given: dict[str, Any], model: FittedModel, n_training: int
             params["memory_size"] = given["memory_size"] or "auto"
     decided = decide(params, model.layout, n_training) | {"memory_heads": config["memory_heads"]}
     resolved = resolve(decided, model.layout, n_training) | {"device": str(run.device)}
-    return {**resolved, "max_epochs": max(1, resolved["max_epochs"] // _EPOCHS)}
+    return {**resolved, "ensemble_size": min(resolved["ensemble_size"], config["members"])}
+
+
+def _shortened(params: dict[str, Any], split: Split) -> tuple[dict[str, Any], Split]:
+    """Training that is a few times shorter than that of a fit: fewer epochs, or of one epoch fewer rows."""
+    factor, epochs, n = _SHORTER_OF_ROWS if params["side_by_side"] else _SHORTER, params["max_epochs"], len(split.training)
+    shorter = max(1, epochs // factor)
+    some = split.training[: max(2, n * epochs // (factor * shorter))]
+    return {**params, "max_epochs": shorter}, split._replace(training=some)

@@ -15,7 +15,7 @@ from skmemae._runtime import MicroBatches, scoring_precision, warn_caller
 from skmemae._train.distributed import SingleProcess
 
 _TYPICAL_ROWS, _TYPICAL_NUMBERS = 2**14, 2**26  # samples, and numbers of them at most, that give a typical distance
-_ASKING_ROWS = 2**13  # at least so many samples show which items are used
+_ASKING_ROWS = {"row": 2**9, "learned": 2**13}  # at most so many samples show which items are used
 _ROUNDING = 1e-8  # of a query's squared norm: a distance below it is rounding
 _MANY_REPEATS = 0.05  # share of samples
 
@@ -160,7 +160,8 @@ def usage_of(model: FittedModel, loader: Loader, group: Tensor | None) -> tuple[
     networks = model.networks
     if not networks.memories:
         return np.zeros((networks.members, 0)), 0.0
-    rows = torch.arange(0, len(loader), max(1, len(loader) // _ASKING_ROWS))
+    most = _ASKING_ROWS["learned" if networks.rows is None else "row"]
+    rows = torch.arange(0, len(loader), -(-len(loader) // most))
     micro = MicroBatches(least=1)
     used = torch.zeros(networks.members, networks.config["memory_size"], dtype=torch.float64)
     missed = torch.zeros(networks.members, dtype=torch.float64)

@@ -85,12 +85,12 @@ class ReferenceFeatures(nn.Module):
         variance, axes = torch.linalg.eigh(centered.mT @ centered / features.shape[1])
         variance = variance.clamp_min(0) + _SHRINKAGE * variance.mean(dim=1, keepdim=True) + _TINY
         self.whitening = (axes * variance.rsqrt().unsqueeze(1)).float()
-        self.items = torch.zeros_like(features[:, :0])
         self.extend(features)
 
-    def extend(self, features: Tensor) -> None:
-        """Add features of samples, (groups, n, width), to the memory items; where there are too many, the oldest go."""
-        self.items = torch.cat([self.items, self.queries(features)], dim=1)[:, -self.most_items :]
+    def extend(self, features: Tensor, keep: int = 0) -> None:
+        """Add features of samples, (groups, n, width), to the latest memory items; too many drop the oldest of them."""
+        kept = self.items[:, self.size - keep :]
+        self.items = torch.cat([kept, self.queries(features)], dim=1)[:, -self.most_items :]
         self.norms = self.items.square().sum(dim=-1).unsqueeze(1)
 
     def queries(self, features: Tensor) -> Tensor:
