@@ -1,12 +1,13 @@
 """Videos are read, cut into clips, and scored by frames."""
 
 import sys
+import warnings
 import wave
 from pathlib import Path
 
 import numpy as np
 import pytest
-from media import write_video
+from media import set_display_matrix, write_video
 from PIL import Image
 from sklearn.pipeline import Pipeline
 
@@ -242,7 +243,7 @@ def test_a_folder_of_frames_is_a_video(tmp_path, rng):
     video = rng.integers(0, 255, size=(12, 10, 8), dtype=np.uint8)
     for i, frame in enumerate(video):
         Image.fromarray(frame).save(tmp_path / f"frame{i}.png")
-    (tmp_path / "notes.txt").write_text("no frame")
+    (tmp_path / "._frame0.png").write_bytes(b"what macOS notes of a file")
     np.testing.assert_array_equal(read_video(tmp_path), video)
     assert ClipWindows(length=4).fit_transform([tmp_path]).shape == (9, 1, 4, 10, 8)
     Image.fromarray(video[0, :5]).save(tmp_path / "frame12.png")
@@ -275,7 +276,7 @@ def test_frames_are_changed_and_written_on_the_way(tmp_path, rng):
     assert small.shape == (11, 4, 6) and np.corrcoef(small.ravel(), brightness.ravel())[0, 1] > 0.9
     np.testing.assert_array_equal(small, read_video(tmp_path / "frames", size=(4, 6), grey=True))
     Image.fromarray(rng.integers(0, 60000, size=(8, 12), dtype=np.uint16)).save(tmp_path / "frames" / "11.png")
-    with pytest.raises(ValueError, match="11.png has dtype uint16"):
+    with pytest.raises(ValueError, match="11.png has dtype uint16, but .*0.png has uint8"):
         read_video(tmp_path / "frames", grey=True)
     with pytest.raises(ValueError, match="'size' parameter of read_video"):
         read_video(tmp_path / "frames", size=(4, 0))
@@ -295,6 +296,142 @@ def test_a_video_file_is_a_video(tmp_path, rng):
         file.writeframes(bytes(1600))
     with pytest.raises(OSError, match="sound.wav cannot be read: it has no frames"):
         read_video(tmp_path / "sound.wav")
+
+
+@pytest.fixture
+def moving(rng):
+    """Two seconds of a pattern that moves, (50, 32, 64, 3)."""
+    pattern = rng.integers(0, 255, size=(4, 8, 3), dtype=np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+    return np.stack([np.roll(pattern, 3 * t, axis=1) for t in range(50)])
+
+
+@pytest.mark.parametrize(
+    "matrix, shown",
+    [
+        ((0, 1, -1, 0), lambda v: np.rot90(v, -1, axes=(1, 2))),
+        ((-1, 0, 0, -1), lambda v: v[:, ::-1, ::-1]),
+        ((0, -1, 1, 0), lambda v: np.rot90(v, 1, axes=(1, 2))),
+        ((-1, 0, 0, 1), lambda v: v[:, :, ::-1]),
+        ((1, 0, 0, -1), lambda v: v[:, ::-1]),
+        ((0, 1, 1, 0), lambda v: v.swapaxes(1, 2)),
+        ((0, 0, 0, 0), lambda v: v),  # nothing could be seen: players take no notice
+    ],
+)
+def test_videos_are_upright(tmp_path, moving, matrix, shown):
+    path = tmp_path / "phone.mp4"
+    write_video(path, moving[:6])
+    expected = shown(read_video(path))
+    set_display_matrix(path, *matrix)
+    np.testing.assert_array_equal(read_video(path), expected)
+    np.testing.assert_array_equal(read_video(path, out=tmp_path / "phone.npy"), expected)
+    windows = ClipWindows(4).fit([path])
+    assert windows.frame_shape_ == expected.shape[1:]
+
+
+def test_a_video_shown_askew_is_an_error(tmp_path, moving):
+    write_video(tmp_path / "askew.mp4", moving[:4])
+    set_display_matrix(tmp_path / "askew.mp4", 0.71, 0.71, -0.71, 0.71)
+    with pytest.raises(ValueError, match=r"askew.mp4 has the display matrix \[\[0.71, 0.71\], .* multiples of 90 degrees"):
+        read_video(tmp_path / "askew.mp4")
+
+
+@pytest.mark.parametrize("suffix, codec", [("mkv", "libx264"), ("webm", "libvpx"), ("avi", "mpeg4"), ("mp4", "libx264")])
+def test_half_a_video_is_said_to_be_half(tmp_path, moving, suffix, codec):
+    write_video(tmp_path / f"whole.{suffix}", moving, codec=codec)
+    content = (tmp_path / f"whole.{suffix}").read_bytes()
+    (half := tmp_path / f"half.{suffix}").write_bytes(content[: 3 * len(content) // 4])
+    if suffix == "mp4":
+        with pytest.raises(OSError, match=r"half.mp4 cannot be read: .*Invalid data"):
+            read_video(half)
+        return
+    with pytest.warns(
+        UserWarning, match=rf"half.{suffix} breaks off: it declares 2.00 seconds, but ends after [01]\."
+    ) as caught:
+        assert 10 < len(read_video(half)) < 45
+    assert {warning.filename for warning in caught} == {__file__}
+
+
+def test_half_a_video_without_its_index_is_an_error(tmp_path, moving):
+    write_video(tmp_path / "whole.mov", moving)  # whose index is at the end
+    content = (tmp_path / "whole.mov").read_bytes()
+    (tmp_path / "half.mov").write_bytes(content[: len(content) // 2])
+    with pytest.raises(OSError, match="half.mov cannot be read: .*Invalid data found when processing input"):
+        read_video(tmp_path / "half.mov")
+
+
+def test_damaged_frames_are_counted(tmp_path, moving):
+    write_video(tmp_path / "video.mpg", moving, codec="mpeg2video")
+    content = bytearray((tmp_path / "video.mpg").read_bytes())
+    (tmp_path / "video.mpg").write_bytes(content[: len(content) // 2])
+    with pytest.warns(UserWarning, match=r"video.mpg is damaged: 1 of its \d+ frames could not be decoded in full"):
+        read_video(tmp_path / "video.mpg")
+
+
+@pytest.mark.parametrize(
+    "name, settings",
+    [
+        ("constant.mp4", {}),
+        ("sound.mp4", {"sound": 4}),
+        ("sound.mkv", {"sound": 4}),
+        ("slow.mkv", {"fps": 1}),
+        ("variable.mp4", {"times": np.cumsum(np.resize([17, 33, 33, 120, 40], 50))}),
+        ("variable.mkv", {"times": np.cumsum(np.resize([17, 33, 33, 120, 40], 50))}),
+        ("late.mp4", {"times": 90_000 + 40 * np.arange(50)}),
+        ("late.mkv", {"times": 90_000 + 40 * np.arange(50)}),
+        ("backwards.avi", {}),
+        ("parts.avi", {"codec": "mpeg4"}),
+        ("hidden.webm", {"codec": "libvpx-vp9"}),
+        ("stream.ts", {}),
+        ("program.mpg", {"codec": "mpeg2video"}),
+        ("flash.flv", {"codec": "flv"}),
+        ("bare.h264", {}),
+    ],
+)
+def test_good_videos_are_read_without_a_warning(tmp_path, moving, name, settings):
+    write_video(tmp_path / name, moving, **settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(read_video(tmp_path / name)) == len(moving)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_a_gap_in_time_is_said(tmp_path, moving, suffix):
+    times = 40 * np.arange(50) + 2000 * (np.arange(50) > 24)
+    write_video(tmp_path / f"gap.{suffix}", moving, times=times)
+    with pytest.warns(UserWarning, match=r"has 1 gap\(s\) in time, .* of 2.04 seconds after frame 24 \(at 0.96 s") as caught:
+        assert len(read_video(tmp_path / f"gap.{suffix}")) == 50
+    assert len(caught) == 1 and caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("bits", [10, 12, 16])
+def test_grey_videos_of_many_bits_keep_them(tmp_path, rng, bits):
+    video = rng.integers(0, 2**bits, size=(6, 10, 14)).astype(np.uint16)
+    write_video(tmp_path / "thermal.mkv", video, codec="ffv1", pix_fmt=f"gray{bits}le")
+    found = read_video(tmp_path / "thermal.mkv")
+    assert found.dtype == np.uint16
+    np.testing.assert_array_equal(found, video)
+    small = read_video(tmp_path / "thermal.mkv", size=(5, 7), grey=True)
+    assert small.dtype == np.uint16 and small.shape == (6, 5, 7) and abs(small.mean() / video.mean() - 1) < 0.05
+    assert ClipWindows(4, changes=True).fit_transform([tmp_path / "thermal.mkv"]).shape == (2, 1, 4, 10, 14)
+
+
+def test_files_of_a_folder_that_are_no_frames_are_counted(tmp_path):
+    for name in ("0.png", "1.bmp"):
+        Image.fromarray(np.zeros((4, 5), dtype=np.uint8)).save(tmp_path / name)
+    for name in (".DS_Store", "Thumbs.db", "notes.txt", "labels.json"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.warns(UserWarning, match=r"2 of 4 files in the folder .* are not read: .json \(1\), .txt \(1\)") as caught:
+        assert read_video(tmp_path, out=tmp_path / "video.npy").shape == (2, 4, 5)
+    assert len(caught) == 1 and caught[0].filename == __file__
+
+
+def test_frames_are_upright(tmp_path, rng):
+    video = rng.integers(0, 255, size=(5, 6, 9), dtype=np.uint8)
+    note = Image.Exif()
+    note[0x0112] = 6
+    for i, frame in enumerate(video):
+        Image.fromarray(np.rot90(frame)).save(tmp_path / f"{i}.png", exif=note)
+    np.testing.assert_array_equal(read_video(tmp_path), video)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux to see what a process holds")
@@ -326,6 +463,20 @@ def test_live_scores_survive_a_reused_buffer_and_a_bad_frame():
             with pytest.raises(ValueError, match="finite"):
                 online.push(np.full_like(frame, np.nan))
     assert np.isfinite(online.push(np.full_like(video[0], 1e30)))
+
+
+@pytest.mark.parametrize("n_before", [0, 2, 9])
+def test_a_frame_that_is_refused_is_not_added(n_before):
+    video = np.random.default_rng(0).random((30, 12, 12))
+    windows = ClipWindows(length=4, changes=True)
+    det = MemAEDetector(max_epochs=1, random_state=0).fit(windows.fit_transform([video]))
+    expected, online = (OnlineNormality(det, windows) for _ in range(2))
+    for frame in video[:n_before]:
+        np.testing.assert_equal(online.push(frame), expected.push(frame))
+    with pytest.raises(ValueError, match=r"holds numbers beyond 1e\+30"):
+        online.push(np.full((12, 12), 1e300))
+    for frame in video[n_before:]:
+        np.testing.assert_equal(online.push(frame), expected.push(frame))
 
 
 def test_a_bool_is_no_length_of_clips(videos):

@@ -26,7 +26,7 @@ def decoded(file: Path) -> Iterator[np.ndarray]:
     OSError
         If the file cannot be read or has no frames.
     ValueError
-        If frames are to be shown turned by anything but quarters.
+        If frames are to be shown turned by anything but multiples of 90 degrees.
     ImportError
         If PyAV is not installed.
     """
@@ -74,8 +74,10 @@ def _upright(file: Path, frame: Any, array: np.ndarray) -> np.ndarray:
     a, b, _, c, d = np.frombuffer(bytes(matrix), dtype=np.int32)[:5] / 65536
     straight, across = abs(a) + abs(d), abs(b) + abs(c)
     if min(straight, across) > 0.01 * max(straight, across):
-        angle = np.rad2deg(np.arctan2(b, a))
-        raise ValueError(f"Video {file} is to be shown turned by {angle:.0f} degrees; accepted are multiples of 90.")
+        shown = f"[[{a:.2f}, {b:.2f}], [{c:.2f}, {d:.2f}]]"
+        raise ValueError(
+            f"Video {file} has the display matrix {shown}; accepted are turns by multiples of 90 degrees and mirrors."
+        )
     if across > straight:
         array, a, d = array.swapaxes(0, 1), c, b
     return array[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]

@@ -41,11 +41,13 @@ def image_files(folder: Path, pattern: str = "**/*") -> list[Path]:
     images = [file for file in files if file.suffix.lower() in suffixes]
     others = Counter(file.suffix.lower() or "no suffix" for file in files if file.suffix.lower() not in suffixes)
     counts = ", ".join(f"{suffix} ({count})" for suffix, count in sorted(others.items()))
-    accepted = f"Images are files of {', '.join(suffixes)}."
     if not images:
-        raise FileNotFoundError(f"There are no images in the folder {str(folder)!r}. Its files: {counts or 'none'}. {accepted}")
+        raise FileNotFoundError(
+            f"There are no images in the folder {str(folder)!r}, but files of these kinds: {counts or 'none'}. "
+            f"Images are files of {', '.join(suffixes)}."
+        )
     if others:
-        warn_caller(f"{others.total()} of {len(files)} files in the folder {str(folder)!r} are not read: {counts}. {accepted}")
+        warn_caller(f"{others.total()} of {len(files)} files in the folder {str(folder)!r} are not read: {counts}.")
     return images
 
 

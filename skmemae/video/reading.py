@@ -52,7 +52,7 @@ def read_video(
         If the path does not exist or cannot be read. Nothing is written to ``out`` then.
     ValueError
         If frames differ in shape or dtype, a file of a folder has several images, frames are to be shown turned by anything
-        but quarters, or ``size`` is not two positive integers.
+        but multiples of 90 degrees, or ``size`` is not two positive integers.
     ImportError
         If PyAV or Pillow is needed and not installed.
 
@@ -80,15 +80,12 @@ def read_video(
 
 
 def _frames(path: Path) -> Iterator[tuple[Path, np.ndarray]]:
-    """Yield (file, frame) in the order of time."""
+    """Pairs of file and frame in the order of time."""
     if path.is_file():
-        for frame in decoded(path):
-            yield path, frame
-        return
+        return ((path, frame) for frame in decoded(path))
     if not path.is_dir():
         raise FileNotFoundError(f"Video {path} is neither a file nor a folder of frames.")
-    for file in sorted(image_files(path, "*"), key=by_number):
-        yield file, read_frame(file)
+    return ((file, read_frame(file)) for file in sorted(image_files(path, "*"), key=by_number))
 
 
 def _write_frames(frames: Iterable[np.ndarray], out: Path) -> None:
