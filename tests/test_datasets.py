@@ -248,8 +248,12 @@ def test_images_of_a_folder_in_order_with_their_folders_for_labels(tmp_path, rng
 
 
 def test_images_that_cannot_be_read_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no images in the folder"):
+    with pytest.raises(FileNotFoundError, match=r"no images in the folder '.*'\. Images have the suffixes .*\.png"):
         datasets.load_images(tmp_path)
+    (tmp_path / "a.xcf").write_bytes(b"")
+    with pytest.raises(FileNotFoundError, match=r"no images in the folder '.*', but other files: .xcf \(1\)"):
+        datasets.load_images(tmp_path)
+    (tmp_path / "a.xcf").unlink()
     with pytest.raises(FileNotFoundError, match="must be a folder or a list of files. Got 'nowhere'"):
         datasets.load_images("nowhere")
     with pytest.raises(FileNotFoundError, match="Got an empty list"):
@@ -274,6 +278,15 @@ def test_animations_are_no_images(kind, tmp_path, rng):
     images = [Image.fromarray(frame) for frame in rng.integers(0, 255, size=(3, 4, 5), dtype=np.uint8)]
     images[0].save(tmp_path / f"1.{kind}", save_all=True, append_images=images[1:])
     with pytest.raises(ValueError, match=rf"1.{kind} is an animation of 3 frames; a file with one image is needed"):
+        datasets.load_images(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "tif", "webp", "gif"])
+def test_half_an_image_is_an_error(kind, tmp_path, rng):
+    Image.fromarray(rng.integers(0, 255, size=(64, 48, 3), dtype=np.uint8)).save(tmp_path / f"1.{kind}")
+    content = (tmp_path / f"1.{kind}").read_bytes()
+    (tmp_path / f"1.{kind}").write_bytes(content[: len(content) // 2])
+    with pytest.raises(OSError, match=f"1.{kind} cannot be read"):
         datasets.load_images(tmp_path)
 
 

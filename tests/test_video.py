@@ -204,6 +204,12 @@ def test_without_pillow_the_extra_is_named(read, tmp_path, monkeypatch):
         read(tmp_path)
 
 
+def test_videos_are_read_without_pillow(tmp_path, moving, monkeypatch):
+    write_video(tmp_path / "video.mp4", moving[:4])
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    assert read_video(tmp_path / "video.mp4").shape == (4, 32, 64, 3)
+
+
 def test_without_pyav_the_extra_is_named(tmp_path, monkeypatch):
     (tmp_path / "video.mp4").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "av", None)
@@ -324,8 +330,8 @@ def test_videos_are_upright(tmp_path, moving, matrix, shown):
     set_display_matrix(path, *matrix)
     np.testing.assert_array_equal(read_video(path), expected)
     np.testing.assert_array_equal(read_video(path, out=tmp_path / "phone.npy"), expected)
-    windows = ClipWindows(4).fit([path])
-    assert windows.frame_shape_ == expected.shape[1:]
+    assert read_video(path, size=(8, 16), grey=True).shape == (6, 8, 16)
+    assert ClipWindows(4).fit([path]).frame_shape_ == expected.shape[1:]
 
 
 def test_a_video_shown_askew_is_an_error(tmp_path, moving):

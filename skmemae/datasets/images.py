@@ -39,11 +39,6 @@ def load_images(
         ``target_names``, the names of the folders. Folders such as "good" and "scratch" so give labels:
         ``y = [images.target_names[t] != "good" for t in images.target]``.
 
-    Warns
-    -----
-    UserWarning
-        If the folder holds files that are not read; names their number and suffixes.
-
     Raises
     ------
     OSError
@@ -53,6 +48,11 @@ def load_images(
         first. If ``size`` is not two positive integers.
     ImportError
         If Pillow is not installed.
+
+    Warns
+    -----
+    UserWarning
+        If the folder holds files that are not read; names their number and suffixes.
 
     See Also
     --------

@@ -129,24 +129,29 @@ class _Seen:
     def warn(self, file: Path, declared_end: float) -> None:
         """Warn of what is missing, compared with the end that the file declares."""
         n = len(self.times)
-        if self.n_damaged:
-            warn_caller(f"Video {file} is damaged: {self.n_damaged} of its {n} frames could not be decoded in full.")
         times = np.array([time for time in self.times if time is not None])
-        steps = np.diff(times) if len(times) == n else np.empty(0)
+        steps = np.diff(times) if len(times) == n else np.empty(0)  # some formats have no times
         usual = max(float(np.median(steps)), 0.0) if len(steps) else 0.0
         allowed = max(_FEW * usual, _SHORT)
-        if declared_end - self.end > allowed and np.isfinite(self.end):
+        if self.n_damaged:
+            warn_caller(f"Video {file} is damaged: {self.n_damaged} of its {n} frames could not be decoded in full.")
+        if np.isfinite(self.end) and declared_end - self.end > allowed:
             warn_caller(
                 f"Video {file} breaks off: it declares {declared_end:.2f} seconds, but ends after {self.end:.2f}. "
                 f"Its first {n} frames are read."
             )
         lost = max(times[0] - self.first_packet, self.last_packet - times[-1]) if len(times) else 0.0
-        if np.isfinite(lost) and lost > allowed:
+        if lost > allowed:
             warn_caller(f"Video {file} is damaged: {lost:.2f} seconds at its start or end could not be decoded.")
-        gaps = np.flatnonzero(steps > _FEW * usual) if usual else np.empty(0, dtype=int)
-        if len(gaps):
-            at = gaps[np.argmax(steps[gaps])]
-            warn_caller(
-                f"Video {file} has {len(gaps)} gap(s) in time, the longest of {steps[at]:.2f} seconds after frame {at} "
-                f"(at {times[at]:.2f} seconds); {usual:.3g} seconds are usual. Frames are joined as if there were none."
-            )
+        if usual:
+            _warn_of_gaps(file, times, steps, usual)
+
+
+def _warn_of_gaps(file: Path, times: np.ndarray, steps: np.ndarray, usual: float) -> None:
+    gaps = np.flatnonzero(steps > _FEW * usual)
+    if len(gaps):
+        at = gaps[np.argmax(steps[gaps])]
+        warn_caller(
+            f"Video {file} has {len(gaps)} gap(s) in time, the longest of {steps[at]:.2f} seconds after frame {at} "
+            f"(at {times[at]:.2f} seconds); {usual:.3g} seconds are usual. Frames are joined as if there were none."
+        )

@@ -43,8 +43,8 @@ def image_files(folder: Path, pattern: str = "**/*") -> list[Path]:
     counts = ", ".join(f"{suffix} ({count})" for suffix, count in sorted(others.items()))
     if not images:
         raise FileNotFoundError(
-            f"There are no images in the folder {str(folder)!r}, but files of these kinds: {counts or 'none'}. "
-            f"Images are files of {', '.join(suffixes)}."
+            f"There are no images in the folder {str(folder)!r}{f', but other files: {counts}' if others else ''}. "
+            f"Images have the suffixes {', '.join(suffixes)}."
         )
     if others:
         warn_caller(f"{others.total()} of {len(files)} files in the folder {str(folder)!r} are not read: {counts}.")
@@ -107,6 +107,7 @@ def _upright(image: Any) -> Any:
     """Turn an image as the camera has noted in it; a note that cannot be read says nothing."""
     from PIL import ImageOps
 
+    image.load()  # outside of the try: a broken image is an error
     try:
         return ImageOps.exif_transpose(image)
     except _OF_BROKEN_FILES:
@@ -121,8 +122,11 @@ def check_size(size: object, function: str) -> None:
 
 def convert(frame: np.ndarray, size: tuple[int, int] | None, grey: bool) -> np.ndarray:
     """Convert a frame to grey, unless it is, and scale it to ``size``; the dtype stays."""
+    grey = grey and frame.ndim == 3
+    if size is None and not grey:
+        return frame
     pillow = _pillow()
-    if grey and frame.ndim == 3:
+    if grey:
         frame = np.asarray(pillow.fromarray(frame).convert("L"))
     if size is None:
         return frame

@@ -39,13 +39,6 @@ def read_video(
         (uint16). Frames of a folder have the dtype of the images, see :func:`~skmemae.datasets.load_images`. A read-only
         memory map of ``out`` if that is given.
 
-    Warns
-    -----
-    UserWarning
-        If a file breaks off, which shows where it declares its length (MP4, Matroska, AVI, FLV), frames of it are damaged, or
-        their times have gaps of more than five times the usual interval: frames are returned as if there were none. If a
-        folder holds files that are not read; names their number and suffixes.
-
     Raises
     ------
     OSError
@@ -55,6 +48,13 @@ def read_video(
         but multiples of 90 degrees, or ``size`` is not two positive integers.
     ImportError
         If PyAV or Pillow is needed and not installed.
+
+    Warns
+    -----
+    UserWarning
+        If a file breaks off, which shows where it declares its length (MP4, Matroska, AVI, FLV), frames of it are damaged, or
+        their times have gaps of more than five times the usual interval: frames are returned as if there were none. If a
+        folder holds files that are not read; names their number and suffixes.
 
     Examples
     --------
