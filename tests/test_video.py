@@ -5,6 +5,7 @@ import warnings
 import wave
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from media import set_display_matrix, write_video
@@ -371,6 +372,19 @@ def test_damaged_frames_are_counted(tmp_path, moving):
     (tmp_path / "video.mpg").write_bytes(content[: len(content) // 2])
     with pytest.warns(UserWarning, match=r"video.mpg is damaged: 1 of its \d+ frames could not be decoded in full"):
         read_video(tmp_path / "video.mpg")
+
+
+def test_frames_that_nothing_can_be_decoded_from_are_said(tmp_path, moving):
+    packets = []
+    with av.open(str(tmp_path / "headless.mkv"), "w") as container:
+        stream = container.add_stream("libx264", rate=25, width=64, height=32, pix_fmt="yuv420p")
+        stream.gop_size = 25
+        for frame in moving:
+            packets += stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24"))
+        for packet in [*packets, *stream.encode()][1:]:  # without the frame that the next 24 are changes of
+            container.mux(packet)
+    with pytest.warns(UserWarning, match=r"headless.mkv is damaged: 0.96 seconds at its start or end could not be decoded"):
+        assert len(read_video(tmp_path / "headless.mkv")) == 25
 
 
 @pytest.mark.parametrize(
