@@ -1,19 +1,14 @@
 """Videos are read, cut into clips, and scored by frames."""
 
-import sys
-import wave
 from pathlib import Path
 
 import numpy as np
 import pytest
-from media import write_video
-from PIL import Image
 from sklearn.pipeline import Pipeline
 
 from figures.memory import anonymous_memory
 from skmemae import MemAEDetector
-from skmemae.datasets import load_images
-from skmemae.video import ClipWindows, OnlineNormality, frame_maps, frame_scores, normality_score, read_video
+from skmemae.video import ClipWindows, OnlineNormality, frame_maps, frame_scores, normality_score
 
 
 @pytest.fixture
@@ -195,21 +190,6 @@ def test_files_are_read_once(monkeypatch):
     assert read == ["a", "b"]
 
 
-@pytest.mark.parametrize("read", [read_video, load_images])
-def test_without_pillow_the_extra_is_named(read, tmp_path, monkeypatch):
-    (tmp_path / "0.png").write_bytes(b"")
-    monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(ImportError, match=r"Images are read with Pillow: .*skmemae\[video\]"):
-        read(tmp_path)
-
-
-def test_without_pyav_the_extra_is_named(tmp_path, monkeypatch):
-    (tmp_path / "video.mp4").write_bytes(b"")
-    monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(ImportError, match=r"Videos are read with PyAV: .*skmemae\[video\]"):
-        read_video(tmp_path / "video.mp4")
-
-
 def test_a_transform_does_not_change_what_fit_learned(videos):
     windows = ClipWindows(length=6).fit(videos)
     before = dict(vars(windows))
@@ -236,65 +216,6 @@ def test_bad_videos_are_named(videos, bad, message):
         windows.transform(bad)
     with pytest.raises(ValueError, match="'length' parameter of ClipWindows"):
         ClipWindows(length=0).fit(videos)
-
-
-def test_a_folder_of_frames_is_a_video(tmp_path, rng):
-    video = rng.integers(0, 255, size=(12, 10, 8), dtype=np.uint8)
-    for i, frame in enumerate(video):
-        Image.fromarray(frame).save(tmp_path / f"frame{i}.png")
-    (tmp_path / "notes.txt").write_text("no frame")
-    np.testing.assert_array_equal(read_video(tmp_path), video)
-    assert ClipWindows(length=4).fit_transform([tmp_path]).shape == (9, 1, 4, 10, 8)
-    Image.fromarray(video[0, :5]).save(tmp_path / "frame12.png")
-    with pytest.raises(ValueError, match="frame12.png has shape"):
-        read_video(tmp_path)
-    Image.fromarray(video[0].astype(np.uint16)).save(tmp_path / "frame12.png")
-    for out in (None, tmp_path / "video.npy"):
-        with pytest.raises(ValueError, match="frame12.png has dtype uint16, but .*frame0.png has uint8"):
-            read_video(tmp_path, out=out)
-    (tmp_path / "frame12.png").write_bytes(b"no picture")
-    with pytest.raises(OSError, match="frame12.png cannot be read"):
-        read_video(tmp_path)
-    with pytest.raises(OSError, match="frame12.png cannot be read"):
-        read_video(tmp_path, out=tmp_path / "video.npy")
-    assert not list(tmp_path.glob("video*"))
-    with pytest.raises(FileNotFoundError, match="neither a file nor a folder of frames"):
-        read_video(tmp_path / "missing")
-
-
-def test_frames_are_changed_and_written_on_the_way(tmp_path, rng):
-    video = rng.integers(0, 255, size=(11, 8, 12, 3), dtype=np.uint8)
-    (tmp_path / "frames").mkdir()
-    for i, frame in enumerate(video):
-        Image.fromarray(frame).save(tmp_path / "frames" / f"{i}.png")
-    written = read_video(tmp_path / "frames", out=tmp_path / "video.npy")
-    assert isinstance(written, np.memmap) and not written.flags.writeable
-    np.testing.assert_array_equal(written, video)
-    small = read_video(tmp_path / "frames", size=(4, 6), grey=True, out=tmp_path / "small.npy")
-    brightness = (video @ [0.299, 0.587, 0.114]).reshape(11, 4, 2, 6, 2).mean(axis=(2, 4))
-    assert small.shape == (11, 4, 6) and np.corrcoef(small.ravel(), brightness.ravel())[0, 1] > 0.9
-    np.testing.assert_array_equal(small, read_video(tmp_path / "frames", size=(4, 6), grey=True))
-    Image.fromarray(rng.integers(0, 60000, size=(8, 12), dtype=np.uint16)).save(tmp_path / "frames" / "11.png")
-    with pytest.raises(ValueError, match="11.png has dtype uint16"):
-        read_video(tmp_path / "frames", grey=True)
-    with pytest.raises(ValueError, match="'size' parameter of read_video"):
-        read_video(tmp_path / "frames", size=(4, 0))
-
-
-def test_a_video_file_is_a_video(tmp_path, rng):
-    video = np.repeat(rng.integers(0, 255, size=(10, 4, 4, 3), dtype=np.uint8), 8, axis=1).repeat(8, axis=2)
-    write_video(tmp_path / "video.mp4", video)
-    found = read_video(tmp_path / "video.mp4")
-    assert found.shape == video.shape and found.dtype == np.uint8
-    assert np.corrcoef(found.ravel(), video.ravel())[0, 1] > 0.9  # the codec loses a little
-    (tmp_path / "broken.mp4").write_bytes(b"no video")
-    with pytest.raises(OSError, match="broken.mp4 cannot be read"):
-        read_video(tmp_path / "broken.mp4")
-    with wave.open(str(tmp_path / "sound.wav"), "wb") as file:
-        file.setparams((1, 2, 8000, 0, "NONE", "not compressed"))
-        file.writeframes(bytes(1600))
-    with pytest.raises(OSError, match="sound.wav cannot be read: it has no frames"):
-        read_video(tmp_path / "sound.wav")
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux to see what a process holds")
@@ -326,6 +247,20 @@ def test_live_scores_survive_a_reused_buffer_and_a_bad_frame():
             with pytest.raises(ValueError, match="finite"):
                 online.push(np.full_like(frame, np.nan))
     assert np.isfinite(online.push(np.full_like(video[0], 1e30)))
+
+
+@pytest.mark.parametrize("n_before", [0, 2, 9])
+def test_a_frame_that_is_refused_is_not_added(n_before):
+    video = np.random.default_rng(0).random((30, 12, 12))
+    windows = ClipWindows(length=4, changes=True)
+    det = MemAEDetector(max_epochs=1, random_state=0).fit(windows.fit_transform([video]))
+    expected, online = (OnlineNormality(det, windows) for _ in range(2))
+    for frame in video[:n_before]:
+        np.testing.assert_equal(online.push(frame), expected.push(frame))
+    with pytest.raises(ValueError, match=r"holds numbers beyond 1e\+30"):
+        online.push(np.full((12, 12), 1e300))
+    for frame in video[n_before:]:
+        np.testing.assert_equal(online.push(frame), expected.push(frame))
 
 
 def test_a_bool_is_no_length_of_clips(videos):

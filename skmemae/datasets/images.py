@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.utils import Bunch
 
-from skmemae.video._images import by_number, check_shapes, check_size, convert, is_image, read_frame
+from skmemae.video._images import by_number, check_shapes, check_size, convert, image_files, read_frame
 
 _PATH = "The 'path' parameter of load_images must be a folder or a list of files"
 
@@ -23,16 +23,18 @@ def load_images(
     Parameters
     ----------
     path : path-like or list of path-like
-        A folder, or files. They are read with Pillow: ``pip install "skmemae[video]"``.
+        A folder, or files. They are read with Pillow: ``pip install "skmemae[video]"``. Hidden files of a folder are passed
+        over. Images are turned upright as the camera has noted (EXIF).
     size : tuple of int, default=None
         (H, W) to scale every image to, averaging pixels when it shrinks; None keeps the size.
     grey : bool, default=False
-        Convert colours to brightness.
+        Convert colours to brightness; what is grey already stays as it is.
 
     Returns
     -------
     images : Bunch
-        ``data`` of shape (n, H, W) or (n, H, W, C), uint8 or the dtype of the files; ``filenames``, an array of str, sorted
+        ``data`` of shape (n, H, W) or (n, H, W, C), uint8; grey images of 16 bits are uint16 and those of floats float32, also
+        scaled, and those of one bit hold 0 and 255; ``filenames``, an array of str, sorted
         by folder and the numbers in the names; ``target``, an array of int, the number of each file's folder; and
         ``target_names``, the names of the folders. Folders such as "good" and "scratch" so give labels:
         ``y = [images.target_names[t] != "good" for t in images.target]``.
@@ -42,10 +44,15 @@ def load_images(
     OSError
         If there are no images, or one of them cannot be read; names it.
     ValueError
-        If images differ in shape or dtype, one of them is an animation, or images to convert are not uint8; names the first.
-        If ``size`` is not two positive integers.
+        If images differ in shape or dtype, or a file holds several, as animations do and TIFF files with pages; names the
+        first. If ``size`` is not two positive integers.
     ImportError
         If Pillow is not installed.
+
+    Warns
+    -----
+    UserWarning
+        If the folder holds files that are not read; names their number and suffixes.
 
     See Also
     --------
@@ -68,7 +75,7 @@ def load_images(
     """
     check_size(size, "load_images")
     files = _files(path)
-    data = np.stack(list(check_shapes((file, convert(file, read_frame(file), size, grey)) for file in files)))
+    data = np.stack(list(check_shapes((file, convert(read_frame(file), size, grey)) for file in files)))
     folders = [file.parent for file in files]
     known = sorted(set(folders))
     target = np.array([known.index(folder) for folder in folders])
@@ -86,7 +93,4 @@ def _files(path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | np.
     folder = Path(path)
     if not folder.is_dir():
         raise FileNotFoundError(f"{_PATH}. Got {str(path)!r}.")
-    files = sorted(filter(is_image, folder.rglob("*")), key=lambda file: (file.parent, by_number(file)))
-    if not files:
-        raise FileNotFoundError(f"There are no images in the folder {str(path)!r} or those in it.")
-    return files
+    return sorted(image_files(folder), key=lambda file: (file.parent, by_number(file)))

@@ -7,7 +7,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from skmemae.video._images import SUFFIXES, by_number, check_shapes, check_size, convert, is_image, read_frame
+from skmemae.video._decoding import decoded
+from skmemae.video._images import by_number, check_shapes, check_size, convert, image_files, read_frame
 
 
 def read_video(
@@ -22,28 +23,38 @@ def read_video(
     Parameters
     ----------
     path : path-like
-        A video file is read with PyAV, a folder of images with Pillow: ``pip install "skmemae[video]"``.
+        A video file is read with PyAV, a folder of images with Pillow: ``pip install "skmemae[video]"``. Frames are turned
+        upright as the file says. Hidden files of a folder are passed over.
     size : tuple of int, default=None
         (H, W) to scale every frame to, averaging pixels when it shrinks; None keeps the frames' size.
     grey : bool, default=False
-        Convert colours to brightness.
+        Convert colours to brightness; what is grey already stays as it is.
     out : path-like, default=None
         File to write the frames to one by one, in the format of ``numpy.save``, for videos that do not fit in memory.
 
     Returns
     -------
     video : ndarray of shape (T, H, W) or (T, H, W, C)
-        uint8, or the dtype of a folder's frames; a read-only memory map of ``out`` if that is given.
+        Frames of a file have three channels, uint8; grey ones of more than eight bits have none and keep their numbers
+        (uint16). Frames of a folder have the dtype of the images, see :func:`~skmemae.datasets.load_images`. A read-only
+        memory map of ``out`` if that is given.
 
     Raises
     ------
     OSError
         If the path does not exist or cannot be read. Nothing is written to ``out`` then.
     ValueError
-        If frames of a folder differ in shape or dtype, one of them is an animation, ``size`` is not two positive integers, or
-        frames to convert are not uint8.
+        If frames differ in shape or dtype, a file of a folder has several images, frames are to be shown turned by anything
+        but multiples of 90 degrees, or ``size`` is not two positive integers.
     ImportError
         If PyAV or Pillow is needed and not installed.
+
+    Warns
+    -----
+    UserWarning
+        If a file breaks off, which shows where it declares its length (MP4, Matroska, AVI, FLV), frames of it are damaged, or
+        their times have gaps of more than five times the usual interval: frames are returned as if there were none. If a
+        folder holds files that are not read; names their number and suffixes.
 
     Examples
     --------
@@ -61,7 +72,7 @@ def read_video(
     """
     check_size(size, "read_video")
     path = Path(path)
-    frames = check_shapes((file, convert(file, frame, size, grey)) for file, frame in _frames(path))
+    frames = check_shapes((file, convert(frame, size, grey)) for file, frame in _frames(path))
     if out is None:
         return np.stack(list(frames))
     _write_frames(frames, Path(out))
@@ -69,33 +80,12 @@ def read_video(
 
 
 def _frames(path: Path) -> Iterator[tuple[Path, np.ndarray]]:
-    """Yield (file, frame) in the order of time."""
+    """Pairs of file and frame in the order of time."""
     if path.is_file():
-        for frame in _decoded(path):
-            yield path, frame
-        return
-    files = sorted(filter(is_image, path.glob("*")), key=by_number)
-    if not files:
-        raise FileNotFoundError(f"Video {path} is neither a file nor a folder of frames ({', '.join(SUFFIXES)}).")
-    for file in files:
-        yield file, read_frame(file)
-
-
-def _decoded(file: Path) -> Iterator[np.ndarray]:
-    """Yield the frames of a video file as arrays of shape (H, W, 3), uint8; there is at least one."""
-    try:
-        import av
-    except ImportError as error:
-        raise ImportError('Videos are read with PyAV: pip install "skmemae[video]"') from error
-    frame = None
-    try:
-        with av.open(str(file), metadata_errors="replace") as container:  # titles in another encoding do not matter here
-            for frame in container.decode(video=0) if container.streams.video else ():
-                yield frame.to_ndarray(format="rgb24")
-    except av.FFmpegError as error:
-        raise OSError(f"Video {file} cannot be read: {error}") from error
-    if frame is None:
-        raise OSError(f"Video {file} cannot be read: it has no frames.")
+        return ((path, frame) for frame in decoded(path))
+    if not path.is_dir():
+        raise FileNotFoundError(f"Video {path} is neither a file nor a folder of frames.")
+    return ((file, read_frame(file)) for file in sorted(image_files(path, "*"), key=by_number))
 
 
 def _write_frames(frames: Iterable[np.ndarray], out: Path) -> None:

@@ -159,7 +159,8 @@ class OnlineNormality:
         check_is_fitted(windows)
         self.detector = detector
         self.windows = windows
-        self._frames: deque[np.ndarray] = deque(maxlen=windows.length + int(windows.changes))
+        self._n_needed = windows.length + int(windows.changes)
+        self._frames: deque[np.ndarray] = deque(maxlen=self._n_needed)
         self._range = np.min(detector.decision_scores_), np.max(detector.decision_scores_)
         self.delay = windows.length - 1 - windows.length // 2
 
@@ -189,10 +190,11 @@ class OnlineNormality:
             )
         if frame.dtype.kind not in "uif" or not np.isfinite(frame).all():
             raise ValueError(f"The frame must hold finite real numbers; got dtype {frame.dtype}.")
-        self._frames.append(frame)
-        if len(self._frames) < self.windows.length + int(self.windows.changes):
-            return float("nan")
-        clip = self.windows.transform([np.stack(self._frames)])
-        error = -float(self.detector.score_samples(clip)[0])
+        frames = [*self._frames, frame][-self._n_needed :]
+        is_whole = len(frames) == self._n_needed
+        # The numbers are checked in a clip: before there are enough frames for one, in a clip of the new frame alone.
+        clip = self.windows.transform([np.stack(frames if is_whole else [frame] * self._n_needed)])
+        error = -float(self.detector.score_samples(clip)[0]) if is_whole else float("nan")
+        self._frames.append(frame)  # only now, as all of the above may refuse it
         lowest, highest = self._range
         return 1 - (error - lowest) / ((highest - lowest) or 1.0)
