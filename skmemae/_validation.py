@@ -181,23 +181,17 @@ def _check_numbers_of_columns(X: Any) -> None:
     ------
     ValueError
     """
-    for name, column in _columns(X):
-        value = next((value for value in _doubtful_values(column) if not _is_number_or_missing(value)), None)
+    for name, column in _doubtful_columns(X):
+        values = np.asarray(column)
+        if values.dtype.kind in _NUMBERS and values.ndim == 1:
+            continue
+        value = next((value for value in values if not _is_number_or_missing(value)), None)
         if value is not None:
             where = "X" if name is None else f"Column {name!r} of X"
             raise ValueError(
                 f"{where} holds {str(value)[:60]!r}, which could not be converted to a number. Encode such columns before, for "
                 "example by OneHotEncoder in a ColumnTransformer of scikit-learn, and give times as numbers, such as the hour."
             )
-
-
-def _doubtful_values(column: Any) -> np.ndarray:
-    """The values of a column whose dtype does not say that all are numbers; else none."""
-    dtype = column.dtype
-    if dtype.is_numeric() if hasattr(dtype, "is_numeric") else dtype.kind in _NUMBERS:  # of polars, and of pandas and NumPy
-        return np.empty(0)
-    values = np.asarray(column)
-    return np.empty(0) if values.dtype.kind in _NUMBERS and values.ndim == 1 else values
 
 
 def _is_number_or_missing(value: Any) -> bool:
@@ -220,11 +214,12 @@ def _is_polars(X: Any) -> bool:
     return hasattr(X, "get_column") and hasattr(X, "columns")
 
 
-def _columns(X: Any) -> Iterator[tuple[Any, Any]]:
-    """Name and values of each column of a frame or a 2-D array; None and all values of an array with other axes."""
+def _doubtful_columns(X: Any) -> Iterator[tuple[Any, Any]]:
+    """Name and values of each column whose dtype does not say that all are numbers; an array has None for a name if not 2-D."""
     if _is_pandas(X):
-        yield from ((name, X.iloc[:, i]) for i, name in enumerate(X.columns))
+        doubtful = np.flatnonzero([dtype.kind not in _NUMBERS for dtype in X.dtypes])
+        yield from ((X.columns[i], X.iloc[:, i]) for i in doubtful)
     elif _is_polars(X):
-        yield from ((name, X.get_column(name)) for name in X.columns)
+        yield from ((name, X.get_column(name)) for name, dtype in X.schema.items() if not dtype.is_numeric())
     elif isinstance(X, np.ndarray) and X.dtype.kind not in _NUMBERS:
         yield from enumerate(X.T) if X.ndim == 2 else [(None, X.ravel())]

@@ -70,9 +70,7 @@ class ChunkedRows(RowSource):
         self.dtype = np.dtype(array.dtype)
         if self.dtype.kind not in "buif":
             raise ValueError(f"dtype='numeric' is not compatible with X of dtype {self.dtype}; real numbers are needed.")
-        if (
-            self.dtype.kind == "f" and self.dtype.itemsize > 8
-        ):  # all is computed in float64, in which long doubles may be infinite
+        if self.dtype.kind == "f" and self.dtype.itemsize > 8:  # a long double, which may be infinite as float64
             self.dtype = np.dtype(np.float64)
         self.array = array
         self.chunk_rows = _largest_chunk(array.chunks)
