@@ -20,6 +20,7 @@ from skmemae._defaults import CONSTRAINTS, check_fit, check_values, share_of_out
 from skmemae._model import files
 from skmemae._model.explanation import Explanation, explain
 from skmemae._model.fitted import FittedModel
+from skmemae._model.light import warn_of_other_units
 from skmemae._model.onnx import onnx_file
 from skmemae._runtime import __version__, isolated, replacing, resolve_device
 from skmemae._train.distributed import SingleProcess, processes_of_fit
@@ -473,9 +474,12 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
         Returns
         -------
         scores : ndarray of shape (n_samples,), float64
-            Minus the anomaly score: higher = more normal.
+            Minus the anomaly score: higher = more normal. A warning says if images or clips are far darker or lighter than all
+            training samples, as floats from 0 to 1 are for a detector of bytes.
         """
-        return -self._fitted_model().scores(self._check_scoring(X))
+        model, samples = self._fitted_model(), self._check_scoring(X)
+        warn_of_other_units(samples, model.layout, model.scaling)
+        return -model.scores(samples)
 
     def reconstruct(self, X: ArrayLike) -> Any:
         """Reconstruct samples from the memory.
