@@ -134,12 +134,12 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
         subtracts the mean sample: samples are compared by their content and not by their brightness. The others are learned in
         ``fit``, per column of a table and per channel of images and clips. "standard" gives zero mean and unit deviation. In
         tables it learns both from values clipped to three interquartile ranges beyond the quartiles, scaled values beyond 10
-        grow logarithmically, and any other value of a constant column becomes a large one. "log" is "standard" after ``log(1 +
-        x / u)`` of columns or channels that are never negative and have a heavy tail (excess kurtosis above 50, or above 10
-        over two decades), with u the 5 % quantile of their positive values: amounts are compared by their ratios. "minmax" maps
-        minimum and maximum to 0 and 1. None = off. "auto" is "log" for vectors, "contrast" for images of 16 pixels and more,
-        else "standard". Under all of them scaled values beyond 10^9 grow logarithmically, so that every finite sample has a
-        finite score.
+        grow logarithmically, and any other value of a constant column becomes a large one. "log" is "standard" after
+        ``log(1 + x / u)`` of columns or channels that are never negative and have a heavy tail (excess kurtosis above 50, or
+        above 10 over two decades), with u the 5 % quantile of their positive values: amounts are compared by their ratios.
+        "minmax" maps minimum and maximum to 0 and 1. None = off. "auto" is "log" for vectors, "contrast" for images of 16
+        pixels and more, else "standard". Under all of them scaled values beyond 10^9 grow logarithmically, so that every finite
+        sample has a finite score.
     learning_rate : "auto" or float, default="auto"
         Peak learning rate of Adam; it rises over the first tenth of training and then falls to zero along a cosine. "auto" is
         5e-3 for a memory of rows, else 2e-3.
