@@ -483,10 +483,10 @@ def false_alarm_threshold(rate: float, calibration_scores: np.ndarray, noise: fl
         If there are fewer than ``1 / rate - 1`` calibration scores.
     """
     n = len(calibration_scores)
-    rank = math.ceil((n + 1) * (1 - rate) - 1e-9)  # (n + 1) * (1 - rate) is seldom exact
+    rank = max(1, math.ceil((n + 1) * (1 - rate) - 1e-9))  # (n + 1) * (1 - rate) is seldom exact
     if rank > n:
         raise ValueError(
-            f"false_alarm_rate={rate} needs at least {math.ceil(1 / rate - 1 - 1e-9)} samples that were held out from "
+            f"false_alarm_rate={rate} needs at least {np.ceil(1 / rate - 1 - 1e-9):.15g} samples that were held out from "
             f"training, and this detector has {n}: give a larger rate, fit on more samples, or set contamination or threshold."
         )
     return float(np.partition(calibration_scores, rank - 1)[rank - 1]) * _above(noise)

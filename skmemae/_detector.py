@@ -20,6 +20,7 @@ from skmemae._defaults import CONSTRAINTS, check_fit, check_values, share_of_out
 from skmemae._model import files
 from skmemae._model.explanation import Explanation, explain
 from skmemae._model.fitted import FittedModel
+from skmemae._model.light import warn_of_other_units
 from skmemae._model.onnx import onnx_file
 from skmemae._runtime import __version__, isolated, replacing, resolve_device
 from skmemae._train.distributed import SingleProcess, processes_of_fit
@@ -129,15 +130,16 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
         0.005 or means less than one row; "absolute-query" for other vectors, "smooth-turns" for images and "relative-turns" for
         clips, and without a memory these errors without a factor.
     scaling : {"auto", "contrast", "log", "standard", "minmax"} or None, default="auto"
-        "contrast" subtracts each sample's own mean and divides by its own deviation, then subtracts the mean sample: samples
-        are compared by their content and not by their brightness. The others are learned in ``fit``, per column of a table and
-        per channel of images and clips. "standard" gives zero mean and unit deviation. In tables it learns both from values
-        clipped to three interquartile ranges beyond the quartiles, scaled values beyond 10 grow logarithmically, and any other
-        value of a constant column becomes a large one. "log" is "standard" after ``log(1 + x / u)`` of columns or channels that
-        are never negative and have a heavy tail (excess kurtosis above 50, or above 10 over two decades), with u the 5 %
-        quantile of their positive values: amounts are compared by their ratios. "minmax" maps minimum and maximum to 0 and 1.
-        None = off. "auto" is "log" for vectors, "contrast" for images of 16 pixels and more, else "standard". Under all of them
-        scaled values beyond 10^9 grow logarithmically, so that every finite sample has a finite score.
+        "contrast" subtracts each sample's own mean and divides by its own deviation plus a fifth of a typical one, then
+        subtracts the mean sample: samples are compared by their content and not by their brightness. The others are learned in
+        ``fit``, per column of a table and per channel of images and clips. "standard" gives zero mean and unit deviation. In
+        tables it learns both from values clipped to three interquartile ranges beyond the quartiles, scaled values beyond 10
+        grow logarithmically, and any other value of a constant column becomes a large one. "log" is "standard" after
+        ``log(1 + x / u)`` of columns or channels that are never negative and have a heavy tail (excess kurtosis above 50, or
+        above 10 over two decades), with u the 5 % quantile of their positive values: amounts are compared by their ratios.
+        "minmax" maps minimum and maximum to 0 and 1. None = off. "auto" is "log" for vectors, "contrast" for images of 16
+        pixels and more, else "standard". Under all of them scaled values beyond 10^9 grow logarithmically, so that every finite
+        sample has a finite score.
     learning_rate : "auto" or float, default="auto"
         Peak learning rate of Adam; it rises over the first tenth of training and then falls to zero along a cosine. "auto" is
         5e-3 for a memory of rows, else 2e-3.
@@ -484,9 +486,12 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
         Returns
         -------
         scores : ndarray of shape (n_samples,), float64
-            Minus the anomaly score: higher = more normal.
+            Minus the anomaly score: higher = more normal. A warning says if images or clips are far darker or lighter than all
+            training samples, as floats from 0 to 1 are for a detector of bytes.
         """
-        return -self._fitted_model().scores(self._check_scoring(X))
+        model, samples = self._fitted_model(), self._check_scoring(X)
+        warn_of_other_units(samples, model.layout, model.scaling)
+        return -model.scores(samples)
 
     def reconstruct(self, X: ArrayLike) -> Any:
         """Reconstruct samples from the memory.

@@ -13,7 +13,8 @@ from sklearn.utils.validation import _check_n_features, check_array, validate_da
 
 from skmemae._data.sources import RowSource, Samples, as_source
 
-_TIMES = np.datetime64 | np.timedelta64 | date | timedelta
+_NUMBERS = "buifc"  # kinds of dtypes; complex numbers get an error of scikit-learn's
+_NO_NUMBERS = np.datetime64 | np.timedelta64 | date | timedelta | complex | np.complexfloating  # float() takes some of them
 
 
 def check_positive_int(name: str, value: object, where: str) -> int:
@@ -89,6 +90,7 @@ def check_samples(estimator: Any, X: Any, least: int, reset: bool) -> Samples:
     ValueError
         If X is not accepted.
     """
+    _check_holds_all_values(X)
     X = as_source(X)
     if isinstance(X, torch.Tensor):
         X = X.detach().cpu()
@@ -103,22 +105,31 @@ def check_samples(estimator: Any, X: Any, least: int, reset: bool) -> Samples:
     return X
 
 
+def _check_holds_all_values(X: Any) -> None:
+    """Raise if X has no values yet, or marks values as missing in a way that a conversion would drop."""
+    if type(X).__name__ == "LazyFrame":
+        raise ValueError("X is a LazyFrame, which holds no rows yet: give X.collect().")
+    if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
+        raise ValueError(
+            f"Input X contains missing values: {np.ma.count_masked(X)} of its values are masked. Give X.filled(value), or "
+            "X.filled(np.nan) to an imputer of scikit-learn before."
+        )
+
+
 def _validated(estimator: Any, X: Any, least: int, reset: bool) -> np.ndarray:
+    if isinstance(X, list | tuple):
+        X = np.asarray(X)
+    _check_numbers_of_columns(X)
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # the check sums X, which may overflow
             checked = validate_data(estimator, X, dtype="numeric", allow_nd=True, ensure_min_samples=least, reset=reset)
-            if checked.dtype.kind in "mM":
-                raise ValueError(f"X holds times, of dtype {checked.dtype}.")
-            # For polars, and for categories of pandas, validate_data returns an array of objects.
-            return check_array(checked.astype(np.float64), allow_nd=True) if checked.dtype.kind == "O" else checked
-    except (TypeError, ValueError) as error:
-        found = not_a_number(X)
-        if found is None:
-            raise
-        raise ValueError(
-            f"Column {found[0]!r} of X holds {str(found[1])!r}, which could not be converted to a number. Encode such "
-            "columns before, for example by OneHotEncoder in a ColumnTransformer of scikit-learn."
-        ) from error
+            # For polars, and for categories of pandas, validate_data returns an array of objects. Numbers of long doubles may
+            # be infinite as float64, in which all is computed.
+            if checked.dtype.kind == "O" or (checked.dtype.kind == "f" and checked.dtype.itemsize > 8):
+                return check_array(checked.astype(np.float64), allow_nd=True, input_name="X")
+            return checked
+    except OverflowError as error:
+        raise ValueError("Input X contains infinity or a value too large for dtype('float64').") from error
 
 
 def check_shape(estimator: Any, X: Any, expected: tuple[int, ...]) -> None:
@@ -163,13 +174,36 @@ def same_frame_type(X: Any, values: np.ndarray) -> Any:
     return type(X)(values, schema=X.columns) if _is_polars(X) else values
 
 
-def not_a_number(X: Any) -> tuple[Any, Any] | None:
-    """The name of the first column that holds a value which is not a number, and that value; None if all are numbers."""
-    for name, column in _columns(X):
-        for value in np.asarray(column):
-            if isinstance(value, _TIMES) or (isinstance(value, str) and not _reads_as_number(value)):
-                return name, value
-    return None
+def _check_numbers_of_columns(X: Any) -> None:
+    """Raise if a value of X is no number, before a conversion makes numbers of dates and durations without a word.
+
+    Raises
+    ------
+    ValueError
+    """
+    for name, column in _doubtful_columns(X):
+        values = np.asarray(column)
+        if values.dtype.kind in _NUMBERS and values.ndim == 1:
+            continue
+        value = next((value for value in values if not _is_number_or_missing(value)), None)
+        if value is not None:
+            where = "X" if name is None else f"Column {name!r} of X"
+            raise ValueError(
+                f"{where} holds {str(value)[:60]!r}, which could not be converted to a number. Encode such columns before, for "
+                "example by OneHotEncoder in a ColumnTransformer of scikit-learn, and give times as numbers, such as the hour."
+            )
+
+
+def _is_number_or_missing(value: Any) -> bool:
+    if isinstance(value, _NO_NUMBERS):
+        return False
+    try:
+        float(value)
+    except OverflowError:  # raised for all of X, whose other values may be too large as well
+        return True
+    except (TypeError, ValueError):
+        return value is None or type(value).__name__ == "NAType"  # of pandas
+    return True
 
 
 def _is_pandas(X: Any) -> bool:
@@ -177,21 +211,15 @@ def _is_pandas(X: Any) -> bool:
 
 
 def _is_polars(X: Any) -> bool:
-    return hasattr(X, "to_pandas") and hasattr(X, "columns")
+    return hasattr(X, "get_column") and hasattr(X, "columns")
 
 
-def _columns(X: Any) -> Iterator[tuple[Any, Any]]:
+def _doubtful_columns(X: Any) -> Iterator[tuple[Any, Any]]:
+    """Name and values of each column whose dtype does not say that all are numbers; an array has None for a name if not 2-D."""
     if _is_pandas(X):
-        yield from ((name, X.iloc[:, i]) for i, name in enumerate(X.columns))
+        doubtful = np.flatnonzero([dtype.kind not in _NUMBERS for dtype in X.dtypes])
+        yield from ((X.columns[i], X.iloc[:, i]) for i in doubtful)
     elif _is_polars(X):
-        yield from ((name, X[name]) for name in X.columns)
-    elif isinstance(X, np.ndarray | list | tuple) and np.ndim(X) == 2:
-        yield from enumerate(np.asarray(X).T)
-
-
-def _reads_as_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+        yield from ((name, X.get_column(name)) for name, dtype in X.schema.items() if not dtype.is_numeric())
+    elif isinstance(X, np.ndarray) and X.dtype.kind not in _NUMBERS:
+        yield from enumerate(X.T) if X.ndim == 2 else [(None, X.ravel())]

@@ -281,6 +281,20 @@ def test_the_conformal_quantile_lets_a_share_of_new_scores_through(rng):
         false_alarm_threshold(0.01, np.arange(98.0))
 
 
+def test_a_larger_false_alarm_rate_flags_no_fewer_samples(rng):
+    scores, new = rng.exponential(size=99), rng.exponential(size=1000)
+    rates = [0.01, 0.3, 0.7, 0.98, 0.99, 0.995, 1 - 1e-9, 1 - 1e-12, np.nextafter(1, 0)]
+    shares = [(new > false_alarm_threshold(rate, scores)).mean() for rate in rates]
+    assert shares == sorted(shares)
+    assert false_alarm_threshold(1 - 1e-12, scores) == pytest.approx(scores.min(), rel=1e-4)
+
+
+@pytest.mark.parametrize("rate, needed", [(1e-6, "999999"), (1e-20, r"1e\+20"), (5e-324, "inf")])
+def test_a_tiny_false_alarm_rate_needs_many_samples(rate, needed):
+    with pytest.raises(ValueError, match=f"needs at least {needed} samples"):
+        false_alarm_threshold(rate, np.arange(99.0))
+
+
 def test_the_best_f1_is_that_of_all_thresholds(rng):
     for _ in range(20):
         scores, outlier = rng.integers(0, 12, size=40).astype(float), rng.random(40) < 0.3

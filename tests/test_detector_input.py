@@ -195,6 +195,7 @@ def test_constant_columns_and_constant_data_are_fine(table):
     assert np.isfinite(flat.decision_scores_).all() and flat.predict(np.ones((2, 3))).tolist() == [0, 0]
 
 
+@pytest.mark.filterwarnings("ignore:X has values from")
 @pytest.mark.parametrize("scaling", ["auto", "contrast", "log", "standard", "minmax", None])
 @pytest.mark.parametrize("shape", [(60, 5), (40, 6, 6), (10, 1, 4, 6, 6)])
 def test_any_finite_x_has_finite_scores(rng, scaling, shape):
@@ -261,6 +262,7 @@ def test_a_far_value_has_a_finite_score_and_is_an_outlier(name, scaling):
     assert scores[0] < scores[1] and scores[1] <= scores[3] * 1.001
 
 
+@pytest.mark.filterwarnings("ignore:X has values from")
 @pytest.mark.parametrize("name", ["images", "clips"])
 def test_a_sample_in_another_world_of_light_is_an_outlier(name):
     X = data()[name].astype(np.float64)

@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from matplotlib.colors import to_rgb
 from problems import detector
@@ -113,9 +114,27 @@ def test_explanations_of_all_kinds_of_samples_are_drawn(rng, shape):
     assert len(drawn) == (3 if len(shape) == 3 and shape[2] == 2 else 6)
 
 
+@pytest.mark.parametrize("explanation", [ROWS, IMAGES], ids=["rows", "images"])
+def test_the_first_samples_are_drawn_and_the_title_says_so(explanation):
+    display = ExplanationDisplay(explanation, n_samples=1).plot()
+    assert [ax.get_title() for ax in display.axes_.flat if ax.get_title()] == [f"0: score {explanation.scores[0]:.3g}"]
+    assert display.figure_.get_suptitle() == "The first 1 of 2 samples"
+    assert ExplanationDisplay(explanation).plot().figure_.get_suptitle() == ""
+
+
+@pytest.mark.parametrize("kind", [np.asarray, np.ndarray.tolist, pd.DataFrame, pl.DataFrame])
+def test_of_thousands_of_rows_the_first_are_explained(rng, kind):
+    X = rng.normal(size=(3000, 3))
+    display = ExplanationDisplay.from_estimator(detector(max_epochs=1).fit(X[:100]), kind(X), n_samples=3).plot()
+    assert len(display.explanation.scores) == 3 and np.array_equal(display.explanation.values, X[:3])
+    assert display.figure_.get_suptitle() == "The first 3 of 3000 samples"
+
+
 def test_bad_explanations_are_named(rng):
     with pytest.raises(ValueError, match="'n_features' parameter of ExplanationDisplay must be a positive int. Got 0"):
         ExplanationDisplay(ROWS, n_features=0)
+    with pytest.raises(ValueError, match="'n_samples' parameter of ExplanationDisplay must be a positive int. Got 0"):
+        ExplanationDisplay(ROWS, n_samples=0)
     channels_first = Explained(np.ones(1), np.ones((1, 3, 6, 8)), np.ones((1, 3, 6, 8)), None, IMAGES.regions[:1])
     with pytest.raises(ValueError, match=r"'explanation' parameter .* \(1, 3, 6, 8\).* from_estimator"):
         ExplanationDisplay(channels_first)

@@ -85,7 +85,10 @@ def test_a_detector_takes_them_and_finds_the_same(rng, tmp_path, kind, shape):
     [
         (dask.array.from_array(np.array([[1.0, np.nan], [0.0, 1.0]])), "Input X contains NaN"),
         (dask.array.from_array(np.array([["a"], ["b"]])), "dtype='numeric' is not compatible"),
-        (dask.array.from_array(np.eye(4))[dask.array.from_array(np.arange(4)) > 1], "a known number of rows"),
+        (
+            dask.array.from_array(np.eye(4))[dask.array.from_array(np.arange(4)) > 1],
+            r"a known number of rows.*compute_chunk_sizes\(\)",
+        ),
         (dask.array.zeros((0, 3)), r"Found array with 0 sample\(s\)"),
         (dask.array.zeros((5, 0)), "minimum of 1 is required"),
         (dask.array.zeros(5), "Expected 2D array"),

@@ -63,11 +63,15 @@ class ChunkedRows(RowSource):
         if len(array.shape) < 2:
             raise ValueError(f"Expected 2D array, got {len(array.shape)}D array instead: X has shape {tuple(array.shape)}.")
         if any(size != size for size in array.shape):  # dask's NaN
-            raise ValueError(f"X has shape {tuple(array.shape)}; a known number of rows is needed.")
+            raise ValueError(
+                f"X has shape {tuple(array.shape)}; a known number of rows is needed: call X.compute_chunk_sizes() before."
+            )
         self.shape = tuple(int(size) for size in array.shape)
         self.dtype = np.dtype(array.dtype)
         if self.dtype.kind not in "buif":
             raise ValueError(f"dtype='numeric' is not compatible with X of dtype {self.dtype}; real numbers are needed.")
+        if self.dtype.kind == "f" and self.dtype.itemsize > 8:  # a long double, which may be infinite as float64
+            self.dtype = np.dtype(np.float64)
         self.array = array
         self.chunk_rows = _largest_chunk(array.chunks)
 
@@ -86,7 +90,8 @@ class ChunkedRows(RowSource):
         return samples[position.reshape(rows.shape)]
 
     def _read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
-        block = np.asarray(self.array[int(start) : int(stop) : int(step)])
+        with np.errstate(over="ignore"):
+            block = np.asarray(self.array[int(start) : int(stop) : int(step)]).astype(self.dtype, copy=False)
         if block.dtype.kind == "f" and not np.isfinite(block).all():
             raise ValueError(f"Input X contains {'NaN' if np.isnan(block).any() else 'infinity'}.")
         return block

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -41,9 +41,13 @@ class ExplanationDisplay:
         or (n, T, H, W, 3); :meth:`from_estimator` converts them.
     n_features : int, default=8
         Number of features to show for each row of a table.
+    n_samples : int, default=10
+        Number of samples to show. If there are more, the first ones are shown, and the title of the figure says so.
 
     Attributes
     ----------
+    n_given : int
+        Number of samples from which the shown ones are the first.
     figure_ : matplotlib Figure or SubFigure
     axes_ : ndarray of Axes
         For tables of shape (lines, columns), one for each sample; for images (2 * blocks, columns). Both are set by
@@ -52,7 +56,7 @@ class ExplanationDisplay:
     Raises
     ------
     ValueError
-        If ``n_features`` is not a positive int, or images have another shape.
+        If ``n_features`` or ``n_samples`` is not a positive int, or images have another shape.
 
     Examples
     --------
@@ -66,8 +70,9 @@ class ExplanationDisplay:
     'x1 = 7'
     """
 
-    def __init__(self, explanation: Explanation, n_features: int = 8) -> None:
+    def __init__(self, explanation: Explanation, n_features: int = 8, n_samples: int = 10) -> None:
         check_positive_int("n_features", n_features, "ExplanationDisplay")
+        check_positive_int("n_samples", n_samples, "ExplanationDisplay")
         shape = np.shape(explanation.shares)
         axes = 1 if explanation.regions is None else np.shape(explanation.regions)[1]
         if len(shape) != 1 + axes or np.shape(explanation.values) not in (shape, (*shape, 3)) or 0 in shape:
@@ -80,9 +85,11 @@ class ExplanationDisplay:
             check_shape(explanation.expected, shape, "explanation.expected", "explanation.shares", "ExplanationDisplay")
         self.explanation = explanation
         self.n_features = n_features
+        self.n_samples = n_samples
+        self.n_given = len(explanation.scores)
 
     @classmethod
-    def from_estimator(cls, detector: MemAEDetector, X: ArrayLike, n_features: int = 8) -> Self:
+    def from_estimator(cls, detector: MemAEDetector, X: ArrayLike, n_features: int = 8, n_samples: int = 10) -> Self:
         """Create the display from a fitted detector and a few samples.
 
         Parameters
@@ -92,6 +99,8 @@ class ExplanationDisplay:
             Each clip is shown by one frame, from the region that adds most to the score.
         n_features : int, default=8
             Number of features to show for each row of a table.
+        n_samples : int, default=10
+            Number of samples to explain and to show, the first ones of X.
 
         Returns
         -------
@@ -100,16 +109,20 @@ class ExplanationDisplay:
         Raises
         ------
         ValueError
-            If ``n_features`` is not a positive int, or X has samples of another shape than those of ``fit``.
+            If ``n_features`` or ``n_samples`` is not a positive int, or X has samples of another shape than those of ``fit``.
         """
         check_positive_int("n_features", n_features, "ExplanationDisplay.from_estimator")
-        explanation = detector.explain(X)
+        check_positive_int("n_samples", n_samples, "ExplanationDisplay.from_estimator")
+        rows: Any = X
+        explanation = detector.explain(rows.iloc[:n_samples] if hasattr(rows, "iloc") else rows[:n_samples])
         if is_table(detector):
-            rows = {name: detector.channels_first(getattr(explanation, name)) for name in ("shares", "values", "expected")}
-            return cls(dataclasses.replace(explanation, **rows), n_features)
-        shares = detector.channels_first(explanation.shares).sum(axis=1)
-        images = {name: channels_last(getattr(explanation, name), detector) for name in ("values", "expected")}
-        return cls(dataclasses.replace(explanation, shares=shares, **images), n_features)
+            drawn = {name: detector.channels_first(getattr(explanation, name)) for name in ("shares", "values", "expected")}
+        else:
+            drawn = {name: channels_last(getattr(explanation, name), detector) for name in ("values", "expected")}
+            drawn["shares"] = detector.channels_first(explanation.shares).sum(axis=1)
+        display = cls(dataclasses.replace(explanation, **drawn), n_features, n_samples)
+        display.n_given = len(rows)
+        return display
 
     def plot(self, figure: Figure | SubFigure | None = None, n_columns: int | None = None) -> Self:
         """Draw the explanations.
@@ -132,16 +145,21 @@ class ExplanationDisplay:
         if n_columns is not None:
             check_positive_int("n_columns", n_columns, "ExplanationDisplay.plot")
         if self.explanation.regions is None:
-            return self._plot_bars(figure, n_columns or 2)
-        return self._plot_maps(figure, n_columns or 8)
+            self._plot_bars(figure, n_columns or 2)
+        else:
+            self._plot_maps(figure, n_columns or 8)
+        n_shown = min(self.n_samples, len(self.explanation.scores))
+        if n_shown < self.n_given:
+            self.figure_.suptitle(f"The first {n_shown} of {self.n_given} samples")
+        return self
 
     def _titles(self) -> list[str]:
-        scores, index = self.explanation.scores, self.explanation.index
-        names = np.arange(len(scores)) if index is None else index
+        scores, index = self.explanation.scores[: self.n_samples], self.explanation.index
+        names = range(len(scores)) if index is None else index[: self.n_samples]
         return [f"{name}: score {score:.3g}" for name, score in zip(names, scores, strict=True)]
 
-    def _plot_bars(self, figure: Figure | SubFigure | None, n_columns: int) -> Self:
-        shares = np.asarray(self.explanation.shares)
+    def _plot_bars(self, figure: Figure | SubFigure | None, n_columns: int) -> None:
+        shares = np.asarray(self.explanation.shares)[: self.n_samples]
         n, d = shares.shape
         n_columns = min(n, n_columns)
         n_lines = -(-n // n_columns)
@@ -156,7 +174,6 @@ class ExplanationDisplay:
         for ax in self.axes_.flat[n - n_columns : n]:  # the lowest of each column
             ax.set_xlabel("share of the score")
             ax.tick_params(labelbottom=True)
-        return self
 
     def _draw_bars(self, ax: Axes, i: int) -> None:
         explanation = self.explanation
@@ -172,16 +189,15 @@ class ExplanationDisplay:
         ax.set_yticks(range(len(bars)), labels)
         ax.invert_yaxis()
 
-    def _plot_maps(self, figure: Figure | SubFigure | None, n_columns: int) -> Self:
+    def _plot_maps(self, figure: Figure | SubFigure | None, n_columns: int) -> None:
         from matplotlib.patches import Rectangle
 
-        shares, values, regions = (
-            np.asarray(a) for a in (self.explanation.shares, self.explanation.values, self.explanation.regions)
-        )
+        arrays = (self.explanation.shares, self.explanation.values, self.explanation.regions, self.explanation.scores)
+        shares, values, regions, scores = (np.asarray(a)[: self.n_samples] for a in arrays)
         if shares.ndim == 4:
             frames = _frames_of_regions(shares, regions)
             shares, values, regions = pick_frames(shares, frames), pick_frames(values, frames), regions[:, 1:]
-        shares = 100 * shares / np.where(self.explanation.scores > 0, self.explanation.scores, 1.0)[:, None, None]
+        shares = 100 * shares / np.where(scores > 0, scores, 1.0)[:, None, None]
         if values.ndim == 4:
             values = np.clip(values / displayable(values), 0, 1)
         self.figure_, axes = image_grid(figure, values, ["sample", "map"], n_columns)
@@ -200,7 +216,6 @@ class ExplanationDisplay:
             )
             ax[1].add_patch(box)
         add_bar(self.figure_, shown, axes[0, 1], "% of the score")
-        return self
 
 
 def _frames_of_regions(shares: np.ndarray, regions: np.ndarray) -> np.ndarray:
