@@ -405,7 +405,9 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
     ) -> Run:
         """The run of a fit, with its device and seed; raises if processes have different samples or parameters."""
         device = resolve_device(self.device, processes.local_rank)
-        processes.check_equal(X=digest(X, (0, len(X) - 1)), parameters=plain_parameters(self.get_params(deep=False)))
+        processes.check_equal(parameters=plain_parameters(self.get_params(deep=False)))
+        if processes.size > 1:
+            processes.check_equal(X=processes.checked(digest, X))
         seed = processes.compute_on_first(int, check_random_state(self.random_state).randint(2**31 - 1))
         return Run(device, seed, processes, int(self.verbose), observers or [], checkpoint)
 

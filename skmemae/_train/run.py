@@ -14,14 +14,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from skmemae._data.sources import Samples
+from skmemae._data.sources import Samples, row_blocks
 from skmemae._runtime import replacing
 from skmemae._train.distributed import SingleProcess
 from skmemae.network import RandomStream
 
 _WAY_OUT = "Remove it, or give another path."
 _OUTPUT_ONLY = ("verbose", "convention")  # parameters on which training does not depend
-_DIGESTED = 1000  # rows that identify X
 
 
 class Observer:
@@ -224,17 +223,16 @@ class Run:
 
 
 def identity_of(X: Samples, parameters: dict[str, Any], version: str) -> str:
-    """Versions, parameters, and shape, dtype and a digest of rows spread over X, as text."""
-    rows = np.unique(np.linspace(0, len(X) - 1, _DIGESTED).astype(int))
+    """Versions, parameters, and shape, dtype and a digest of X, as text."""
     kept = plain_parameters({name: value for name, value in parameters.items() if name not in _OUTPUT_ONLY})
-    return f"skmemae {version}, torch {torch.__version__}, X {digest(X, rows)}, {kept}"
+    return f"skmemae {version}, torch {torch.__version__}, X {digest(X)}, {kept}"
 
 
-def digest(X: Samples, rows: Sequence[int] | np.ndarray) -> str:
-    """Shape, dtype, and a digest of some rows of X."""
+def digest(X: Samples) -> str:
+    """Shape, dtype, and a digest of all numbers of X; takes 0.6 to 3 seconds for a gigabyte."""
     sha = hashlib.sha256()
-    for row in rows:
-        sha.update(np.ascontiguousarray(X[int(row) : int(row) + 1]).tobytes())
+    for _, block in row_blocks(X):
+        sha.update(np.ascontiguousarray(block).reshape(-1).view(np.uint8).data)
     return f"{X.shape} {X.dtype} {sha.hexdigest()[:16]}"
 
 
