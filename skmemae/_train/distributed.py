@@ -170,14 +170,14 @@ class Processes(SingleProcess):
     def close(self) -> None:
         """Close the connections of the group, so that the other processes no longer wait for this one.
 
-        ``destroy_process_group`` does not close them while the process lives and the traceback of its error, or the wrapper of a
-        network, holds the group.
+        ``destroy_process_group`` does not close them while anything holds the group, such as the traceback of an error.
         """
         self.group.abort()  # does something for NCCL alone
         # Gloo has no function for this, but closes all connections of a group once a receive has run out of time.
         with contextlib.suppress(RuntimeError):  # that the time is over, or that the connections are closed already
             waiting = dist.irecv(torch.zeros(1), group=self.group, group_src=(self.rank + 1) % self.size, tag=_CLOSING_TAG)
-            waiting.wait(timedelta(milliseconds=1))
+            if waiting is not None:
+                waiting.wait(timedelta(milliseconds=1))
 
     def _gather(self, text: str | None) -> list[str | None]:
         texts: list[str | None] = [None] * self.size
