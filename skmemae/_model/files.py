@@ -128,7 +128,7 @@ def saved_in(content: bytes) -> Saved:
     codes = {tensor["dtype"] for _, tensor in tensors}
     if codes - _CODES.keys():
         raise ValueError(f"its arrays have dtypes {sorted(codes - _CODES.keys())}, which detectors do not have.")
-    arrays = {name: np.ndarray(t["shape"], _CODES[t["dtype"]], bytearray(t["data"])) for name, t in tensors}
+    arrays = {name: np.ndarray(tensor["shape"], _CODES[tensor["dtype"]], tensor["data"]) for name, tensor in tensors}
     if _checksum(metadata["skmemae"], arrays) != metadata["sha256"]:
         raise ValueError("it is damaged: its checksum differs. Copy it again from where it came.")
     parsed = _parse(metadata["skmemae"])

@@ -21,7 +21,7 @@ from joblib.parallel import get_active_backend
 from torch import Tensor, nn
 
 _ENTRY = timedelta(seconds=45)  # within which all processes must enter a fit
-_FAREWELL = 1.0  # seconds in which processes that all fail by the same check get their own errors
+_FAREWELL = 2.0  # seconds in which processes that all fail by the same check get their own errors
 _WATCH = 2.0  # seconds between two looks for a failure of another process, with NCCL
 _CLOSING_TAG = 2**20  # of messages that nobody sends
 _alone: ContextVar[bool] = ContextVar("skmemae_single_process", default=False)
@@ -174,7 +174,7 @@ class Processes(SingleProcess):
         """
         self.group.abort()  # does something for NCCL alone
         # Gloo has no function for this, but closes all connections of a group once a receive has run out of time.
-        with contextlib.suppress(RuntimeError):  # that the time is over, or that the connections are closed already
+        with contextlib.suppress(RuntimeError, ValueError):  # the time is over, or the connections are closed already
             waiting = dist.irecv(torch.zeros(1), group=self.group, group_src=(self.rank + 1) % self.size, tag=_CLOSING_TAG)
             if waiting is not None:
                 waiting.wait(timedelta(milliseconds=1))
