@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import os
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from skmemae._model.explanation import Explanation, explain
 from skmemae._model.fitted import FittedModel
 from skmemae._model.light import warn_of_other_units
 from skmemae._model.onnx import onnx_file
-from skmemae._runtime import __version__, isolated, replacing, resolve_device
+from skmemae._runtime import __version__, isolated, resolve_device, writing
 from skmemae._train.distributed import SingleProcess, processes_of_fit
 from skmemae._train.fit import Fitted, Window, fit_model, update_model
 from skmemae._train.result import warn_of_collapse
@@ -295,7 +295,7 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
             Passed to callbacks of scikit-learn, and not used otherwise.
         checkpoint : str, PathLike or None, default=None
             File for the state of training, written every few seconds and removed once the fit is complete. If the fit is
-            killed, the same call continues from this file.
+            killed, the same call continues from this file. It is refused if a byte of X or a parameter differs.
 
         Returns
         -------
@@ -305,11 +305,14 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
         Raises
         ------
         ValueError
-            If a parameter, X or the checkpoint is not accepted, or training diverges.
+            If a parameter or X is not accepted, the checkpoint is damaged or of another fit, or training diverges.
+        TypeError
+            If ``checkpoint`` is not a path.
         MemoryError
             If the networks or two samples do not fit into memory.
         RuntimeError, OSError
-            If another process of a distributed fit fails, or does not enter it; if the checkpoint cannot be written.
+            If another process of a distributed fit fails, or does not enter it; if the checkpoint cannot be read or
+            written.
         """
         with unchanged_on_error(self):
             return self._fit(X, y, checkpoint)
@@ -418,7 +421,9 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
     ) -> Run:
         """The run of a fit, with its device and seed; raises if processes have different samples or parameters."""
         device = resolve_device(self.device, processes.local_rank)
-        processes.check_equal(X=digest(X, (0, len(X) - 1)), parameters=plain_parameters(self.get_params(deep=False)))
+        processes.check_equal(parameters=plain_parameters(self.get_params(deep=False)))
+        if processes.size > 1:
+            processes.check_equal(X=processes.checked(digest, X))
         seed = processes.compute_on_first(int, check_random_state(self.random_state).randint(2**31 - 1))
         return Run(device, seed, processes, int(self.verbose), observers or [], checkpoint)
 
@@ -666,15 +671,17 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
         if "decision_scores_" in state:
             self._model = files.model_of(state.get("_model", {}))
 
-    def save(self, path: str | os.PathLike) -> None:
+    def save(self, path: str | os.PathLike | BinaryIO) -> None:
         """Write the fitted detector to one file, from which :meth:`load` restores all attributes and equal scores.
 
         The file is in the format of safetensors: arrays, and one JSON text. Unlike a pickle it holds no code.
 
         Parameters
         ----------
-        path : str or PathLike
-            Of the file, by convention ``*.safetensors``. An existing file is replaced in one step, after all is written.
+        path : str, PathLike or binary file object
+            A path, by convention ``*.safetensors``: an existing file is replaced in one step, after all is written. Or an
+            object with a ``write`` method for bytes, such as ``io.BytesIO()`` or ``open(..., "wb")``: all is written at its
+            present position.
 
         Raises
         ------
@@ -682,9 +689,11 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
             If the detector is not fitted.
         ValueError
             If it holds values that a file cannot keep: a callable ``backbone``, an object as ``contamination``, a
-            ``RandomState``, or a parameter that ``fit`` would not accept.
+            ``RandomState``, or a parameter that ``fit`` would not accept; if a file object is not open to write.
+        TypeError
+            If ``path`` is neither a path nor a binary file object.
         OSError
-            If the file cannot be written. The content of the path is then as it was.
+            If the file cannot be written; FileNotFoundError if there is no such folder. The file at a path is then as it was.
 
         Examples
         --------
@@ -710,10 +719,12 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
         attributes = {name: value for name, value in state.items() if name not in left_out}
         # Objects have done their work in ``fit``; the parameters that replaced them stand for them.
         attributes["resolved_params_"] = {**self.resolved_params_, **{n: params[n] for n in ("contamination", "random_state")}}
-        files.write(path, files.Saved(params, attributes, model), __version__)
+        content = files.content_of(files.Saved(params, attributes, model), __version__)
+        with writing(path) as file:
+            file.write(content)
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> Self:
+    def load(cls, path: str | os.PathLike | BinaryIO) -> Self:
         """Make a detector from a file that :meth:`save` wrote.
 
         No code of the file runs, and memory stays within a small multiple of the file's size, also if the file comes from an
@@ -721,7 +732,8 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
 
         Parameters
         ----------
-        path : str or PathLike
+        path : str, PathLike or binary file object
+            A path, or an object with a ``read`` method for bytes, which is read from its present position to its end.
 
         Returns
         -------
@@ -730,17 +742,28 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
 
         Raises
         ------
-        FileNotFoundError
-            If there is no such file.
+        TypeError
+            If ``path`` is neither a path nor a binary file object.
         ValueError
-            If the file is damaged, of a newer format, or was not written by :meth:`save`.
+            If the file is damaged, of a newer format, or was not written by :meth:`save`; if a file object is not open to read.
+        OSError
+            If the file cannot be read; FileNotFoundError if there is none.
 
         Examples
         --------
-        See :meth:`save`.
+        >>> import io
+        >>> import numpy as np
+        >>> from skmemae import MemAEDetector
+        >>> X = np.random.default_rng(0).normal(size=(200, 3))
+        >>> detector, file = MemAEDetector(max_epochs=2, random_state=0).fit(X), io.BytesIO()
+        >>> detector.save(file)
+        >>> again = MemAEDetector.load(io.BytesIO(file.getvalue()))
+        >>> np.array_equal(again.decision_function(X), detector.decision_function(X))
+        True
         """
+        content = files.read(path)
         with files.errors_that_name(path):
-            saved = files.read(path)
+            saved = files.saved_in(content)
             detector = cls(**saved.parameters)
             detector._validate_params()
             check_values(saved.parameters)
@@ -750,7 +773,7 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
             detector._sort_scores()
         return detector
 
-    def export_onnx(self, path: str | os.PathLike) -> None:
+    def export_onnx(self, path: str | os.PathLike | BinaryIO) -> None:
         """Write the fitted detector as one ONNX graph, which runs without Python, torch and this package.
 
         The graph contains scaling, networks, memory, threshold, and the rule that a training row is scored without its own
@@ -768,9 +791,11 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
 
         Parameters
         ----------
-        path : str or PathLike
-            Of the file, by convention ``*.onnx``. An existing file is replaced in one step, after all is written. Its metadata
-            has the ``version`` of this package, ``threshold``, ``convention`` and ``feature_names``, a JSON list or null.
+        path : str, PathLike or binary file object
+            A path, by convention ``*.onnx``: an existing file is replaced in one step, after all is written. Or an
+            object with a ``write`` method for bytes, such as ``io.BytesIO()`` or ``open(..., "wb")``: all is written at its
+            present position. The metadata of the graph has the ``version`` of this package, ``threshold``, ``convention`` and
+            ``feature_names``, a JSON list or null.
 
         Raises
         ------
@@ -780,8 +805,10 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
             If onnx or onnxscript are not installed.
         RuntimeError
             If torch cannot export the modules of a callable ``backbone``.
+        TypeError, ValueError
+            If ``path`` is neither a path nor a binary file object, or a file object is not open to write.
         OSError
-            If the file cannot be written. The content of the path is then as it was.
+            If the file cannot be written; FileNotFoundError if there is no such folder. The file at a path is then as it was.
 
         Examples
         --------
@@ -808,7 +835,7 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
             "feature_names": json.dumps(None if names is None else list(names)),
         }
         codes = (1, -1) if self._is_sklearn else (0, 1)
-        with replacing(path) as file:
+        with writing(path) as file:
             file.write(onnx_file(model, self.threshold_, codes, metadata))
 
     def _fitted_model(self) -> FittedModel:

@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 __version__ = "0.1.0"
 _PASSED = ("skmemae", "sklearn", "pyod", "joblib", "contextlib", "functools", "torch")  # between the caller's line and ours
+_UNFINISHED = ".skmemae-"  # begins the name of a folder for a file that is not complete
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -28,20 +29,87 @@ def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
+def replacing(path: str | bytes | os.PathLike, name: str | None = None) -> Iterator[BinaryIO]:
     """Open a file that takes the place of the one at the path, once the block has ended without an error.
 
     Raises
     ------
     OSError
-        If there is no such folder, or it cannot be written to; at the start of the block.
+        If there is no such folder, or it cannot be written to; at the start of the block. The error names ``name`` or, if that
+        is None, the path.
     """
     target = os.path.realpath(os.fsdecode(path))
-    with tempfile.TemporaryDirectory(dir=os.path.dirname(target), prefix=".skmemae-") as folder:
-        unfinished = os.path.join(folder, "unfinished")
-        with open(unfinished, "wb") as file:  # tempfile would make a file that only its owner can read
+    try:
+        with tempfile.TemporaryDirectory(dir=os.path.dirname(target), prefix=_UNFINISHED) as folder:
+            unfinished = os.path.join(folder, "unfinished")
+            with open(unfinished, "wb") as file:  # tempfile would make a file that only its owner can read
+                yield file
+            os.replace(unfinished, target)
+    except OSError as error:
+        if error.errno is None or (error.filename is not None and _UNFINISHED not in os.fsdecode(error.filename)):
+            raise
+        raise OSError(error.errno, error.strerror, os.fsdecode(path if name is None else name)) from None
+
+
+@contextlib.contextmanager
+def writing(target: Any) -> Iterator[BinaryIO]:
+    """A binary file object itself, to write at its position; for a path the file of :func:`replacing`.
+
+    Raises
+    ------
+    TypeError
+        If the target is neither a path nor a binary file object.
+    ValueError
+        If the file object is closed or cannot be written to.
+    OSError
+        If the path cannot be written to.
+    """
+    if isinstance(target, str | bytes | os.PathLike):
+        with replacing(target) as file:
             yield file
-        os.replace(unfinished, target)
+        return
+    _check_binary(target, "write", lambda: target.write(b""))
+    yield target
+
+
+def read_all(source: Any) -> bytes:
+    """The content of the file at a path, or of a binary file object from its position on.
+
+    Raises
+    ------
+    TypeError
+        If the source is neither a path nor a binary file object.
+    ValueError
+        If the file object is closed or cannot be read.
+    OSError
+        If the file cannot be read.
+    """
+    if isinstance(source, str | bytes | os.PathLike):
+        with open(source, "rb") as file:
+            return file.read()
+    _check_binary(source, "read", lambda: memoryview(source.read(0)))
+    return bytes(source.read())
+
+
+def name_of(file: Any) -> str:
+    """The path of a file, the name of a file object, or else its class."""
+    if isinstance(file, str | bytes | os.PathLike):
+        return os.fsdecode(file)
+    name = getattr(file, "name", None)
+    return name if isinstance(name, str) else f"{type(file).__name__} object"
+
+
+def _check_binary(file: Any, method: str, call: Callable[[], Any]) -> None:
+    """Raise unless an object has a method for bytes, which ``call`` tries."""
+    accepted = f"The 'path' parameter must be a path or a binary file object with a {method} method. Got {file!r} instead."
+    if not callable(getattr(file, method, None)):
+        raise TypeError(accepted)
+    try:
+        call()
+    except ValueError as error:
+        raise ValueError(f"{accepted} It is closed, or was not opened to {method}.") from error
+    except TypeError as error:  # text files write and read no bytes
+        raise TypeError(f"{accepted} A text file must be opened in binary mode.") from error
 
 
 def resolve_device(device: str, local_rank: int = 0) -> torch.device:

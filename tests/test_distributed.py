@@ -5,10 +5,12 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from joblib import Parallel, delayed
 from scipy.stats import spearmanr
 from sklearn.datasets import load_digits
@@ -51,6 +53,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from skmemae import MemAEDetector, single_process
+from skmemae._data.sources import RowSource
 from skmemae._train import distributed, loop
 
 torch.set_num_threads(1)
@@ -75,6 +78,13 @@ def backbone(shape):
     if rank == 1:
         raise ZeroDivisionError("no such backbone")
     return torch.nn.Linear(3, 2), torch.nn.Linear(2, 3)
+
+class Rows(RowSource):
+    def __init__(self, array):
+        self.array, self.shape, self.dtype = array, array.shape, array.dtype
+
+    def __getitem__(self, key):
+        return self.array[key].copy()
 
 class Broken:
     def write(self, text):
@@ -115,6 +125,10 @@ if rank == 1:
     loop.Adam.step = interrupted
 fit("interrupted")
 loop.Adam.step = step
+middle = X.copy()
+middle[30, 1] += rank
+fit("a middle row", middle)
+fit("a middle row of a source", Rows(middle))
 fit("in the end")
 Path(f"{rank}.json").write_text(json.dumps([found, seconds]))
 """
@@ -198,6 +212,12 @@ def test_different_data_or_parameters_are_an_error_everywhere_that_tells_the_dif
         assert "'max_epochs': 2" in found["parameters"] and "'max_epochs': 3" in found["parameters"]
 
 
+@pytest.mark.parametrize("name", ["a middle row", "a middle row of a source"])
+def test_another_row_in_the_middle_of_one_process_is_noticed(cases, name):
+    for found in cases:
+        assert found[name].startswith("ValueError: All processes of a distributed fit need the same data"), found[name]
+
+
 @pytest.mark.parametrize("name, rank", [("entered by one", 0), ("entered by the other", 1)])
 def test_a_fit_that_one_process_does_not_enter_ends_with_an_error_that_names_it(cases, name, rank):
     assert distributed._ENTRY.total_seconds() == 45
@@ -228,6 +248,70 @@ def test_a_process_that_dies_of_its_error_takes_the_others_down(tmp_path):
     """
     done = torchrun(textwrap.dedent(script), tmp_path)
     assert done.returncode != 0 and "Input X contains NaN" in done.stderr and "went on" not in done.stdout
+
+
+# Each process in turn fails in training, catches the error and lives on; then both fit together.
+LIVES_ON = """
+import json, os, time
+from pathlib import Path
+import numpy as np
+import torch
+from skmemae import MemAEDetector
+
+torch.set_num_threads(1)
+rank = int(os.environ["RANK"])
+X = np.random.default_rng(0).normal(size=(200, 3))
+failing, calls = None, 0
+
+class Fails(torch.nn.Linear):
+    def forward(self, x):
+        global calls
+        calls += 1
+        if rank == failing and calls == 20:
+            raise ZeroDivisionError("in the 20th forward pass")
+        return super().forward(x)
+
+def backbone(shape):
+    return Fails(*shape, 2), torch.nn.Linear(2, *shape)
+
+found = {}
+for failing in (1, 0, None):
+    calls, start = 0, time.monotonic()
+    try:
+        detector = MemAEDetector(backbone=backbone, memory_size=5, max_epochs=10, ensemble_size=1, random_state=0).fit(X)
+        found[failing] = len(detector.labels_), None
+    except Exception as error:
+        found[failing] = f"{type(error).__name__}: {error}", time.monotonic() - start
+        Path(f"{failing} seen by {rank}").touch()
+        while rank == failing and time.monotonic() - start < 30 and not Path(f"{failing} seen by {1 - rank}").exists():
+            time.sleep(0.05)  # with the error, whose traceback keeps all that the fit held
+Path(f"{rank}.json").write_text(json.dumps(found))
+"""
+
+
+def test_a_process_that_fails_and_lives_on_ends_the_fit_of_the_others_at_once(tmp_path):
+    done = torchrun(LIVES_ON, tmp_path, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
+    for failing in (1, 0):
+        said = "ZeroDivisionError: in the 20th forward pass"
+        assert found[failing][str(failing)][0] == said
+        text, seconds = found[1 - failing][str(failing)]
+        assert text == f"RuntimeError: Process {failing} of 2 failed in fit: {said}" and seconds < 20
+    assert found[0]["null"] == found[1]["null"] == [200, None]  # the next fit of all
+
+
+def test_a_group_with_nccl_is_closed_when_another_process_has_failed(monkeypatch):
+    monkeypatch.setattr(distributed, "_WATCH", 0.01)
+    closed, store, processes = threading.Event(), dist.HashStore(), Processes(0, 2, 0)
+    processes.close = closed.set
+    with distributed._watching(store, processes):
+        assert not closed.wait(0.1)
+    assert not processes.is_aborted
+    with distributed._watching(store, processes):
+        store.compare_set("failure", "", "1:KeyError: 1")
+        assert closed.wait(10)
+    assert processes.is_aborted
 
 
 def test_a_process_group_of_the_caller_is_used_and_left_alone(tmp_path):

@@ -1,11 +1,14 @@
 """Detectors that are saved, pickled, copied and cloned."""
 
 import copy
+import io
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import joblib
@@ -310,8 +313,89 @@ def test_a_file_is_replaced_through_a_link_and_readable_as_others_are(path, of_t
     of_table.save(str(link))
     assert link.is_symlink() and path.stat().st_mode == other.stat().st_mode
     MemAEDetector.load(link)
-    with pytest.raises(OSError):
-        of_table.save(path.parent / "none" / "detector.safetensors")
+
+
+@pytest.mark.parametrize("kind", [str, Path, os.fsencode])
+def test_an_error_names_the_path_that_was_given(of_table, tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    given = kind("none/detector.safetensors")
+    for call in (of_table.save, MemAEDetector.load):
+        with pytest.raises(FileNotFoundError) as raised:
+            call(given)
+        assert os.fsdecode(raised.value.filename) == os.path.join("none", "detector.safetensors")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError) as raised:
+        of_table.save("folder")
+    assert raised.value.filename == "folder" and raised.value.filename2 is None
+
+
+# File objects.
+
+
+def test_a_file_object_is_written_and_read_from_its_position_on(of_table, tmp_path, path):
+    memory = io.BytesIO(b"before")
+    memory.seek(6)
+    of_table.save(memory)
+    assert memory.getvalue()[:6] == b"before" and memory.tell() == 6 + path.stat().st_size
+    memory.seek(6)
+    again = MemAEDetector.load(memory)
+    assert equal(of_table.__getstate__(), again.__getstate__()) and not memory.closed and memory.read() == b""
+    with zipfile.ZipFile(tmp_path / "archive.zip", "w") as archive, archive.open("detector", "w") as file:
+        of_table.save(file)
+    with zipfile.ZipFile(tmp_path / "archive.zip") as archive, archive.open("detector") as file:
+        assert equal(of_table.__getstate__(), MemAEDetector.load(file).__getstate__())
+    with open(tmp_path / "plain", "wb", buffering=0) as file:
+        of_table.save(file)
+    with open(tmp_path / "plain", "rb", buffering=0) as file:
+        assert MemAEDetector.load(file).threshold_ == of_table.threshold_
+
+
+def test_an_object_needs_no_more_than_write_or_read(of_table):
+    class Target:
+        content = b""
+
+        def write(self, data):
+            self.content += data
+
+    class Source:
+        def __init__(self, content):
+            self.read = io.BytesIO(content).read
+
+    target = Target()
+    of_table.save(target)
+    assert MemAEDetector.load(Source(target.content)).threshold_ == of_table.threshold_
+
+
+@pytest.mark.parametrize("target", [None, 5, [], io.StringIO()], ids=repr)
+def test_what_is_neither_a_path_nor_a_binary_file_is_named(of_table, target):
+    for method, call in (("write", of_table.save), ("read", MemAEDetector.load)):
+        said = f"The 'path' parameter must be a path or a binary file object with a {method} method. Got {target!r} instead."
+        with pytest.raises(TypeError, match=re.escape(said)):
+            call(target)
+
+
+def test_a_file_object_that_is_closed_or_open_for_something_else_is_named(of_table, path):
+    before = path.read_bytes()
+    with open(path, "rb") as reading, open(path, "ab") as writing, open(path) as text:
+        with pytest.raises(ValueError, match="It is closed, or was not opened to write"):
+            of_table.save(reading)
+        with pytest.raises(ValueError, match="It is closed, or was not opened to read"):
+            MemAEDetector.load(writing)
+        with pytest.raises(TypeError, match="A text file must be opened in binary mode"):
+            MemAEDetector.load(text)
+    for call in (of_table.save, MemAEDetector.load):
+        with pytest.raises(ValueError, match="It is closed"):
+            call(reading)
+    assert path.read_bytes() == before
+
+
+def test_a_damaged_file_object_is_named(path):
+    damaged = path.read_bytes()[:-1]
+    with pytest.raises(ValueError, match="BytesIO object cannot be loaded as a detector"):
+        MemAEDetector.load(io.BytesIO(damaged))
+    path.write_bytes(damaged)
+    with open(path, "rb") as file, pytest.raises(ValueError, match=re.escape(f"{path} cannot be loaded as a detector")):
+        MemAEDetector.load(file)
 
 
 # The file of the first format, which is to be read for good.

@@ -1,5 +1,6 @@
 """What leaves as an ONNX graph scores, labels and maps as the detector does."""
 
+import io
 import json
 import logging
 import sys
@@ -196,8 +197,26 @@ def test_without_onnx_a_detector_says_what_to_install(small, tmp_path, monkeypat
 def test_an_unfitted_detector_and_a_folder_that_is_not_there(small, tmp_path):
     with pytest.raises(NotFittedError):
         detector().export_onnx(tmp_path / "detector.onnx")
-    with pytest.raises(FileNotFoundError):
-        small.export_onnx(tmp_path / "nowhere" / "detector.onnx")
+    missing = tmp_path / "nowhere" / "detector.onnx"
+    with pytest.raises(FileNotFoundError) as raised:
+        small.export_onnx(missing)
+    assert raised.value.filename == str(missing)
+
+
+def test_a_graph_goes_to_a_binary_file_object_from_its_position_on(small):
+    file = io.BytesIO(b"before")
+    file.seek(6)
+    small.export_onnx(file)
+    session = onnxruntime.InferenceSession(file.getvalue()[6:])
+    assert file.getvalue()[:6] == b"before" and file.tell() == len(file.getvalue())
+    np.testing.assert_allclose(session.run(["score"], {"X": data()["table"]})[0], small.decision_scores_, rtol=1e-5)
+
+
+@pytest.mark.parametrize("target", [None, io.StringIO(), object()], ids=["None", "text", "object"])
+def test_what_is_neither_a_path_nor_a_binary_file_is_refused_before_the_export(small, target, monkeypatch):
+    monkeypatch.setattr(torch.export, "export", None)
+    with pytest.raises(TypeError, match="The 'path' parameter must be a path or a binary file object with a write method"):
+        small.export_onnx(target)
 
 
 class Picky(torch.nn.Linear):

@@ -1,6 +1,8 @@
 """Progress of a fit, and a killed fit that goes on from its checkpoint."""
 
 import errno
+import hashlib
+import io
 import os
 import signal
 import subprocess
@@ -17,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from skmemae import MemAEDetector
+from skmemae._data import sources
 from skmemae._train import fit, loop
 from skmemae._train.loop import Training, split_rows, train_networks
 from skmemae._train.run import Checkpoint, digest, identity_of
@@ -167,13 +170,93 @@ def test_a_checkpoint_of_another_fit_is_refused_and_stays(tmp_path, kill):
         with pytest.raises(ValueError, match="is the checkpoint of another fit"):
             MemAEDetector(**{"max_epochs": 4, "random_state": 0, **parameters}).fit(data, checkpoint=path)
     assert path.read_bytes() == stored
-    for content in (b"", b"no checkpoint", stored[: len(stored) // 2]):
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """The file of a fit that was killed in training."""
+    path = tmp_path_factory.mktemp("stored") / "fit.ckpt"
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Checkpoint, "seconds", 0.0)
+        patch.setattr(fit, "train_features", Mock(side_effect=Killed))
+        fit_from(path)
+    return path.read_bytes()
+
+
+def fit_from(path):
+    return MemAEDetector(max_epochs=4, memory_size=10, random_state=0).fit(load_digits().images[:60], checkpoint=path)
+
+
+def refused(path):
+    """The file is refused with its name and stays as it is."""
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="is no checkpoint of a fit, or is damaged. Remove it") as raised:
+        fit_from(path)
+    assert str(path) in str(raised.value) and path.read_bytes() == before
+
+
+def test_a_file_of_another_kind_or_with_a_missing_end_is_refused(tmp_path, stored):
+    path = tmp_path / "fit.ckpt"
+    cut = [stored[: len(stored) * i // 20] for i in range(20)]
+    for content in (b"no checkpoint", stored[32:], stored + b"\0", *cut):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match="is no checkpoint of a fit, or is damaged"):
-            MemAEDetector(max_epochs=4, random_state=0).fit(X, checkpoint=path)
+        refused(path)
     torch.save([1], path)
-    with pytest.raises(ValueError, match="is no checkpoint of a fit"):
-        MemAEDetector(max_epochs=4, random_state=0).fit(X, checkpoint=path)
+    refused(path)
+
+
+def test_one_flipped_bit_is_noticed(tmp_path, stored, rng):
+    path = tmp_path / "fit.ckpt"
+    for place in rng.integers(0, len(stored), size=60):
+        damaged = bytearray(stored)
+        damaged[place] ^= 1 << rng.integers(8)
+        path.write_bytes(damaged)
+        refused(path)
+
+
+def write_state(path, state):
+    """Write a file with a checksum that fits."""
+    content = io.BytesIO()
+    torch.save(state, content)
+    path.write_bytes(hashlib.sha256(content.getvalue()).digest() + content.getvalue())
+
+
+SPOILT = {
+    "seed": ["7", 2**70, -1, True, torch.zeros(2), None],
+    "curves": [None, {}, [5], [[[0.5]]], [[[0.5], ["a"]]]],
+    "number": [None, "0", 0.0],
+    "model": [None, [], {1: torch.zeros(2)}],
+    "training": [None, [], 5, {}],
+}
+SPOILT_TRAINING = {
+    "curves": [[], [[1.0]], [[1.0], [None]]],
+    "has_stopped": [0, None],
+    "optimiser": [{}, None, {"means": [], "squares": [], "steps": [1.0]}],
+    "stopping": [{}, {"best": "x", "best_state": None, "waited": 0}],
+    "generator": [None, torch.zeros(3), torch.zeros(5056)],
+    "stream": [5, [None], [torch.zeros(3)]],
+}
+
+
+def test_a_forged_file_that_lacks_items_or_has_items_of_other_types_is_refused(tmp_path, stored):
+    path = tmp_path / "fit.ckpt"
+    whole = torch.load(io.BytesIO(stored[32:]), weights_only=True)
+    forged = [{k: v for k, v in whole.items() if k != name} for name in whole]
+    forged += [{**whole, "more": 1}, {**whole, "identity": torch.zeros(2)}, [], 5, {}]
+    forged += [{**whole, name: value} for name, values in SPOILT.items() for value in values]
+    for name, values in SPOILT_TRAINING.items():
+        forged += [{**whole, "training": {**whole["training"], name: value}} for value in values]
+    for state in forged:
+        write_state(path, state)
+        refused(path)
+    write_state(path, whole)
+    assert len(fit_from(path).labels_) == 60
+
+
+@pytest.mark.parametrize("checkpoint", [5, io.BytesIO()])
+def test_a_checkpoint_is_a_path(checkpoint):
+    with pytest.raises(TypeError, match="The 'checkpoint' parameter must be a path or None. Got .* instead"):
+        fit_from(checkpoint)
 
 
 @pytest.mark.parametrize("contamination", [0.2, 0.001])
@@ -242,10 +325,28 @@ def test_a_fit_that_is_killed_after_training_had_stopped_early_goes_on_with_the_
     np.testing.assert_allclose(rest.decision_scores_, whole.decision_scores_, rtol=1e-5)
 
 
-def test_a_digest_tells_other_data():
-    X, ends = np.random.default_rng(0).normal(size=(60, 3)), (0, -1)
-    assert digest(X, ends) == digest(X.copy(), ends)
-    assert len({digest(data, (0, len(data) - 1)) for data in (X, X[:3], X + 1, X.astype(np.float32))}) == 4
+def test_a_digest_tells_other_data(monkeypatch):
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    whole = digest(X)
+    monkeypatch.setattr(sources, "_BLOCK_BYTES", 24 * 7)  # blocks of seven rows
+    others = []
+    for place in np.ndindex(X.shape):
+        other = X.copy()
+        other[place] = np.nextafter(X[place], 1.0)
+        others.append(other)
+    assert digest(X) == digest(np.asfortranarray(X)) == digest(np.repeat(X, 2, axis=0)[::2]) == whole
+    assert len({digest(data) for data in (X, X[:3], X.astype(np.float32), X.reshape(60, 3, 1), *others)}) == 4 + X.size
+
+
+def test_a_checkpoint_of_a_fit_with_another_number_anywhere_in_x_is_refused(tmp_path, kill):
+    X, path = np.random.default_rng(0).normal(size=(3000, 2)), tmp_path / "fit.ckpt"
+    kill(1)
+    with pytest.raises(Killed):
+        MemAEDetector(random_state=0).fit(X, checkpoint=path)
+    kill(0)
+    X[1234, 1] += 1e-9  # a row that is not one of a thousand spread over X
+    with pytest.raises(ValueError, match="is the checkpoint of another fit"):
+        MemAEDetector(random_state=0).fit(X, checkpoint=path)
 
 
 class Hostile:
@@ -258,7 +359,7 @@ class Hostile:
 
 def test_no_code_in_a_file_is_run(tmp_path):
     path = tmp_path / "fit.ckpt"
-    torch.save({"identity": Hostile(str(tmp_path / "ran"))}, path)
+    write_state(path, {"identity": Hostile(str(tmp_path / "ran"))})  # the checksum is right
     with pytest.raises(ValueError, match="is no checkpoint of a fit"):
         MemAEDetector(max_epochs=4).fit(load_digits().images[:60], checkpoint=path)
     assert os.listdir(tmp_path) == ["fit.ckpt"]
@@ -266,8 +367,14 @@ def test_no_code_in_a_file_is_run(tmp_path):
 
 def test_a_file_that_cannot_be_written_is_an_error_that_loses_nothing(tmp_path, monkeypatch):
     X, path = load_digits().images[:60], tmp_path / "fit.ckpt"
-    with pytest.raises(FileNotFoundError):  # before training, which would take minutes
-        MemAEDetector(max_epochs=100_000).fit(X, checkpoint=tmp_path / "nowhere" / "fit.ckpt")
+    missing = tmp_path / "nowhere" / "fit.ckpt"
+    with pytest.raises(FileNotFoundError) as raised:  # before training, which would take minutes
+        MemAEDetector(max_epochs=100_000).fit(X, checkpoint=missing)
+    assert raised.value.filename == str(missing)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError) as raised:
+        MemAEDetector(max_epochs=100_000).fit(X, checkpoint="nowhere/fit.ckpt")
+    assert raised.value.filename == "nowhere/fit.ckpt"
     monkeypatch.setattr(Checkpoint, "seconds", 0.0)
     whole = MemAEDetector(max_epochs=6, random_state=0).fit(X)
     save, count = torch.save, [0]

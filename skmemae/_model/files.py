@@ -1,7 +1,6 @@
 """The file of a fitted detector: arrays in the format of safetensors, and all else as one JSON text in their metadata."""
 
 import contextlib
-import errno
 import hashlib
 import json
 import math
@@ -9,20 +8,21 @@ import os
 import re
 import textwrap
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save
 
 from skmemae._model.fitted import FittedModel
-from skmemae._runtime import isolated, replacing, resolve_device
+from skmemae._runtime import isolated, name_of, read_all, resolve_device
 
 FORMAT = 1  # of the file and of pickles; raised when older versions cannot read what is written
 _KEYS = {"skmemae", "sha256"}  # of the metadata: the JSON text, and the checksum of text and arrays
 _DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
-_CODES = {"BOOL", "I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64", "F16", "F32", "F64"}  # safetensors' names of these
+_NAMES = ("BOOL", "I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64", "F16", "F32", "F64")  # safetensors' names of these
+_CODES = dict(zip(_NAMES, _DTYPES, strict=True))
 _MOST_MEMBERS, _MOST_LAYERS, _MOST_NUMBERS = 10_000, 1000, 2**40  # of a network, and numbers of a sample
 
 
@@ -83,69 +83,72 @@ def check_sizes(state: dict[str, Any]) -> None:
             raise ValueError(f"{layout[name]} is not the shape of a sample.")
 
 
-def write(path: str | os.PathLike, saved: Saved, version: str) -> None:
-    """Write a file, or leave the path as it is.
+def content_of(saved: Saved, version: str) -> bytes:
+    """The content of a file.
 
     Raises
     ------
     ValueError
         If a value cannot be kept in a file.
-    OSError
-        If the file cannot be written.
     """
     arrays: dict[str, np.ndarray] = {}
     content = {name: _encode(value, name, arrays) for name, value in saved._asdict().items()}
     text = json.dumps({"format": FORMAT, "version": version, **content})
-    with replacing(path) as file:
-        file.write(save(arrays, {"skmemae": text, "sha256": _checksum(text, arrays)}))
+    return save(arrays, {"skmemae": text, "sha256": _checksum(text, arrays)})
 
 
-def read(path: str | os.PathLike) -> Saved:
-    """Content of a file with the right checksum; the file may come from an untrusted source.
+def read(file: str | os.PathLike | BinaryIO) -> bytes:
+    """The content of a file or a binary file object.
 
     Raises
     ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError, SafetensorError
-        If it is no file of :func:`write`, is damaged, or of a newer format.
+    TypeError, ValueError
+        If it is neither a file nor a binary file object that can be read.
+    OSError
+        If it cannot be read.
     """
-    path = os.fsdecode(path)
-    if not os.path.exists(path):
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-    if not os.path.isfile(path):
-        raise ValueError("it is a folder or a device, not a file.")
-    with safe_open(path, framework="numpy") as file:
-        metadata = file.metadata() or {}
-        if metadata.keys() != _KEYS:
-            raise ValueError("it is a safetensors file of something else than a MemAEDetector.")
-        names = list(file.keys())
-        codes = {file.get_slice(name).get_dtype() for name in names}
-        if codes - _CODES:
-            raise ValueError(f"its arrays have dtypes {sorted(codes - _CODES)}, which detectors do not have.")
-        arrays = {name: file.get_tensor(name) for name in names}
+    if isinstance(file, str | bytes | os.PathLike) and os.path.exists(file) and not os.path.isfile(file):
+        raise ValueError(f"{name_of(file)} cannot be loaded as a detector: it is a folder or a device, not a file.")
+    return read_all(file)
+
+
+def saved_in(content: bytes) -> Saved:
+    """What a file with the right checksum holds; it may come from an untrusted source.
+
+    Raises
+    ------
+    ValueError, SafetensorError
+        If it is no content of :func:`content_of`, is damaged, or of a newer format.
+    """
+    tensors = deserialize(content)  # raises unless the header is in order
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    metadata = header.get("__metadata__") or {}
+    if metadata.keys() != _KEYS:
+        raise ValueError("it is a safetensors file of something else than a MemAEDetector.")
+    codes = {tensor["dtype"] for _, tensor in tensors}
+    if codes - _CODES.keys():
+        raise ValueError(f"its arrays have dtypes {sorted(codes - _CODES.keys())}, which detectors do not have.")
+    arrays = {name: np.ndarray(tensor["shape"], _CODES[tensor["dtype"]], tensor["data"]) for name, tensor in tensors}
     if _checksum(metadata["skmemae"], arrays) != metadata["sha256"]:
         raise ValueError("it is damaged: its checksum differs. Copy it again from where it came.")
-    content = _parse(metadata["skmemae"])
-    saved = Saved(*(_decode(content[name], arrays) for name in Saved._fields))
+    parsed = _parse(metadata["skmemae"])
+    saved = Saved(*(_decode(parsed[name], arrays) for name in Saved._fields))
     if arrays:
         raise ValueError(f"its JSON text does not name the arrays {sorted(arrays)}.")
     return saved
 
 
 @contextlib.contextmanager
-def errors_that_name(path: str | os.PathLike) -> Iterator[None]:
-    """Raise ValueError with the name of the file if reading it, or making a detector from it, fails.
+def errors_that_name(file: str | os.PathLike | BinaryIO) -> Iterator[None]:
+    """Raise ValueError with the name of the file if making a detector from its content fails.
 
     Raises
     ------
     ValueError
     """
-    name = os.fsdecode(path)
+    name = name_of(file)
     try:
         yield
-    except FileNotFoundError:
-        raise
     except Exception as error:  # an untrusted file may be wrong in any way
         is_foreign = isinstance(error, SafetensorError | json.JSONDecodeError | RecursionError)
         kind = "it is not a file of safetensors and JSON, or damaged. " if is_foreign else ""

@@ -6,6 +6,8 @@ The rest of the package calls the methods of :class:`SingleProcess`. Without ``t
 import contextlib
 import multiprocessing
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from datetime import timedelta
@@ -19,6 +21,9 @@ from joblib.parallel import get_active_backend
 from torch import Tensor, nn
 
 _ENTRY = timedelta(seconds=45)  # within which all processes must enter a fit
+_FAREWELL = 2.0  # seconds in which processes that all fail by the same check get their own errors
+_WATCH = 2.0  # seconds between two looks for a failure of another process, with NCCL
+_CLOSING_TAG = 2**20  # of messages that nobody sends
 _alone: ContextVar[bool] = ContextVar("skmemae_single_process", default=False)
 _fits_entered = 0
 
@@ -95,6 +100,11 @@ class Processes(SingleProcess):
     local_rank : int
         Number of this process on its machine.
     group : torch.distributed.ProcessGroup or None, default=None
+
+    Attributes
+    ----------
+    is_aborted : bool
+        Whether the group was closed in this process because another one has failed; results since then mean nothing.
     """
 
     def __init__(self, rank: int, size: int, local_rank: int, group: Any = None):
@@ -102,6 +112,7 @@ class Processes(SingleProcess):
         self.size = size
         self.local_rank = local_rank
         self.group = group
+        self.is_aborted = False  # as another process has failed
 
     def barrier(self) -> None:
         dist.all_reduce(torch.zeros(1), group=self.group)
@@ -156,6 +167,18 @@ class Processes(SingleProcess):
                 raise RuntimeError(_failure(rank, self.size, failure))
         return result
 
+    def close(self) -> None:
+        """Close the connections of the group, so that the other processes no longer wait for this one.
+
+        ``destroy_process_group`` does not close them while anything holds the group, such as the traceback of an error.
+        """
+        self.group.abort()  # does something for NCCL alone
+        # Gloo has no function for this, but closes all connections of a group once a receive has run out of time.
+        with contextlib.suppress(RuntimeError, ValueError):  # the time is over, or the connections are closed already
+            waiting = dist.irecv(torch.zeros(1), group=self.group, group_src=(self.rank + 1) % self.size, tag=_CLOSING_TAG)
+            if waiting is not None:
+                waiting.wait(timedelta(milliseconds=1))
+
     def _gather(self, text: str | None) -> list[str | None]:
         texts: list[str | None] = [None] * self.size
         dist.all_gather_object(texts, text, group=self.group)
@@ -191,18 +214,55 @@ def processes_of_fit() -> Iterator[SingleProcess]:
         dist.init_process_group(backend, store=store, rank=rank, world_size=size)
         processes.group = dist.group.WORLD
     try:
-        yield processes
-        processes.barrier()  # no process leaves while others still need it
+        with _watching(store, processes) if "nccl" in backend else contextlib.nullcontext():
+            yield processes
+            processes.barrier()  # no process leaves while others still need it
     except BaseException as error:
-        with contextlib.suppress(dist.DistError):  # the store may be gone with the process that kept it
-            first = store.compare_set("failure", "", f"{rank}:{type(error).__name__}: {error}").decode()
-            failed, _, text = first.partition(":")
-            # A process that has failed closes its connections, so torch raises an error in this process as well.
-            if int(failed) != rank and isinstance(error, RuntimeError):
-                raise RuntimeError(_failure(int(failed), size, text)) from error
+        failure = _report(store, processes, error)
+        processes.close()
+        if failure is not None and (isinstance(error, RuntimeError) or processes.is_aborted):
+            raise RuntimeError(failure) from error  # what torch says of closed connections is only the consequence
         raise
     finally:
         dist.destroy_process_group(processes.group)
+
+
+def _report(store: Any, processes: Processes, error: BaseException) -> str | None:
+    """Tell the other processes of an error; return the message if another process had failed before, else None."""
+    rank, size = processes.rank, processes.size
+    with contextlib.suppress(dist.DistError):  # the store may be gone with the process that kept it
+        first = store.compare_set("failure", "", f"{rank}:{type(error).__name__}: {error}").decode()
+        failed, _, text = first.partition(":")
+        if int(failed) != rank:
+            store.set(f"failed/{rank}", "")
+            return _failure(int(failed), size, text)
+        # Where all fail by the same check, each is to raise its own error, and not the one of closed connections.
+        others, start = [f"failed/{other}" for other in range(size) if other != rank], time.monotonic()
+        while not store.check(others) and time.monotonic() - start < _FAREWELL:
+            time.sleep(0.02)
+    return None
+
+
+@contextlib.contextmanager
+def _watching(store: Any, processes: Processes) -> Iterator[None]:
+    """Close the group within the block once another process has failed: NCCL does not notice that the other has closed it."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        with contextlib.suppress(dist.DistError):  # the store may be gone with the process that kept it
+            while not ended.wait(_WATCH):
+                if store.check(["failure"]):
+                    processes.is_aborted = True
+                    processes.close()
+                    return
+
+    thread = threading.Thread(target=watch, name="skmemae watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _several() -> bool:
