@@ -171,8 +171,9 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
         applies when such a sample is scored again, until :meth:`partial_fit`.
     calibration_scores_ : ndarray of shape (n_calibration,)
         Anomaly scores of training samples held out from the networks that score them, which :meth:`p_values` and a
-        ``false_alarm_rate`` use. With a memory of rows these are all training scores, as each row is scored without its own
-        item; else scores of samples that ``validation_fraction`` holds out, so none for a table without a memory by default.
+        ``false_alarm_rate`` use. With a memory of rows these are scores of all training rows, as each row is scored without its
+        own item; a record that occurs several times counts once, and no row counts in the frequency of its kind. Else they are
+        scores of samples that ``validation_fraction`` holds out, so none for a table without a memory by default.
     labels_ : ndarray of shape (n_samples,)
         1 for outliers of the training data, 0 for inliers: ``decision_scores_ > threshold_``, under either convention.
     threshold_, offset_ : float
@@ -185,8 +186,8 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
     memory_rows_ : ndarray of int of shape (ensemble_size * N,) or None
         The training row that each item is made of; None for learned items.
     memory_usage_ : ndarray of shape (ensemble_size * N,)
-        Share of its member's queries that used each item. The queries are those of all training samples, or of 8,000 to 16,000
-        of them.
+        Share of its member's queries that used each item. The queries are those of all training samples, or of some: at most
+        512 with a memory of rows, else 8,192.
     zero_row_fraction_ : float
         Share of the training queries whose weights all missed the threshold, so that only the best item was kept.
     loss_curve_, validation_curve_ : list of float
@@ -344,9 +345,9 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
         The scaling stays as ``fit`` learned it. A window holds the latest samples: as many as ``fit`` saw, or 1000 if that is
         more. A memory of rows takes the new rows, without the share of outliers, and drops rows that leave the window; the
         networks train on the rows in the memory. Learned items that hardly any sample addresses any more are moved to queries
-        of new samples, and the networks train on the new samples alone, so give many in one call. Training takes half as many
-        epochs as ``fit``. ``decision_scores_``, ``labels_``, the threshold of ``contamination`` and ``calibration_scores_``
-        follow the window.
+        of new samples, and the networks train on the new samples alone, so give many in one call. Training is half as long as
+        in ``fit``, and a quarter as long with a memory of rows. ``decision_scores_``, ``labels_``, the threshold of
+        ``contamination`` and ``calibration_scores_`` follow the window.
 
         Parameters
         ----------

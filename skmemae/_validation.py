@@ -186,6 +186,8 @@ def _check_numbers_of_columns(X: Any) -> None:
         if values.dtype.kind in _NUMBERS and values.ndim == 1:
             continue
         value = next((value for value in values if not _is_number_or_missing(value)), None)
+        if isinstance(X, np.ndarray) and isinstance(value, dict):
+            continue  # scikit-learn has a TypeError for these
         if value is not None:
             where = "X" if name is None else f"Column {name!r} of X"
             raise ValueError(

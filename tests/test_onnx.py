@@ -42,7 +42,9 @@ def session_of(fitted, path):
 def assert_agree(fitted, session, X, rtol=1e-5):
     with np.errstate(over="ignore"):
         score, label, residuals = session.run(["score", "label", "map"], {"X": X.astype(np.float64)})
-        np.testing.assert_allclose(score, -fitted.score_samples(X), rtol=rtol)
+        expected = -fitted.score_samples(X)
+        # Both sides round to float32, so small scores agree as far as those of usual size do.
+        np.testing.assert_allclose(score, expected, rtol=rtol, atol=1e-6 * np.median(fitted.decision_scores_))
         np.testing.assert_array_equal(label, fitted.predict(X))
         np.testing.assert_allclose(residuals, fitted.anomaly_map(X), rtol=1e-3, atol=1e-4)
     assert score.dtype == np.float64 and label.dtype == np.int64 and residuals.shape == X.shape
@@ -89,8 +91,26 @@ def test_the_graph_scores_as_the_detector_does_in_batches_of_any_size(kind, para
     # Beyond the limit of scaled values all places of a clip change alike, and which of equal ones count is left open.
     far = 1e6 if params.get("anomaly_score") == "local-paces" else 1e30
     extreme = np.concatenate([0.0 * few, far * few, -far * few, far**9 * few, X[:2]]) if far > 1e6 else far * few
-    for batch in (X, new[-1:], new[-7:], many, extreme, np.repeat(new[-1:], 5, axis=0)):
+    for batch in (X, X.astype(np.float32), new[-1:], new[-7:], many, extreme, np.repeat(new[-1:], 5, axis=0)):
         assert_agree(fitted, session, batch)
+    assert_broken_samples_are_outliers(fitted, session, new[:5].astype(np.float64))
+
+
+def assert_broken_samples_are_outliers(fitted, session, X):
+    """With a value that is not finite a sample is an outlier, and the others of its batch stay as they are."""
+    whole = session.run(["score", "label", "map"], {"X": X})
+    others = np.arange(len(X)) != 2
+    for value in (np.nan, np.inf, -np.inf):
+        broken = X.copy()
+        place = (2, *(size // 2 for size in X.shape[1:]))
+        broken[place] = value
+        score, label, residuals = session.run(["score", "label", "map"], {"X": broken})
+        assert score[2] == np.inf and label[2] == (-1 if fitted.convention == "sklearn" else 1)
+        assert np.isinf(residuals[place]) and np.isfinite(residuals).sum() == residuals.size - 1
+        for found, expected in zip((score, label, residuals), whole, strict=True):
+            np.testing.assert_array_equal(found[others], expected[others])
+    score, label, _ = session.run(["score", "label", "map"], {"X": np.full_like(X, np.nan)})
+    assert np.isinf(score).all() and len(set(label.tolist())) == 1
 
 
 @pytest.mark.slow
