@@ -387,9 +387,9 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
             fitted = update_model(self._model, window, self.memory_usage_, X, params, run)
         self._set_fitted(fitted, self.loss_curve_, self.validation_curve_)
         new, as_new, calibrating, *_ = fitted.scores
-        numbers = np.concatenate([self._calibrating, window.n_seen + calibrating])
-        calibration = np.concatenate([self.calibration_scores_, as_new[calibrating]])
         window = window.after(len(X))
+        numbers = np.concatenate([self._calibrating, window.n_seen - len(new) + calibrating])
+        calibration = np.concatenate([self.calibration_scores_, as_new[calibrating]])
         inside = numbers >= window.begin
         scores = np.concatenate([self.decision_scores_, new])[-window.capacity :]
         self._set_training_scores(scores, self._noise, calibration[inside])

@@ -68,6 +68,15 @@ def test_records_that_occur_twice_keep_the_rate_of_false_alarms(share, rounding,
     assert np.mean(found, axis=0)[0] < 0.07
 
 
+@pytest.mark.parametrize("rounding, warns", [(1e-4, True), (1e-3, True), (0.5, False)])
+def test_near_copies_are_told(rng, rounding, warns):
+    X, _ = repeated(rng, 1, rounding)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        detector().fit(X)
+    assert [("near copy" in str(warning.message)) for warning in caught] == [True] * warns
+
+
 def test_a_held_value_is_one_record(rng):
     X = rng.normal(size=(100, 5)).repeat(rng.integers(1, 12, 100), axis=0)
     with pytest.warns(UserWarning, match=r"\d\d% of the samples of X are records that occur more than once"):

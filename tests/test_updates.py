@@ -211,3 +211,47 @@ def test_values_beyond_the_limit_are_compressed_once(rng):
     new = 1e50 * rng.normal(size=(30, 3))
     det.partial_fit(new)
     np.testing.assert_allclose(det.decision_scores_[-30:], det.decision_function(new), rtol=1e-5)
+
+
+def test_rows_that_left_the_window_leave_the_memory(rng):
+    det = detector(contamination=0.5).fit(rng.normal(size=(1000, 3)))
+    for number in range(1, 4):
+        det.partial_fit(rng.normal(size=(500, 3)))
+        assert det.memory_rows_.min() >= 500 * number
+    det.partial_fit(rng.normal(size=(3000, 3)))  # more than the window holds
+    assert det.memory_rows_.min() >= 4500 and len(det.decision_scores_) == 1000
+
+
+@pytest.mark.parametrize(
+    "shape, parameters",
+    [
+        ((4,), {}),
+        ((4,), {"memory_unit": "sample", "max_epochs": 20}),
+        ((8, 8), {"max_epochs": 10}),
+        ((1, 4, 8, 8), {"max_epochs": 4}),
+    ],
+    ids=["rows", "learned items", "images", "clips"],
+)
+def test_false_alarms_hold_once_the_window_has_changed_its_scale(rng, shape, parameters):
+    det = MemAEDetector(random_state=0, **parameters).fit(rng.normal(size=(1000, *shape)))
+    n_calibration = len(det.calibration_scores_)
+    for _ in range(3):
+        det.partial_fit(3 * rng.normal(size=(500, *shape)))
+    assert len(det.calibration_scores_) == pytest.approx(n_calibration, abs=2)
+    p_values = det.p_values(3 * rng.normal(size=(1000, *shape)))
+    assert (p_values <= 0.1).mean() < 0.2 and 0.3 < (p_values <= 0.5).mean() < 0.7
+
+
+def test_images_that_left_the_window_leave_the_reference_features(rng):
+    det = MemAEDetector(max_epochs=2, random_state=0).fit(rng.normal(size=(300, 8, 8)))
+    for _ in range(4):
+        det.partial_fit(rng.normal(size=(400, 8, 8)))
+    assert det._model.features.size <= 1000
+
+
+def test_resolved_parameters_are_those_in_use(table):
+    det = detector(max_epochs=4).fit(table[0])
+    before = det.resolved_params_
+    det.set_params(scaling="minmax", sample_shape=(2, 3), temperature=9.0).partial_fit(table[0][:50])
+    for name in ("scaling", "sample_shape", "temperature"):
+        assert det.resolved_params_[name] == before[name]

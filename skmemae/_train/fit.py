@@ -27,7 +27,7 @@ from skmemae._train.features import train_features, with_more
 from skmemae._train.items import Items, LearnedItems, RowItems
 from skmemae._train.loop import Curves, Settings, Split, Training, split_rows, train_networks
 from skmemae._train.result import TrainingScores, score_training, usage_of, warn_of_repeats
-from skmemae._train.rows import Choice, choose_items, select_rows, some_rows, thin_copies
+from skmemae._train.rows import Choice, choose_items, select_rows, share_of_near_copies, some_rows, thin_copies
 from skmemae._train.run import Run
 from skmemae.network import Ensemble, MemAE, RandomStream, RowMemAE
 from skmemae.network.randomness import draw_seed
@@ -139,7 +139,11 @@ def fit_model(X: Samples, layout: Layout, given: dict[str, Any], run: Run) -> Fi
     for observer in run.observers:
         observer.end(model)
     noise = run.on_first(score_noise, model, X, scores.scores)
-    warn_of_repeats(copies, is_record)
+    near = 0.0
+    if has_row_memory:
+        draw = torch.Generator().manual_seed(run.seed)
+        near = run.on_first(share_of_near_copies, loader, copies.distinct(rows), draw)
+    warn_of_repeats(copies, is_record, near)
     return Fitted(model, params, curves, scores.without_repeats(copies, is_record), noise)
 
 
@@ -161,7 +165,7 @@ def update_model(model: FittedModel, window: Window, usage: np.ndarray, X: Sampl
     Returns
     -------
     fitted : Fitted
-        Its scores are those of the new samples.
+        Its scores are those of the new samples, with a memory of rows at most of as many as the window holds.
     """
     model = copy.deepcopy(model)
     if model.known.item_rows is None:
@@ -200,31 +204,47 @@ def _update_learned(
     return Fitted(model, params, curves, scores.without_repeats(copies, is_record), 0.0)
 
 
-def _update_rows(model: FittedModel, window: Window, X: Samples, given: dict[str, Any], run: Run) -> Fitted:
-    """Update a memory of rows: it takes the new rows and drops the oldest; the networks train on the rows that it then holds.
+class _WindowRows(NamedTuple):
+    """Rows of the memory that stay in the window, and after them the new rows."""
 
-    If the least used rows were dropped instead, only the most usual ones would stay, and fewer outliers would be found.
-    """
-    model, old, layout = model.cpu(), model.known, choose_layout(model.layout.sample_shape)
+    loader: Loader  # of the rows, scaled
+    copies: Copies
+    numbers: Tensor  # of the rows in the stream
+    n_kept: int
+    n_copies: Tensor  # (n_kept,), other rows of the window that are of the same kind as a row that stays
+
+
+def _rows_of_window(model: FittedModel, before: Window, X: Samples, run: Run) -> _WindowRows:
+    """Rows of a model on the CPU and new rows, the latest ones that the window holds."""
+    old, window, layout = model.known, before.after(len(X)), choose_layout(model.layout.sample_shape)
     numbers, first = (torch.from_numpy(array) for array in np.unique(old.item_rows.numpy(), return_index=True))
-    begin = window.after(len(X)).begin
-    numbers, first = numbers[numbers >= begin], first[numbers >= begin]
-    n_kept = len(numbers)
+    stays = numbers >= window.begin
+    numbers, first = numbers[stays], first[stays]
+    n_copies = (old.counts[old.item_groups.flatten()[first]] - 1) * before.share_left(len(X))
+    X = X[len(X) - window.capacity :] if len(X) > window.capacity else X
     kept = cast(RowMemAE, model.networks.rows).memory.rows.flatten(0, 1)[first]
     scaled = Loader(X, model.layout, model.scaling, torch.device("cpu")).samples(torch.arange(len(X)))
     identity = Scaling(layout.sample_shape, True, math.inf)
     identity.learn_units(np.zeros(1), np.ones(1))
     loader = Loader(torch.cat([kept, scaled]).numpy(), layout, identity, run.device)
-    new_prints = run.on_first(take_prints, X, model.layout, old.fingerprint)
+    prints = run.on_first(take_prints, X, model.layout, old.fingerprint)
     kept_prints = old.prints[:, old.item_groups.flatten()[first]].T
-    copies = group_copies(torch.cat([torch.cat([kept_prints, new_prints[:1, -1:].expand(n_kept, 1)], dim=1), new_prints]))
+    kept_prints = torch.cat([kept_prints, prints[:1, -1:].expand(len(first), 1)], dim=1)
+    numbers = torch.cat([numbers, torch.arange(window.n_seen - len(X), window.n_seen)])
+    return _WindowRows(loader, group_copies(torch.cat([kept_prints, prints])), numbers, len(first), n_copies)
 
-    numbers = torch.cat([numbers, window.n_seen + torch.arange(len(X))])
+
+def _update_rows(model: FittedModel, window: Window, X: Samples, given: dict[str, Any], run: Run) -> Fitted:
+    """Update a memory of rows: it takes the new rows and drops the oldest; the networks train on the rows that it then holds.
+
+    If the least used rows were dropped instead, only the most usual ones would stay, and fewer outliers would be found.
+    """
+    model = model.cpu()
+    loader, copies, numbers, n_kept, n_copies = _rows_of_window(model, window, X, run)
     is_record = run.on_first(repeated_records, copies, loader.samples)
-
     draw, adds = torch.Generator().manual_seed(draw_seed(run.generator)), model.subsets is not None
-    inside = torch.nonzero(numbers >= begin).flatten()
-    rows, subsets = run.on_first(select_rows, loader, inside, copies, share_of_outliers(given), adds, draw, n_kept)
+    share, rows = share_of_outliers(given), torch.arange(len(loader))
+    rows, subsets = run.on_first(select_rows, loader, rows, copies, share, adds, draw, n_kept)
     rows = some_rows(rows, run.generator)
     params = _params_of_update(given, model, len(rows), run)
     choice = _choose(copies, rows, params, run)
@@ -232,10 +252,8 @@ def _update_rows(model: FittedModel, window: Window, X: Samples, given: dict[str
     trained = {k: v[: params["ensemble_size"]] for k, v in model.networks.state_dict().items() if ".memory." not in k}
     networks.load_state_dict(trained, strict=False)
     params, split = _shortened(params, split_rows(loader, rows, params["validation_fraction"], run, copies.group))
-    known = KnownSamples(old.fingerprint, choice.n_training)
-    # Items are distinct: the other rows of their kinds, as far as they are still in the window, count as well.
-    frequencies = old.counts[old.item_groups.flatten()[first]] - 1
-    copies.counts.index_add_(0, copies.group[:n_kept], (frequencies * window.share_left(len(X))).to(copies.counts))
+    known = KnownSamples(model.known.fingerprint, choice.n_training)
+    copies.counts.index_add_(0, copies.group[:n_kept], n_copies.to(copies.counts))
     group = _learn_known(known, copies, is_record, choice, subsets, split)
     known.learn_items(group, choice.rows, numbers)
     score = Score(model.score.name, params["ensemble_size"])

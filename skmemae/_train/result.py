@@ -17,7 +17,7 @@ from skmemae._train.distributed import SingleProcess
 _TYPICAL_ROWS, _TYPICAL_NUMBERS = 2**14, 2**26  # samples, and numbers of them at most, that give a typical distance
 _ASKING_ROWS = {"row": 2**9, "learned": 2**13}  # at most so many samples show which items are used
 _ROUNDING = 1e-8  # of a query's squared norm: a distance below it is rounding
-_MANY_REPEATS = 0.05  # share of samples
+_MANY_REPEATS, _MANY_NEAR = 0.05, 0.2  # shares of the samples
 
 
 class MemoryCollapseWarning(UserWarning):
@@ -178,8 +178,14 @@ def usage_of(model: FittedModel, loader: Loader, group: Tensor | None) -> tuple[
     return (used / len(rows)).numpy(), float(missed.mean()) / len(rows)
 
 
-def warn_of_repeats(copies: Copies, is_record: Tensor) -> None:
-    """Warn if many rows are copies of records."""
+def warn_of_repeats(copies: Copies, is_record: Tensor, near: float) -> None:
+    """Warn if many samples are copies of records, or a share ``near`` of the rows of a table are nearly so."""
+    if near >= _MANY_NEAR:
+        warn_caller(
+            f"About {near:.0%} of the distinct rows of X have a near copy, a row that is thirty times as near as the next. "
+            "Such copies answer for each other, so thresholds and p-values promise too much: keep one of them, or set the "
+            "threshold on rows that were not used in fit."
+        )
     share = float(copies.counts[is_record].sum()) / len(copies.group)
     if share >= _MANY_REPEATS:
         warn_caller(

@@ -17,6 +17,8 @@ _FEWEST, _MOST = 4, 50  # subsets
 _NUMBERS = 2**30  # differences of numbers that the selection may compute
 _HEIGHT = 512
 _MOST_ROWS = 80 * 256  # largest number of rows that train a memory of rows
+_COMPARED, _ASKING = 4096, 512  # rows that are compared to find near copies, and rows that look for one
+_NEAR = 30  # times as far as a near copy is the next row
 _CROSS_FITTED = 8  # from so many members on, each trains without a quarter of its rows, and scores this quarter
 
 
@@ -57,6 +59,22 @@ def some_rows(rows: Tensor, generator: torch.Generator) -> Tensor:
     if len(rows) <= _MOST_ROWS:
         return rows
     return rows[torch.randperm(len(rows), generator=generator)[:_MOST_ROWS].sort().values]
+
+
+@torch.no_grad()
+def share_of_near_copies(loader: Loader, rows: Tensor, generator: torch.Generator) -> float:
+    """Share of distinct rows that have a near copy: a row that is far nearer than the next ones, in [0, 1].
+
+    A row with one near copy has a far neighbour among a random half of the rows, where its copy is not in that half.
+    """
+    x = loader.samples(rows[torch.randperm(len(rows), generator=generator)[:_COMPARED]]).flatten(1)
+    asking = x[:_ASKING]
+    distances = torch.cdist(asking, x, p=1.0)
+    distances.diagonal().fill_(torch.inf)
+    nearest = distances.amin(dim=1)
+    in_half = torch.rand(len(x), generator=generator) < 0.5
+    among_half = distances.masked_fill(~in_half.to(x.device), torch.inf).amin(dim=1)
+    return min(1.0, 2 * float((among_half.isfinite() & (_NEAR * nearest < among_half)).float().mean()))
 
 
 @torch.no_grad()
