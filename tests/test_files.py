@@ -366,7 +366,7 @@ def test_an_object_needs_no_more_than_write_or_read(of_table):
     assert MemAEDetector.load(Source(target.content)).threshold_ == of_table.threshold_
 
 
-@pytest.mark.parametrize("target", [None, 5, [], io.StringIO()], ids=repr)
+@pytest.mark.parametrize("target", [None, 5, [], io.StringIO()], ids=["None", "int", "list", "text"])
 def test_what_is_neither_a_path_nor_a_binary_file_is_named(of_table, target):
     for method, call in (("write", of_table.save), ("read", MemAEDetector.load)):
         said = f"The 'path' parameter must be a path or a binary file object with a {method} method. Got {target!r} instead."
