@@ -109,9 +109,10 @@ def _check_holds_all_values(X: Any) -> None:
     """Raise if X has no values yet, or marks values as missing in a way that a conversion would drop."""
     if type(X).__name__ == "LazyFrame":
         raise ValueError("X is a LazyFrame, which holds no rows yet: give X.collect().")
-    if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
+    rows = X if isinstance(X, list | tuple) else [X]
+    if any(isinstance(row, np.ma.MaskedArray) and np.ma.is_masked(row) for row in rows):
         raise ValueError(
-            f"Input X contains missing values: {np.ma.count_masked(X)} of its values are masked. Give X.filled(value), or "
+            "Input X contains missing values: some of its values are masked. Give X.filled(value), or "
             "X.filled(np.nan) to an imputer of scikit-learn before."
         )
 

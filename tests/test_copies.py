@@ -24,7 +24,7 @@ def test_groups_know_their_counts_and_first_rows(rng):
     copies = copies_of(X)
     assert copies.counts[copies.group].tolist() == [2, 3, 1, 3, 1, 3, 1, 2]
     assert copies.first[copies.group].tolist() == [0, 1, 2, 1, 4, 1, 6, 0]
-    assert copies.distinct(torch.tensor([1, 3, 4, 5, 7])).tolist() == [1, 4, 7]
+    assert copies.distinct(torch.tensor([1, 3, 4, 5, 7])).tolist() == [4, 5, 7]  # the last of each
 
 
 def test_dense_rows_do_not_run_together():
@@ -45,6 +45,14 @@ def test_equal_rows_of_few_values_are_kinds(rng, levels, width):
     X = rng.integers(0, levels, size=(400, width))
     assert not records_of(X).any()
     assert not records_of(np.eye(40)[rng.integers(0, 40, 400)]).any()  # a category, one-hot encoded
+
+
+@pytest.mark.parametrize("n", [30, 400])
+@pytest.mark.parametrize("twice", [0, 100])
+def test_a_state_that_comes_again_and_again_is_a_kind(rng, n, twice):
+    X = rng.normal(size=(600, 3))
+    X = np.concatenate([X, X[:twice], np.repeat([[0.0, 9.0, 9.0]], n, axis=0)])
+    assert np.array_equal(np.flatnonzero(records_of(X)), np.r_[np.arange(twice), 600 + np.arange(twice)])
 
 
 def test_one_column_and_few_groups_do_not_tell(rng):

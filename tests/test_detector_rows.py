@@ -102,6 +102,11 @@ def test_p_values_of_few_values_are_not_too_small(kind, contamination):
     assert np.mean(low) < 0.55
 
 
+def test_a_machine_that_stands_still_is_normal(rng):
+    X = np.concatenate([rng.normal([50, 6, 65], [5, 0.5, 4], size=(600, 3)), np.repeat([[0.0, 1.0, 20.0]], 400, axis=0)])
+    assert MemAEDetector(contamination="auto", random_state=0).fit(X).labels_[600:].sum() == 0
+
+
 def test_a_frequent_kind_is_normal_however_far_it_is(rng):
     X = np.concatenate([rng.integers(0, 6, size=(300, 2)), np.full((100, 2), 30), [[30, 60], [60, 30]]]).astype(float)
     det = detector(contamination=0.001).fit(X)

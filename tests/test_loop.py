@@ -1,12 +1,12 @@
 """The training loop."""
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from skmemae._model.copies import Copies
 from skmemae._train import loop
 from skmemae._train.loop import Curves, EarlyStopping, Training, objective, split_batches, split_rows, train_networks
 from skmemae.network import build_network
@@ -56,18 +56,50 @@ def test_training_stops_early_once_the_memory_is_left_alone():
     assert len(curves.loss) == 50 and curves.validation == []
 
 
+class Rows:
+    """What of a loader decides which rows are held out."""
+
+    max_held_out = 100
+
+    def __init__(self, X):
+        self.X = X
+
+    def __len__(self):
+        return len(self.X)
+
+
+def copies_of(group):
+    _, group, counts = torch.unique(group, return_inverse=True, return_counts=True)
+    first = torch.tensor([int(torch.nonzero(group == i)[0]) for i in range(len(counts))])
+    return Copies(torch.zeros(len(counts), 4), counts, group, first)
+
+
+@pytest.mark.parametrize("n_videos", [2, 3])
+def test_windows_of_a_video_that_came_twice_are_held_out_together(n_videos):
+    group = torch.arange(9 * n_videos)
+    group[9:18] -= 9
+    X = np.zeros((len(group), 2)).view(Windows)
+    X.groups = np.repeat(np.arange(n_videos), 9)
+    for seed in range(5):
+        split = split_rows(Rows(X), torch.arange(len(group)), 0.3, Run(CPU, seed), copies_of(group))
+        assert len(split.held_out) and not set(group[split.held_out].tolist()) & set(group[split.training].tolist())
+
+
+class Windows(np.ndarray):
+    """Rows of several videos."""
+
+
 def test_windows_of_one_video_are_held_out_together():
     clips = ClipWindows(length=4).fit_transform([np.random.default_rng(i).normal(size=(12, 8, 8)) for i in range(3)])
-    loader = SimpleNamespace(X=clips, max_held_out=100)
-    split = split_rows(loader, torch.arange(27), 0.4, Run(CPU, 0))
+    split = split_rows(Rows(clips), torch.arange(27), 0.4, Run(CPU, 0))
     groups = clips.video[torch.cat([split.held_out, split.training]).numpy()]
     assert len(split.held_out) == 10 and (np.diff(groups) != 0).sum() == 2
 
 
 def test_copies_are_held_out_together():
-    loader, group = SimpleNamespace(X=np.zeros((60, 2)), max_held_out=100), torch.arange(60) // 3
+    group = torch.arange(60) // 3
     group[:30] = 0  # a kind that is too frequent to be held out
-    split = split_rows(loader, torch.arange(60), 0.2, Run(CPU, 0), group)
+    split = split_rows(Rows(np.zeros((60, 2))), torch.arange(60), 0.2, Run(CPU, 0), copies_of(group))
     held_out, training = set(group[split.held_out].tolist()), set(group[split.training].tolist())
     assert 10 <= len(split.held_out) <= 12 and not held_out & training and 0 in training
 

@@ -8,6 +8,7 @@ from skmemae import MemoryCollapseWarning
 from skmemae._data.loader import Loader
 from skmemae._model.files import model_of, state_of
 from skmemae._train.distributed import SingleProcess
+from skmemae._train.loop import Split
 from skmemae._train.result import score_training, warn_of_collapse
 from tests.problems import CPU, detector
 
@@ -25,7 +26,8 @@ def fresh_model():
 def scored(model, held_out=()):
     loader = Loader(X, model.layout, model.scaling, CPU)
     held_out = torch.tensor(held_out, dtype=torch.int64)
-    return loader, score_training(model, loader, torch.arange(60), held_out, UNKNOWN, SingleProcess())
+    trained = torch.tensor(sorted(set(range(60)) - set(held_out.tolist())))
+    return loader, score_training(model, loader, Split(trained, held_out), UNKNOWN, SingleProcess(), torch.arange(60))
 
 
 def test_typical_distances_are_medians_and_uses_are_counted():

@@ -213,6 +213,16 @@ def test_values_beyond_the_limit_are_compressed_once(rng):
     np.testing.assert_allclose(det.decision_scores_[-30:], det.decision_function(new), rtol=1e-5)
 
 
+def test_frequent_kinds_stay_frequent(rng):
+    kinds = np.array([[0.0, 0], [1, 0], [0, 1], [5, 5]])
+    det = MemAEDetector(contamination=0.001, random_state=0).fit(kinds[np.r_[:4, rng.choice(4, 996, p=[0.4, 0.3, 0.2, 0.1])]])
+    counts = sorted(det._model.known.counts.tolist())
+    for _ in range(5):
+        det.partial_fit(kinds[rng.choice(4, 100, p=[0.4, 0.3, 0.2, 0.1])])
+    np.testing.assert_allclose(sorted(det._model.known.counts.tolist()), counts, rtol=0.3)
+    assert not det.predict(kinds).any()
+
+
 def test_rows_that_left_the_window_leave_the_memory(rng):
     det = detector(contamination=0.5).fit(rng.normal(size=(1000, 3)))
     for number in range(1, 4):

@@ -287,8 +287,9 @@ def test_long_doubles_beyond_float64_are_infinite(numbers, kind):
 
 def test_masked_values_are_missing_values(numbers, no_work):
     X = np.ma.masked_greater(numbers, 2.0)
-    with pytest.raises(ValueError, match=r"X contains missing values: \d of its values are masked. Give X.filled"):
-        detector().fit(X)
+    for masked in (X, list(X)):
+        with pytest.raises(ValueError, match="X contains missing values: some of its values are masked. Give X.filled"):
+            detector().fit(masked)
 
 
 def test_an_array_with_an_empty_mask_is_an_array(numbers):

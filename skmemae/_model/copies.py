@@ -11,21 +11,26 @@ _ROUNDING = 5e-6  # in deviations of the columns: copies may differ in the last 
 _COMPARED_NUMBERS = 2**22  # numbers of rows that tell records from kinds
 
 _FEWEST_GROUPS = 30
+_FEWEST_USUAL, _MANY, _STATE = 10, 10, 4  # a state has above ten rows, and four times those of the usual of ten repeated groups
 _IDENTIFYING = 0.25  # share of the groups that have a value of their own in a column that identifies records
 
 
 class Copies(NamedTuple):
     """Groups of rows that are equal up to rounding."""
 
-    prints: Tensor  # (n_groups, 3), fingerprints, the first projection ascending
+    prints: Tensor  # (n_groups, 4), fingerprints, the first projection ascending
     counts: Tensor  # (n_groups,), rows of each group
     group: Tensor  # (n_samples,), the group of each row
     first: Tensor  # (n_groups,), the first row of each group
 
     def distinct(self, rows: Tensor) -> Tensor:
-        """The first of the given ascending rows of each group: (n,) -> (n_distinct,), ascending."""
-        _, first = np.unique(self.group[rows].numpy(), return_index=True)
-        return rows[torch.from_numpy(np.sort(first))]
+        """The last of the given ascending rows of each group: (n,) -> (n_distinct,), ascending.
+
+        The last one stays in the window of a stream for the longest time.
+        """
+        backwards = rows.flip(0)
+        _, last = np.unique(self.group[backwards].numpy(), return_index=True)
+        return backwards[torch.from_numpy(last)].sort().values
 
 
 def group_copies(prints: Tensor) -> Copies:
@@ -48,7 +53,7 @@ def group_copies(prints: Tensor) -> Copies:
     ascending = np.argsort(columns[first, 0], kind="stable")
     place = np.empty_like(ascending)
     place[ascending] = np.arange(len(ascending))
-    found = (columns[first[ascending]], counts[ascending], place[group], first[ascending])
+    found = (prints.numpy()[first[ascending]], counts[ascending], place[group], first[ascending])
     return Copies(*(torch.from_numpy(array) for array in found))
 
 
@@ -56,7 +61,8 @@ def repeated_records(copies: Copies, samples: Callable[[Tensor], Tensor] | None)
     """Which groups are one record that came several times, rather than several samples of one kind: (n_groups,), bool.
 
     Samples of columns with few values are equal by chance. A group is taken for a record if a column has a value in it that no
-    other group has, and such values in a good part of all groups. A single column does not tell, nor do a few groups.
+    other group has, and such values in a good part of all groups. A single column does not tell, nor do a few groups. A group
+    of far more rows than others is a state that comes again and again, such as a machine that stands still.
 
     Parameters
     ----------
@@ -65,8 +71,10 @@ def repeated_records(copies: Copies, samples: Callable[[Tensor], Tensor] | None)
         Returns the rows of a table with given numbers, (n, d). None for images and clips, which are not equal by chance.
     """
     repeated = copies.counts > 1
+    usual = copies.counts[repeated].median() if int(repeated.sum()) >= _FEWEST_USUAL else 0
     if samples is None or not bool(repeated.any()):
         return repeated
+    repeated &= copies.counts <= max(_MANY, _STATE * usual)
     n_groups, width = len(repeated), samples(copies.first[:1]).shape[1]
     if width == 1 or n_groups < _FEWEST_GROUPS:
         return torch.zeros_like(repeated)
@@ -79,7 +87,7 @@ def repeated_records(copies: Copies, samples: Callable[[Tensor], Tensor] | None)
     unique = ~shared.scatter(0, place, shared)
     found = unique[:, unique.double().mean(dim=0) >= _IDENTIFYING].any(dim=1)
     among = repeated[some]
-    usual = bool(among.any()) and 2 * int(found[among].sum()) > int(among.sum())
-    is_record = torch.full((n_groups,), usual)
+    most_are = bool(among.any()) and 2 * int(found[among].sum()) > int(among.sum())
+    is_record = torch.full((n_groups,), most_are)
     is_record[some] = found
     return repeated & is_record

@@ -152,13 +152,12 @@ class KnownSamples(Learned):
             Result of :func:`repeated_records`, for a memory of rows.
         """
         groups = torch.unique(copies.group[rows])
-        self.learn(prints=copies.prints[groups].T.contiguous())
+        self.learn(prints=copies.prints[groups, :_PROJECTIONS].T.contiguous())
         if is_record is not None:
             self.learn(counts=copies.counts[groups].masked_fill(is_record[groups], 1))
         if not len(groups):
             return torch.full_like(copies.group, -1)
-        place = torch.searchsorted(groups, copies.group).clamp_max(len(groups) - 1)
-        return torch.where(groups[place] == copies.group, place, -1)
+        return self.find(copies.prints)[copies.group]  # as they are found when they are scored
 
     def learn_items(self, group: Tensor, chosen: Tensor, numbers: Tensor) -> None:
         """Store the rows that memory items are made of.

@@ -114,7 +114,7 @@ def fit_model(X: Samples, layout: Layout, given: dict[str, Any], run: Run) -> Fi
     choice = _choose(copies, rows, params, run) if has_row_memory else None
 
     networks = build_networks(params, layout, run)
-    split = split_rows(loader, rows, params["validation_fraction"], run, copies.group)
+    split = split_rows(loader, rows, params["validation_fraction"], run, copies)
     known = KnownSamples(fingerprint, None if choice is None else choice.n_training)
     group = _learn_known(known, copies, is_record, choice, subsets, split)
     if choice is not None:
@@ -126,7 +126,10 @@ def fit_model(X: Samples, layout: Layout, given: dict[str, Any], run: Run) -> Fi
     run.stream = RandomStream(run.seed, run.device) if callable(given["backbone"]) else None
 
     settings = settings_of(params, score)
-    as_trained = partial(score_training, loader=loader, rows=rows, held_out=rows[:0], group=group, processes=SingleProcess())
+    alone, all_rows = SingleProcess(), torch.arange(len(X))
+    as_trained = partial(
+        score_training, loader=loader, split=Split(rows, rows[:0]), group=group, processes=alone, typical=all_rows
+    )
     for observer in run.observers:
         observer.begin(model, settings.max_epochs, as_trained)
     items = items_of(model, loader, group, choice, settings)
@@ -135,7 +138,7 @@ def fit_model(X: Samples, layout: Layout, given: dict[str, Any], run: Run) -> Fi
         trained = rows[~torch.isin(rows, split.held_out)]
         steps = settings.max_epochs * -(-len(trained) // settings.batch_size)
         model.features = run.on_first(train_features, score.factor, loader, scaling, trained, steps, run).to(run.device)
-    scores = score_training(model, loader, rows, split.held_out, group, run.processes)
+    scores = score_training(model, loader, split, group, run.processes, torch.arange(len(X)))
     for observer in run.observers:
         observer.end(model)
     noise = run.on_first(score_noise, model, X, scores.scores)
@@ -188,7 +191,7 @@ def _update_learned(
     fingerprint = copy.deepcopy(model.known.fingerprint).cpu()
     copies = group_copies(run.on_first(take_prints, X, model.layout, fingerprint))
     is_record = run.on_first(repeated_records, copies, loader.samples if model.layout.family == "fc" else None)
-    split = split_rows(loader, rows, params["validation_fraction"], run, copies.group)
+    split = split_rows(loader, rows, params["validation_fraction"], run, copies)
     params, split = _shortened(params, split)
     calibrates = len(split.held_out) or model.calibration is not None
     group = model.known.cpu().learn_samples(copies, split.training if calibrates else split.training[:0])
@@ -200,7 +203,7 @@ def _update_learned(
         trained = rows[~torch.isin(rows, split.held_out)]
         left = window.share_left(len(X))
         model.features = run.on_first(with_more, model.features, left, loader, trained, run.generator).to(run.device)
-    scores = score_training(model, loader, rows, split.held_out, group, run.processes, new_units=False)
+    scores = score_training(model, loader, split, group, run.processes)
     return Fitted(model, params, curves, scores.without_repeats(copies, is_record), 0.0)
 
 
@@ -220,7 +223,7 @@ def _rows_of_window(model: FittedModel, before: Window, X: Samples, run: Run) ->
     numbers, first = (torch.from_numpy(array) for array in np.unique(old.item_rows.numpy(), return_index=True))
     stays = numbers >= window.begin
     numbers, first = numbers[stays], first[stays]
-    n_copies = (old.counts[old.item_groups.flatten()[first]] - 1) * before.share_left(len(X))
+    n_copies = ((old.counts[old.item_groups.flatten()[first]] - 1) * before.share_left(len(X))).round()
     X = X[len(X) - window.capacity :] if len(X) > window.capacity else X
     kept = cast(RowMemAE, model.networks.rows).memory.rows.flatten(0, 1)[first]
     scaled = Loader(X, model.layout, model.scaling, torch.device("cpu")).samples(torch.arange(len(X)))
@@ -251,9 +254,9 @@ def _update_rows(model: FittedModel, window: Window, X: Samples, given: dict[str
     networks = build_networks(params, model.layout, run)
     trained = {k: v[: params["ensemble_size"]] for k, v in model.networks.state_dict().items() if ".memory." not in k}
     networks.load_state_dict(trained, strict=False)
-    params, split = _shortened(params, split_rows(loader, rows, params["validation_fraction"], run, copies.group))
+    params, split = _shortened(params, split_rows(loader, rows, params["validation_fraction"], run, copies))
     known = KnownSamples(model.known.fingerprint, choice.n_training)
-    copies.counts.index_add_(0, copies.group[:n_kept], n_copies.to(copies.counts))
+    copies.counts.index_add_(0, copies.group[:n_kept], n_copies.long())
     group = _learn_known(known, copies, is_record, choice, subsets, split)
     known.learn_items(group, choice.rows, numbers)
     score = Score(model.score.name, params["ensemble_size"])
@@ -262,7 +265,10 @@ def _update_rows(model: FittedModel, window: Window, X: Samples, given: dict[str
     settings = settings_of(params, score)
     items = items_of(new, loader, group, choice, settings)
     curves = train_networks(networks.all, loader, split, settings, run, items)
-    scores = score_training(new, loader, rows, split.held_out, group, run.processes)
+    n_rows = torch.ones(len(loader), dtype=torch.int64)
+    n_rows[:n_kept] += n_copies.long()
+    typical = torch.arange(len(loader)).repeat_interleave(n_rows)
+    scores = score_training(new, loader, split, group, run.processes, typical)
     return Fitted(new, params, curves, scores.without_repeats(copies, is_record).after(n_kept), 0.0)
 
 

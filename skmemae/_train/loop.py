@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from skmemae._data.loader import Loader
+from skmemae._model.copies import Copies
 from skmemae._runtime import MicroBatches, training_precision
 from skmemae._train.items import Items, random_queries
 from skmemae._train.optimiser import Adam, schedule
@@ -106,33 +107,32 @@ def _mean_curve(curves: list[list[float]]) -> list[float]:
     return [fmean(value for value in epoch if value is not None) for epoch in zip_longest(*curves)]
 
 
-def split_rows(loader: Loader, rows: Tensor, fraction: float, run: Run, group: Tensor | None = None) -> Split:
+def split_rows(loader: Loader, rows: Tensor, fraction: float, run: Run, copies: Copies | None = None) -> Split:
     """Rows to train on, at least two for batch normalisation, and rows to hold out, at most ``loader.max_held_out``.
 
-    Rows that have parts in common are held out together: windows of a video, and copies by their ``group``.
+    Rows that have parts in common are held out together: windows of a video, and copies.
     """
     rows = rows[torch.randperm(len(rows), generator=run.generator)]
     count = min(int(fraction * len(rows)), len(rows) - 2, loader.max_held_out)
     if count < run.processes.size:
         return Split(rows, rows[:0])
+    same = torch.arange(len(loader)) if copies is None else copies.first[copies.group]
     windows = getattr(loader.X, "groups", None)
     if windows is not None:
-        ordered = _side_by_side(rows, torch.as_tensor(windows))
-        return Split(ordered[count:], ordered[:count])
-    if group is None or len(torch.unique(group)) == len(group):
-        return Split(rows[count:], rows[:count])
-    _, kind, sizes = torch.unique(group[rows], return_inverse=True, return_counts=True)
-    small = sizes[kind] <= count  # others cannot be held out whole
-    ordered = _side_by_side(rows[small], group)
-    ends = torch.unique_consecutive(group[ordered], return_counts=True)[1].cumsum(0)
-    count = int(torch.where(ends <= count, ends, 0).max()) if len(ends) else 0
-    return Split(torch.cat([ordered[count:], rows[~small]]), ordered[:count])
+        rows = _side_by_side(rows, torch.as_tensor(windows)[same], same)
+    elif copies is not None and len(copies.counts) < len(same):
+        small = copies.counts[copies.group[rows]] <= count  # others cannot be held out whole
+        rows = torch.cat([_side_by_side(rows[small], same, same), rows[~small]])
+    if copies is not None:  # the cut is between copies
+        ends = torch.nonzero(same[rows[1 : count + 1]] != same[rows[:count]]).flatten() + 1
+        count = int(ends[-1]) if len(ends) else 0
+    return Split(rows[count:], rows[:count])
 
 
-def _side_by_side(rows: Tensor, group: Tensor) -> Tensor:
-    """The rows, group by group in the order of first appearance, ascending in each group."""
+def _side_by_side(rows: Tensor, group: Tensor, same: Tensor) -> Tensor:
+    """The rows, group by group in the order of first appearance, and in each group by the first row that is the same."""
     _, first, number = np.unique(group[rows].numpy(), return_index=True, return_inverse=True)
-    return rows[torch.from_numpy(np.lexsort((rows.numpy(), first[number])))]
+    return rows[torch.from_numpy(np.lexsort((rows.numpy(), same[rows].numpy(), first[number])))]
 
 
 class Means(NamedTuple):

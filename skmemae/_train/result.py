@@ -13,6 +13,7 @@ from skmemae._model.fitted import Batch, FittedModel, collected
 from skmemae._model.known import Calibration
 from skmemae._runtime import MicroBatches, scoring_precision, warn_caller
 from skmemae._train.distributed import SingleProcess
+from skmemae._train.loop import Split
 
 _TYPICAL_ROWS, _TYPICAL_NUMBERS = 2**14, 2**26  # samples, and numbers of them at most, that give a typical distance
 _ASKING_ROWS = {"row": 2**9, "learned": 2**13}  # at most so many samples show which items are used
@@ -36,7 +37,9 @@ class TrainingScores(NamedTuple):
     def without_repeats(self, copies: Copies, is_record: Tensor) -> "TrainingScores":
         """The scores, calibrated by one row of each record that came several times: records are independent, not rows."""
         group = copies.group[self.calibrating]
-        once = ~is_record[group] | (copies.first[group] == torch.from_numpy(self.calibrating))
+        is_last = torch.zeros(len(copies.group), dtype=torch.bool)
+        is_last[copies.distinct(torch.arange(len(is_last)))] = True
+        once = ~is_record[group] | is_last[self.calibrating]
         return self._replace(calibrating=self.calibrating[once.numpy()])
 
     def after(self, n: int) -> "TrainingScores":
@@ -49,11 +52,10 @@ class TrainingScores(NamedTuple):
 def score_training(
     model: FittedModel,
     loader: Loader,
-    rows: Tensor,
-    held_out: Tensor,
+    split: Split,
     group: Tensor,
     processes: SingleProcess,
-    new_units: bool = True,
+    typical: Tensor | None = None,
 ) -> TrainingScores:
     """Learn the units of the score and the calibration of the model, and score the training samples.
 
@@ -63,40 +65,43 @@ def score_training(
         Units of its score and subsets, and its calibration, are set here.
     loader : Loader
         Holds all training samples; each process scores its part.
-    rows, held_out : Tensor of int
-        Rows that were trained on or held out, and those of them that were held out.
+    split : Split
     group : Tensor of int of shape (n_samples,)
         The known sample that each row is, -1 for none.
     processes : SingleProcess
-    new_units : bool, default=True
-        Whether typical query distances are learned, or stay as they are.
+    typical : Tensor of int or None, default=None
+        Rows whose medians are the units of the terms; a row may occur several times. With None typical query distances stay as
+        they are, and the units of other terms are medians over all rows.
 
     Raises
     ------
     ValueError
         If a score is not finite.
     """
-    if new_units and model.score.factor == "query" and model.networks.memories:
+    if typical is not None and model.score.factor == "query" and model.networks.memories:
+        rows = torch.cat(split).sort().values
         model.score.learn(typical_query_distances=processes.compute_on_first(_typical_query_distances, model, loader, rows))
+    typical = torch.arange(len(loader)) if typical is None else typical
     usage, zero_row_fraction = processes.compute_on_first(usage_of, model, loader, group)
     errors, distances = _errors_and_distances(model, loader, group, processes)
     subsets = None
     if model.subsets is not None:
-        model.score.learn(typical_error=torch.tensor(float(np.median(errors)) or 1.0, dtype=torch.float64, device=model.device))
-        model.subsets.learn_units(distances)
+        error = float(np.median(errors[typical])) or 1.0
+        model.score.learn(typical_error=torch.tensor(error, dtype=torch.float64, device=model.device))
+        model.subsets.learn_units(distances[typical])
         subsets = model.subsets.in_units(_like_units(distances, model))
     features = _like_units(distances[:, 0], model) if model.features is not None else None
     plain, on_device = model.score(_like_units(errors, model), subsets, features), group.to(model.device)
     scores, as_new = (model.known.discounted(plain, on_device, counted).numpy(force=True) for counted in (False, True))
 
     has_items = model.known.item_rows is not None
+    held_out = split.held_out.sort().values.numpy()
     if not has_items and len(held_out):
-        trained = np.setdiff1d(rows.numpy(), held_out.numpy())
-        model.calibration = Calibration().learn_quantiles(scores[trained], scores[held_out.numpy()]).to(model.device)
+        model.calibration = Calibration().learn_quantiles(scores[split.training.numpy()], scores[held_out]).to(model.device)
     if model.calibration is not None:
         is_known = (group >= 0).to(model.device)
         scores = as_new = model.calibration(_like_units(scores, model), is_known).numpy(force=True)
-    calibrating = np.arange(len(scores)) if has_items else np.sort(held_out.numpy())
+    calibrating = np.arange(len(scores)) if has_items else held_out
     return TrainingScores(scores, as_new, calibrating, usage, zero_row_fraction)
 
 
