@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from skmemae._data.loader import Loader
-from skmemae._model.scaling import Scaling
+from skmemae._model.scaling import FAR_LIMIT, Scaling
 from skmemae._runtime import MicroBatches, move_to_device, training_precision
 from skmemae._train.loop import split_batches
 from skmemae._train.optimiser import Adam, schedule
@@ -85,7 +85,7 @@ def _subtracted(scaling: Scaling, kind: str) -> Tensor:
     """What scaling has subtracted: the mean image, which shows how images are turned; for clips the center, so black is 0."""
     if kind == "turns":
         return torch.zeros(()) if scaling.mean_sample is None else scaling.mean_sample.cpu().float()
-    return (scaling.center / scaling.scale).cpu().float()
+    return (scaling.center / scaling.scale).clamp(-FAR_LIMIT, FAR_LIMIT).cpu().float()
 
 
 @torch.no_grad()
