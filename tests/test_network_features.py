@@ -178,8 +178,8 @@ def test_windows_fit_into_clips_of_any_length(frames):
     assert (features(still) > 0).all() and torch.isfinite(features.train().loss(still, torch.Generator().manual_seed(0)))
 
 
-@pytest.mark.filterwarnings("ignore:.*records that occur more than once")
 def test_clips_of_one_huge_number_get_finite_scores():
     X = np.full((3, 1, 3, 5, 5), 1e20)
-    detector = MemAEDetector(max_epochs=1, anomaly_score="relative-paces", random_state=0).fit(X)
+    with pytest.warns(UserWarning, match="records that occur more than once"):
+        detector = MemAEDetector(max_epochs=1, anomaly_score="relative-paces", random_state=0).fit(X)
     assert np.isfinite(detector.decision_scores_).all()
