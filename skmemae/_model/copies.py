@@ -9,7 +9,6 @@ from torch import Tensor
 
 _ROUNDING = 5e-6  # in deviations of the columns: copies may differ in the last of six digits
 _COMPARED_NUMBERS = 2**22  # numbers of rows that tell records from kinds
-
 _FEWEST_GROUPS = 30
 _FEWEST_USUAL, _MANY, _STATE = 10, 10, 4  # a state has above ten rows, and four times those of the usual of ten repeated groups
 _IDENTIFYING = 0.25  # share of the groups that have a value of their own in a column that identifies records

@@ -291,7 +291,7 @@ def identity_of(X: Samples, parameters: dict[str, Any], version: str) -> str:
 
 
 def digest(X: Samples) -> str:
-    """Shape, dtype, and a digest of all numbers of X; takes 0.6 to 3 seconds for a gigabyte."""
+    """Shape, dtype, and a digest of all numbers of X; takes about 0.6 seconds for a gigabyte."""
     sha = hashlib.sha256()
     for _, block in row_blocks(X):
         sha.update(np.ascontiguousarray(block).reshape(-1).view(np.uint8).data)
