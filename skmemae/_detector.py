@@ -347,7 +347,8 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
         networks train on the rows in the memory. Learned items that hardly any sample addresses any more are moved to queries
         of new samples, and the networks train on the new samples alone, so give many in one call. Training is half as long as
         in ``fit``, and a quarter as long with a memory of rows. ``decision_scores_``, ``labels_``, the threshold of
-        ``contamination`` and ``calibration_scores_`` follow the window.
+        ``contamination`` and ``calibration_scores_`` follow the window. :meth:`p_value_map` compares with held-out samples of the last call that held
+        any out.
 
         Parameters
         ----------
@@ -529,6 +530,60 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
             samples whose scores are mapped (``decision_scores_``). For a DataFrame one with the same columns and index.
         """
         return same_frame_type(X, self._fitted_model().residuals(self._check_scoring(X)))
+
+    def p_value_map(self, X: ArrayLike) -> np.ndarray:
+        """How likely a normal image or clip would have so large an error in each place.
+
+        The squared residuals of :meth:`anomaly_map`, the mean over the channels, are smoothed by a Gaussian with a deviation of
+        a 32nd of the smaller side, at least half a pixel, and divided by their mean in the same place of samples that were
+        held out from training. A p-value is the share of the places of all held-out samples in which that ratio is at least as
+        large; it is interpolated between a thousand quantiles.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Images or clips. The errors of samples that were used in training are smaller, so their p-values are larger.
+
+        Returns
+        -------
+        p_values : ndarray of shape (n_samples, H, W) or (n_samples, T, H, W), float32
+            In ``[1 / (n + 1), 1]``, where n is the number of places of all held-out samples, at most about four million; lower =
+            more abnormal, the same under both conventions. Over the places of new normal samples together they are uniform. The
+            places of one sample depend on each other.
+
+        Raises
+        ------
+        ValueError
+            If samples are vectors, or none were held out from training.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from skmemae import MemAEDetector
+        >>> digits = load_digits()
+        >>> threes = digits.images[digits.target == 3]
+        >>> detector = MemAEDetector(random_state=0).fit(threes[:150])
+        >>> speck = threes[150:151].copy()
+        >>> speck[0, 0, 7] = 16
+        >>> detector.p_value_map(speck).shape
+        (1, 8, 8)
+        >>> bool(detector.p_value_map(speck)[0, 0, 7] < 0.01)
+        True
+        """
+        model = self._fitted_model()
+        if not model.layout.place_shape:
+            raise ValueError(
+                f"p_value_map needs images or clips, but this {type(self).__name__} was fitted on vectors of shape "
+                f"{model.layout.sample_shape}."
+            )
+        if model.places is None:
+            raise ValueError(
+                "p_value_map needs samples that were held out from training, and this detector has none: fit with "
+                "validation_fraction above 0, or on more samples."
+            )
+        samples = self._check_scoring(X)
+        warn_of_other_units(samples, model.layout, model.scaling)
+        return model.place_p_values(samples)
 
     def explain(self, X: ArrayLike, n_items: int = 5) -> Explanation:
         """Explain scores: the share of each number, its expected value, and the memory items with the largest weights.

@@ -49,6 +49,11 @@ class Layout:
     channel_axis: int | None
     sample_shape: tuple[int, ...]
 
+    @property
+    def place_shape(self) -> tuple[int, ...]:
+        """Shape of the places of a sample: (H, W) of images, (T, H, W) of clips, () of vectors, which have none."""
+        return self.sample_shape[1:]
+
     def to_network(self, samples: Tensor) -> Tensor:
         """Samples of X in the shape of the network: (b, \\*array_shape) -> (b, \\*sample_shape)."""
         samples = samples.reshape(-1, *self.given_shape)

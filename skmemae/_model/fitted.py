@@ -13,6 +13,7 @@ from skmemae._data.layout import Layout
 from skmemae._data.loader import Loader
 from skmemae._data.sources import Samples
 from skmemae._model.known import Calibration, Fingerprint, KnownSamples
+from skmemae._model.places import PlaceCalibration
 from skmemae._model.scaling import Scaling
 from skmemae._model.score import Score, Terms
 from skmemae._model.subsets import RandomSubsets
@@ -88,6 +89,7 @@ class FittedModel(nn.Module):
         self.subsets = subsets
         self.features = features
         self.calibration: Calibration | None = None  # set if samples were held out
+        self.places: PlaceCalibration | None = None  # set if images or clips were held out
 
     @property
     def config(self) -> dict[str, Any]:
@@ -100,6 +102,7 @@ class FittedModel(nn.Module):
             "n_training": self.known.n_training,
             "features": None if self.features is None else self.features.size,
             "calibrated": self.calibration is not None,
+            "places": self.places is not None,
         }
 
     @classmethod
@@ -117,6 +120,7 @@ class FittedModel(nn.Module):
         known = KnownSamples(fingerprint, config["n_training"])
         model = cls(layout, scaling, Ensemble.empty(config["network"]), score, known, subsets, features)
         model.calibration = Calibration() if config["calibrated"] else None
+        model.places = PlaceCalibration(layout.place_shape) if config.get("places") else None  # not in the first files
         return model.eval()
 
     @classmethod
@@ -216,6 +220,18 @@ class FittedModel(nn.Module):
         """Squared residuals in scaled units, the mean over the members, in the shape of X."""
         residuals = (batch.output.reconstruction - batch.x).square()
         return self.layout.from_network(residuals.mean(dim=0))
+
+    def place_errors(self, batch: Batch) -> Tensor:
+        """Errors of the places of images or clips, higher = more abnormal, from which p-values are computed.
+
+        They are squared residuals in scaled units, the mean over members and channels: (batch, \\*place_shape).
+        """
+        return (batch.output.reconstruction - batch.x).square().mean(dim=(0, 2))
+
+    def place_p_values(self, X: Samples) -> np.ndarray:
+        """P-values of the places of images or clips: (n_samples, \\*place_shape), float32, lower = more abnormal."""
+        places = cast(PlaceCalibration, self.places)
+        return self.collect(X, lambda batch: (places(self.place_errors(batch)),))[0]
 
     def weights(self, X: Samples) -> np.ndarray:
         """Addressing weights of all members side by side: (n_samples, [\\*positions,] members * N)."""

@@ -156,13 +156,17 @@ def _blur(images: Tensor) -> Tensor:
 
     It makes errors small at edges that are reconstructed one pixel off, which are no anomalies.
     """
+    return gaussian_blur(images, min(1.5, min(images.shape[-2:]) / 24), 4)
+
+
+def gaussian_blur(images: Tensor, sigma: float, reach: int) -> Tensor:
+    """Blur of the last two axes with a deviation in pixels; the Gaussian ends ``reach`` pixels from its centre."""
     height, width = images.shape[-2:]
-    sigma = min(1.5, min(height, width) / 24)
-    offsets = torch.arange(-4, 5, dtype=torch.float32, device=images.device)
+    offsets = torch.arange(-reach, reach + 1, dtype=torch.float32, device=images.device)
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
     kernel /= kernel.sum()
-    padded = nn.functional.pad(images.reshape(-1, 1, height, width), (4, 4, 4, 4), mode="replicate")
-    blurred = nn.functional.conv2d(nn.functional.conv2d(padded, kernel.view(1, 1, 9, 1)), kernel.view(1, 1, 1, 9))
+    padded = nn.functional.pad(images.reshape(-1, 1, height, width), (reach,) * 4, mode="replicate")
+    blurred = nn.functional.conv2d(nn.functional.conv2d(padded, kernel.view(1, 1, -1, 1)), kernel.view(1, 1, 1, -1))
     return blurred.reshape(images.shape)
 
 

@@ -26,7 +26,7 @@ from skmemae._train.distributed import SingleProcess
 from skmemae._train.features import train_features, with_more
 from skmemae._train.items import Items, LearnedItems, RowItems
 from skmemae._train.loop import Curves, Settings, Split, Training, split_rows, train_networks
-from skmemae._train.result import TrainingScores, score_training, usage_of, warn_of_repeats
+from skmemae._train.result import TrainingScores, calibrate_places, score_training, usage_of, warn_of_repeats
 from skmemae._train.rows import Choice, choose_items, select_rows, share_of_near_copies, some_rows, thin_copies
 from skmemae._train.run import Run
 from skmemae.network import Ensemble, MemAE, RandomStream, RowMemAE
@@ -139,6 +139,7 @@ def fit_model(X: Samples, layout: Layout, given: dict[str, Any], run: Run) -> Fi
         steps = settings.max_epochs * -(-len(trained) // settings.batch_size)
         model.features = run.on_first(train_features, score.factor, loader, scaling, trained, steps, run).to(run.device)
     scores = score_training(model, loader, split, group, run.processes, torch.arange(len(X)))
+    calibrate_places(model, loader, split, run.processes)
     for observer in run.observers:
         observer.end(model)
     noise = run.on_first(score_noise, model, X, scores.scores)
@@ -204,6 +205,7 @@ def _update_learned(
         left = window.share_left(len(X))
         model.features = run.on_first(with_more, model.features, left, loader, trained, run.generator).to(run.device)
     scores = score_training(model, loader, split, group, run.processes)
+    calibrate_places(model, loader, split, run.processes)
     return Fitted(model, params, curves, scores.without_repeats(copies, is_record), 0.0)
 
 

@@ -1,6 +1,7 @@
 """After training: units of the score, calibration, scores of the training samples, and use of the memory items."""
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -11,6 +12,7 @@ from skmemae._data.loader import Loader
 from skmemae._model.copies import Copies
 from skmemae._model.fitted import Batch, FittedModel, collected
 from skmemae._model.known import Calibration
+from skmemae._model.places import PlaceCalibration
 from skmemae._runtime import MicroBatches, scoring_precision, warn_caller
 from skmemae._train.distributed import SingleProcess
 from skmemae._train.loop import Split
@@ -103,6 +105,25 @@ def score_training(
         scores = as_new = model.calibration(_like_units(scores, model), is_known).numpy(force=True)
     calibrating = np.arange(len(scores)) if has_items else held_out
     return TrainingScores(scores, as_new, calibrating, usage, zero_row_fraction)
+
+
+def calibrate_places(model: FittedModel, loader: Loader, split: Split, processes: SingleProcess) -> None:
+    """Learn p-values of places from held-out images or clips; without any of these the model stays as it is."""
+    if model.layout.place_shape and len(split.held_out):
+        rows = split.held_out.sort().values
+        model.places = processes.compute_on_first(_places_of, model, loader, rows).to(model.device)
+
+
+@torch.no_grad()
+def _places_of(model: FittedModel, loader: Loader, rows: Tensor) -> PlaceCalibration:
+    micro = MicroBatches(least=1)
+
+    def maps() -> Iterator[Tensor]:
+        for part in rows.split(model.height(len(rows))):
+            with scoring_precision(loader.device):
+                yield torch.cat(micro.map(lambda x: model.place_errors(model.batch(x)), loader.samples(part)))
+
+    return PlaceCalibration(model.layout.place_shape).learn_maps(maps(), len(rows))
 
 
 @torch.inference_mode()
