@@ -347,8 +347,8 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
         networks train on the rows in the memory. Learned items that hardly any sample addresses any more are moved to queries
         of new samples, and the networks train on the new samples alone, so give many in one call. Training is half as long as
         in ``fit``, and a quarter as long with a memory of rows. ``decision_scores_``, ``labels_``, the threshold of
-        ``contamination`` and ``calibration_scores_`` follow the window. :meth:`p_value_map` compares with held-out samples of the last call that held
-        any out.
+        ``contamination`` and ``calibration_scores_`` follow the window. :meth:`p_value_map` compares with the samples
+        that the last call held out, or an earlier one if that has held out none.
 
         Parameters
         ----------
@@ -547,9 +547,9 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
         Returns
         -------
         p_values : ndarray of shape (n_samples, H, W) or (n_samples, T, H, W), float32
-            In ``[1 / (n + 1), 1]``, where n is the number of places of all held-out samples, at most about four million; lower =
-            more abnormal, the same under both conventions. Over the places of new normal samples together they are uniform. The
-            places of one sample depend on each other.
+            In ``[1 / (n + 1), 1]``, where n is the number of places of all held-out samples, at most about four million; lower
+            = more abnormal, the same under both conventions. The p-values of all places of many new normal samples are uniform;
+            those of one sample depend on each other.
 
         Raises
         ------

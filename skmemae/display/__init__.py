@@ -7,6 +7,7 @@ one Axes takes it as ``ax`` and keeps it as ``ax_``; a display of several Axes t
 
 from skmemae.display._curves import NormalityDisplay, ScoreDisplay, TrainingCurveDisplay
 from skmemae.display._explanation import ExplanationDisplay
+from skmemae.display._maps import PValueMapDisplay
 from skmemae.display._memory import AddressingDisplay, MemoryDisplay
 from skmemae.display._reconstruction import AnomalyMapDisplay, ReconstructionDisplay
 
@@ -16,6 +17,7 @@ __all__ = [
     "ExplanationDisplay",
     "MemoryDisplay",
     "NormalityDisplay",
+    "PValueMapDisplay",
     "ReconstructionDisplay",
     "ScoreDisplay",
     "TrainingCurveDisplay",

@@ -9,6 +9,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colorbar import Colorbar
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure, SubFigure
     from matplotlib.image import AxesImage
@@ -103,10 +104,12 @@ def overlay_colours() -> LinearSegmentedColormap:
     return LinearSegmentedColormap.from_list("overlay", stops)
 
 
-def add_bar(figure: Figure | SubFigure, image: AxesImage, axes: Axes | np.ndarray, label: str, extend: str = "neither") -> None:
+def add_bar(
+    figure: Figure | SubFigure, image: AxesImage, axes: Axes | np.ndarray, label: str, extend: str = "neither"
+) -> Colorbar:
     """Add a colour bar at the right of the Axes; with arrows for values beyond the limits if ``extend`` is "both"."""
     ax = axes.ravel().tolist() if isinstance(axes, np.ndarray) else axes
-    figure.colorbar(image, ax=ax, label=label, aspect=12, extend=extend)
+    return figure.colorbar(image, ax=ax, label=label, aspect=12, extend=extend)
 
 
 def heat_map(ax: Axes, values: np.ndarray, columns: np.ndarray, rows: np.ndarray, **colours: Any) -> AxesImage:
