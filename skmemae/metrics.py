@@ -6,10 +6,12 @@ use ``score_samples``, whose sign does not depend on the convention, and take ou
 """
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.ndimage import label
 from scipy.sparse import issparse
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -190,7 +192,8 @@ def pixel_roc_auc(maps: Sequence[ArrayLike], masks: Sequence[ArrayLike]) -> floa
     Parameters
     ----------
     maps : list of array-like of shape (T, H, W)
-        Anomaly scores of the pixels of each video from :func:`skmemae.video.frame_maps`; higher = more abnormal.
+        Anomaly scores of the pixels of each video from :func:`skmemae.video.frame_maps`; higher = more abnormal. Images are
+        taken as well, each as an array (H, W).
     masks : list of array-like of shape (T, H, W)
         Nonzero where a pixel is abnormal.
 
@@ -211,3 +214,90 @@ def pixel_roc_auc(maps: Sequence[ArrayLike], masks: Sequence[ArrayLike]) -> floa
             raise ValueError(f"Video {i} has a map of shape {np.shape(pixels)} and a mask of shape {np.shape(mask)}.")
     scores = np.concatenate([np.asarray(pixels).ravel() for pixels in maps])
     return float(roc_auc_score(np.concatenate([np.asarray(mask).ravel() != 0 for mask in masks]), scores))
+
+
+def aupro(maps: Sequence[ArrayLike], masks: Sequence[ArrayLike], limit: float = 0.3) -> float:
+    """Area under the per-region overlap curve [1]_: how well abnormal regions are found, whatever their size; higher = better.
+
+    The per-region overlap at a threshold is the share of a region that is above it, the mean over all regions. The curve
+    shows it against the share of the normal pixels above the threshold. Regions are the connected parts of the masks; pixels
+    that touch at a corner are connected. :func:`pixel_roc_auc`, which counts pixels and not regions, is the larger the better a
+    few large regions are found.
+
+    Parameters
+    ----------
+    maps : array-like of shape (n_images, H, W), or list of array-like of shape (H, W)
+        Anomaly scores of the pixels of each image, such as ``-detector.p_value_map(X)``; higher = more abnormal.
+    masks : array-like of shape (n_images, H, W), or list of array-like of shape (H, W)
+        0 where a pixel is normal, and one other value, such as 1, True or 255, where it is abnormal.
+    limit : float in (0, 1], default=0.3
+        Largest share of the normal pixels up to which the area is computed.
+
+    Returns
+    -------
+    area : float
+        In [0, 1]: divided by ``limit``. Maps that know nothing have ``limit / 2``.
+
+    Raises
+    ------
+    ValueError
+        If a mask and its map differ in shape, there are not as many masks as maps, masks have several values other than 0 or
+        pixels of one class alone, maps hold NaN or infinity, or ``limit`` is out of range.
+
+    References
+    ----------
+    .. [1] P. Bergmann, K. Batzner, M. Fauser, D. Sattlegger, C. Steger, "The MVTec Anomaly Detection Dataset: A Comprehensive
+       Real-World Dataset for Unsupervised Anomaly Detection", International Journal of Computer Vision 129, 2021.
+
+    Examples
+    --------
+    >>> from skmemae import metrics
+    >>> mask = [[0, 0, 0], [0, 1, 1]]
+    >>> metrics.aupro([[[0, 0, 0], [0, 2, 2]]], [mask]), metrics.aupro([[[3, 0, 0], [0, 2, 2]]], [mask], limit=0.5)
+    (1.0, 0.5)
+    """
+    if isinstance(limit, bool) or not isinstance(limit, Real) or not 0 < limit <= 1:
+        raise ValueError(f"The 'limit' parameter of aupro must be a float in the range (0.0, 1.0]. Got {limit!r} instead.")
+    scores, weights = _scores_and_weights(maps, masks)
+    order = np.argsort(-scores, kind="stable")
+    scores, weights = scores[order], weights[order]
+    last = np.append(scores[1:] != scores[:-1], True)  # of equal scores: they pass a threshold together
+    false_positives, overlap = (np.append(0.0, np.cumsum(part)[last]) for part in (weights == 0, weights))
+    false_positives, overlap = false_positives / false_positives[-1], overlap / overlap[-1]
+    stop = np.searchsorted(false_positives, limit)  # the first point at the limit or beyond
+    before, step = false_positives[stop - 1], overlap[stop] - overlap[stop - 1]
+    at_limit = overlap[stop - 1] + step * (limit - before) / (false_positives[stop] - before)
+    x, y = np.append(false_positives[:stop], limit), np.append(overlap[:stop], at_limit)
+    return float(np.clip(np.trapezoid(y, x) / limit, 0, 1))
+
+
+def _scores_and_weights(maps: Sequence[ArrayLike], masks: Sequence[ArrayLike]) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of all pixels, and their weights: one over the size of their region, 0 for normal pixels.
+
+    Raises
+    ------
+    ValueError
+        If maps and masks do not fit, or are not accepted.
+    """
+    if len(maps) != len(masks) or not len(maps):
+        raise ValueError(f"There must be as many maps and masks, at least one. Got {len(maps)} and {len(masks)} instead.")
+    weights = []
+    for i, (pixels, mask) in enumerate(zip(maps, masks, strict=True)):
+        if np.ndim(mask) != 2 or np.shape(pixels) != np.shape(mask):
+            raise ValueError(
+                f"Maps and masks must be images (H, W). Image {i} has a map of shape {np.shape(pixels)} and a mask of shape "
+                f"{np.shape(mask)}."
+            )
+        regions, _ = label(np.asarray(mask) != 0, structure=np.ones((3, 3)))
+        sizes = np.bincount(regions.ravel())
+        weights.append(np.where(regions > 0, 1 / np.maximum(sizes, 1)[regions], 0).ravel())
+    values = sorted({value for mask in masks for value in np.unique(np.asarray(mask)).tolist()})
+    if len(values) != 2 or 0 not in values:
+        raise ValueError(
+            "The 'masks' parameter of aupro must hold 0 where a pixel is normal, and one other value where it is abnormal. "
+            f"Got {len(values)} values from {values[0]} to {values[-1]} instead."
+        )
+    scores = np.concatenate([np.asarray(pixels).ravel() for pixels in maps])
+    if not np.isfinite(scores).all():
+        raise ValueError("The 'maps' parameter of aupro must hold finite numbers. Got NaN or infinity.")
+    return scores, np.concatenate(weights)

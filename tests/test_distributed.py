@@ -39,6 +39,8 @@ for name, data, params in [
     parameters = torch.cat([p.detach().flatten() for p in detector.model_.parameters()])
     buffers = torch.cat([b.flatten().float() for b in detector.model_.buffers()] or [torch.zeros(0)])
     found = {"train": detector.decision_scores_, "test": detector.decision_function(data[::7]), "usage": detector.memory_usage_}
+    if name == "images":
+        found["p-values"] = detector.p_value_map(data[:5])
     curves = {"loss": detector.loss_curve_, "validation": detector.validation_curve_}
     folder = os.environ.get("RANK", "alone")
     os.makedirs(folder, exist_ok=True)

@@ -198,6 +198,7 @@ SPOILT = {
     "another score": lambda content, arrays: config(content, score="power"),
     "features of rows": lambda content, arrays: config(content, score="power-turns", features=10**12),
     "no calibration": lambda content, arrays: config(content, calibrated=True),
+    "no places": lambda content, arrays: config(content, places=True),
     "another state": lambda content, arrays: content["model"].update(format=2),
     "no arrays": lambda content, arrays: content["model"].update(arrays={}),
     "missing array": lambda content, arrays: arrays.pop("attributes.labels_") is None,
@@ -248,6 +249,10 @@ SPOILT_CLIPS = {
     "narrow prints": lambda content, arrays: arrays.__setitem__(KNOWN + "prints", arrays[KNOWN + "prints"][:2]),
     "other quantiles": lambda content, arrays: cut(arrays, "model.arrays.calibration.held_out"),
     "calibration without use": lambda content, arrays: config(content, calibrated=False),
+    "places without use": lambda content, arrays: config(content, places=False),
+    "fewer places": lambda content, arrays: cut(arrays, "model.arrays.places.level"),
+    "fewer p-values": lambda content, arrays: cut(arrays, "model.arrays.places.log_p_values"),
+    "dtype of places": lambda content, arrays: cast(arrays, "model.arrays.places.quantiles", np.float64),
 }
 
 

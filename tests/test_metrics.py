@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import label
 from scipy.sparse import csr_matrix
 from sklearn.ensemble import IsolationForest
 from sklearn.pipeline import make_pipeline
@@ -120,3 +121,69 @@ def test_separation_of_a_sparse_matrix_says_what_it_needs(table):
     det = MemAEDetector(max_epochs=1, random_state=0).fit(X)
     with pytest.raises(ValueError, match="separation needs a table .* Got a sparse matrix"):
         metrics.separation(det, csr_matrix(X))
+
+
+def slow_aupro(maps, masks, limit):
+    """The area threshold by threshold, as the definition says."""
+    regions = [
+        (i, found == k) for i, m in enumerate(masks) for found, n in [label(m, np.ones((3, 3)))] for k in range(1, n + 1)
+    ]
+    points = [(0.0, 0.0)]
+    for threshold in np.unique(maps)[::-1]:
+        above = maps >= threshold
+        overlap = np.mean([above[i][region].mean() for i, region in regions])
+        points.append((above[masks == 0].mean(), overlap))
+    area = 0.0
+    for (x0, y0), (x1, y1) in zip(points[:-1], points[1:], strict=True):
+        if x0 < limit:
+            end = min(x1, limit)
+            y_end = y1 if x1 == x0 else y0 + (y1 - y0) * (end - x0) / (x1 - x0)
+            area += (end - x0) * (y0 + y_end) / 2
+    return area / limit
+
+
+@pytest.mark.parametrize("limit", [0.05, 0.3, 1.0])
+@pytest.mark.parametrize("decimals", [1, 6])
+def test_the_overlap_of_regions_is_that_of_its_definition(rng, limit, decimals):
+    masks = rng.uniform(size=(3, 10, 12)) > 0.85
+    maps = (rng.normal(size=masks.shape) + masks).round(decimals)  # rounded ones have many equal values
+    assert metrics.aupro(maps, masks, limit) == pytest.approx(slow_aupro(maps, masks, limit), abs=1e-12)
+    assert metrics.aupro(list(maps), list(255 * masks.astype(np.uint8)), limit) == metrics.aupro(maps, masks, limit)
+
+
+def test_every_region_counts_the_same_in_the_overlap():
+    mask = np.zeros((20, 20), dtype=int)
+    mask[:10, :10], mask[15, 15] = 1, 1
+    assert metrics.aupro([mask], [mask]) == 1 and metrics.aupro([1 - mask], [mask]) == 0
+    large = mask.copy()
+    large[15, 15] = 0
+    small = mask - large
+    found = [metrics.aupro([part], [mask], limit=1e-9) for part in (large, small)]
+    np.testing.assert_allclose(found, 0.5, atol=1e-6)
+    rng = np.random.default_rng(0)
+    assert abs(metrics.aupro(rng.normal(size=(50, 20, 20)), [mask] * 50) - 0.15) < 0.03
+    corners = np.zeros((4, 4))
+    corners[1, 1] = corners[2, 2] = corners[3, 3] = 1  # one region, so a third of it is found
+    only = np.zeros((4, 4))
+    only[1, 1] = 1
+    assert metrics.aupro([only], [corners], limit=1e-9) == pytest.approx(1 / 3)
+
+
+def test_masks_and_maps_that_do_not_fit_are_named(rng):
+    maps, mask = rng.normal(size=(2, 4, 5)), np.eye(4, 5)
+    with pytest.raises(ValueError, match="as many maps and masks, at least one. Got 2 and 1"):
+        metrics.aupro(maps, [mask])
+    with pytest.raises(ValueError, match=r"Image 1 has a map of shape \(4, 5\) and a mask of shape \(3, 5\)"):
+        metrics.aupro(maps, [mask, mask[:3]])
+    with pytest.raises(ValueError, match=r"must be images \(H, W\). Image 0"):
+        metrics.aupro([maps], [[mask, mask]])
+    for bad, n in ((0 * mask, 1), (0 * mask + 1, 1), (mask + np.eye(4, 5, 1) * 2, 3)):
+        with pytest.raises(ValueError, match=f"'masks' parameter of aupro must hold 0 .* Got {n} values"):
+            metrics.aupro(maps, [bad, bad])
+    with pytest.raises(ValueError, match="'masks' parameter of aupro"):
+        metrics.aupro([mask, mask], maps)  # in the wrong order
+    with pytest.raises(ValueError, match="'maps' parameter of aupro must hold finite numbers"):
+        metrics.aupro(maps * np.nan, [mask, mask])
+    for limit in (0, 1.5, True, "0.3", np.nan):
+        with pytest.raises(ValueError, match="'limit' parameter of aupro must be a float"):
+            metrics.aupro(maps, [mask, mask], limit)

@@ -171,7 +171,7 @@ class PValueMapDisplay:
 
 def _checked_level(value: Any, caller: str, name: str = "level") -> float:
     """A p-value below 1, as a float."""
-    if not isinstance(value, Real) or isinstance(value, bool) or not 0 < value < 1:
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0 < float(value) < 1:
         raise ValueError(f"The {name!r} parameter of {caller} must be a float in the range (0.0, 1.0). Got {value!r} instead.")
     return float(value)
 
@@ -187,4 +187,4 @@ def _outline(ax: Axes, inside: np.ndarray) -> None:
     lines.append(np.stack([np.c_[column - 0.5, row - 1.5], np.c_[column - 0.5, row - 0.5]], axis=1))
     for colour, thickness in (("white", 3.0), ("crimson", 1.5)):  # to be seen on any image
         style: dict[str, Any] = {"colors": colour, "linewidths": thickness, "capstyle": "projecting"}
-        ax.add_collection(LineCollection(np.concatenate(lines), **style), autolim=False)
+        ax.add_collection(LineCollection(list(np.concatenate(lines)), **style), autolim=False)
