@@ -228,12 +228,6 @@ def test_statistics_of_few_batches_are_theirs_alone():
 # What is said.
 
 
-@pytest.mark.parametrize("value", [0, -1, np.inf, np.nan, True, "auto", "60", [1]])
-def test_a_limit_is_a_positive_number_or_none(value):
-    with pytest.raises(ValueError, match="The 'time_limit' parameter"):
-        detector(time_limit=value).fit(DATA["table"])
-
-
 def test_a_line_says_that_the_time_was_over(capsys, clock):
     clock.tick = 1.0
     detector(max_epochs=1000, ensemble_size=2, memory_unit="sample", time_limit=100, verbose=2).fit(DATA["table"])
