@@ -36,6 +36,7 @@ CONSTRAINTS: dict[str, list] = {
     "batch_size": [StrOptions({"auto"}), Interval(Integral, 2, None, closed="left")],
     "max_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
     "validation_fraction": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="left")],
+    "time_limit": [Interval(Real, 0, None, closed="neither"), None],
     "device": [str],
     "random_state": ["random_state"],
     "verbose": [Interval(Integral, 0, 2, closed="both"), "boolean"],

@@ -27,6 +27,7 @@ from skmemae._train.distributed import SingleProcess, processes_of_fit
 from skmemae._train.fit import Fitted, Window, fit_model, update_model
 from skmemae._train.result import warn_of_collapse
 from skmemae._train.run import Checkpoint, Run, digest, identity_of, plain_parameters
+from skmemae._train.timing import Timing
 from skmemae._validation import (
     check_known_shape,
     check_positive_int,
@@ -154,6 +155,12 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
         Share of X held out to stop early, 256 MiB at most: training stops after 20 epochs without a smaller held-out error,
         counted from 60 % of ``max_epochs`` on if there are learned items. The parameters with the smallest error are kept.
         0 = no early stopping. "auto" is 0 for a memory of rows, else 0.1.
+    time_limit : float or None, default=None
+        Seconds, above 0, that ``fit`` and :meth:`partial_fit` may take from the check of X to the end of training; None = no
+        limit. The networks share the time equally, the one of "turns" and "paces" included. Each does its whole training with
+        fewer steps: the learning rate falls to zero as the time runs out. ``max_epochs`` is still the most. The scores of the
+        training data come on top, as do at least five steps of each network; a warning says if there was time for no more. The
+        result depends on the speed of the machine, unless training ends well before the limit.
     device : str, default="auto"
         Where ``fit`` trains: "cpu", "cuda", "cuda:1", "mps", ..., or "auto" for the accelerator if there is one. CUDA devices
         train in bfloat16 if they have it; scores are always computed in float32. In a process of ``torchrun`` "auto" and "cuda"
@@ -161,7 +168,8 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
     random_state : int, RandomState instance or None, default=None
         The same int gives the same result to the bit on the same machine with the same number of threads.
     verbose : {0, 1, 2}, default=0
-        0 quiet, 1 a progress bar, 2 a line per epoch.
+        0 quiet, but for a ``LongFitWarning`` after the first steps if a fit may take more than a minute; 1 a progress bar, 2 a
+        line per epoch.
 
     Attributes
     ----------
@@ -191,9 +199,10 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
     zero_row_fraction_ : float
         Share of the training queries whose weights all missed the threshold, so that only the best item was kept.
     loss_curve_, validation_curve_ : list of float
-        Objective per training sample and error per held-out sample of each epoch, means over the members.
+        Objective per training sample and error per held-out sample of each epoch, means over the members. Epochs that
+        ``time_limit`` has cut short are left out, but for the first.
     n_iter_ : int
-        Epochs run.
+        Epochs run, so the length of ``loss_curve_``. If ``time_limit`` was over first, it is less than ``max_epochs``.
     resolved_params_ : dict
         All parameters, with the values to which ``None`` and "auto" were resolved. Without a memory its parameters are None.
     backbone_ : str or callable
@@ -257,6 +266,7 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
         batch_size: str | int = "auto",
         max_epochs: str | int = "auto",
         validation_fraction: str | float = "auto",
+        time_limit: float | None = None,
         device: str = "auto",
         random_state: Any = None,
         verbose: int = 0,
@@ -280,6 +290,7 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
         self.batch_size = batch_size
         self.max_epochs = max_epochs
         self.validation_fraction = validation_fraction
+        self.time_limit = time_limit
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
@@ -296,7 +307,8 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
             Passed to callbacks of scikit-learn, and not used otherwise.
         checkpoint : str, PathLike or None, default=None
             File for the state of training, written every few seconds and removed once the fit is complete. If the fit is
-            killed, the same call continues from this file. It is refused if a byte of X or a parameter differs.
+            killed, the same call continues from this file, with what is left of ``time_limit``. It is refused if a byte of X or
+            a parameter differs.
 
         Returns
         -------
@@ -427,7 +439,7 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
         if processes.size > 1:
             processes.check_equal(X=processes.checked(digest, X))
         seed = processes.compute_on_first(int, check_random_state(self.random_state).randint(2**31 - 1))
-        return Run(device, seed, processes, int(self.verbose), observers or [], checkpoint)
+        return Run(device, seed, processes, int(self.verbose), observers or [], checkpoint, Timing(self.time_limit))
 
     def _set_fitted(self, fitted: Fitted, loss_curve: Any = (), validation_curve: Any = ()) -> None:
         """Set the attributes of a model and of its training; the given curves come before those of this training."""

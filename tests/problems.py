@@ -53,7 +53,8 @@ def train(network, loader, run, settings=SETTINGS, rows=None) -> Curves:
     """Train a network on some rows of the loader, all for None."""
     rows = torch.arange(len(loader)) if rows is None else rows
     split = split_rows(loader, rows, settings.validation_fraction, run)
-    return train_networks([network], loader, split, settings, run, learned_items)
+    with run.observed(1, settings.max_epochs):
+        return train_networks([network], loader, split, settings, run, learned_items)
 
 
 def data():

@@ -34,6 +34,7 @@ for name, data, params in [
     ("smooth table", X, {"ensemble_size": 2, "max_epochs": 6, "shrink_threshold": 0.0}),
     ("images", X.reshape(-1, 8, 8)[:300], {"temperature": 0.2, "max_epochs": 6}),
     ("odd", X[:45], {"batch_size": 22, "max_epochs": 3, "validation_fraction": 0.05, "ensemble_size": 1}),
+    ("short", X[:300], {"memory_unit": "sample", "max_epochs": 1000, "ensemble_size": 2, "time_limit": 1.0}),
 ]:
     detector = MemAEDetector(random_state=0, **params).fit(data)
     parameters = torch.cat([p.detach().flatten() for p in detector.model_.parameters()])
@@ -163,6 +164,8 @@ def test_two_processes_agree_with_one_and_with_each_other_to_the_bit(tmp_path):
         for key in ("train", "test", "loss", "validation"):
             np.testing.assert_allclose(first[key], alone[key], rtol=tolerance, err_msg=f"{name} {key}")
         np.testing.assert_allclose(first["usage"], alone["usage"], atol=5e-3 if name == "table" else 1e-3)
+    first, second = (np.load(tmp_path / rank / "short.npz") for rank in ("0", "1"))
+    assert all(np.array_equal(first[key], second[key]) for key in first) and 0 < len(first["loss"]) < 1000
 
 
 @pytest.fixture(scope="module")

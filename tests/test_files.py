@@ -419,6 +419,7 @@ def write_kept_file():
 def test_a_file_of_the_first_format_gives_its_scores():
     X, expected = kept_frame(), json.loads(KEPT.with_suffix(".json").read_text())
     det = MemAEDetector.load(KEPT)
+    assert det.time_limit is None  # the file is older than this parameter
     np.testing.assert_allclose(det.decision_function(X), expected["scores"], rtol=1e-5)
     assert det.threshold_ == expected["threshold"] and det.feature_names_in_.tolist() == list(X)
     assert det.explain(X).shares.shape == X.shape and len(det.fit(X).labels_) == 40

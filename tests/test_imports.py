@@ -89,4 +89,4 @@ def test_nothing_but_what_is_meant_for_users_is_public():
             importlib.import_module(module.name)
     modules = {"benchmark", "datasets", "display", "knowledge", "metrics", "network", "presets", "video"}
     assert {name for name in vars(skmemae) if not name.startswith("_")} == {*skmemae.__all__, *modules}
-    assert set(skmemae.__all__) == {"Explanation", "MemAEDetector", "MemoryCollapseWarning", "single_process"}
+    assert set(skmemae.__all__) == {"Explanation", "LongFitWarning", "MemAEDetector", "MemoryCollapseWarning", "single_process"}

@@ -113,7 +113,7 @@ def test_the_best_parameters_are_those_with_the_smallest_held_out_error():
     best = min(curves.validation)
     assert best < 0.95 * curves.validation[-1]
     training = Training(network, loader, split, settings, run)
-    assert training.held_out_error(network, training.held_out) == pytest.approx(best, rel=1e-5)
+    assert training.held_out_error(network) == pytest.approx(best, rel=1e-5)
 
 
 def test_patience_counts_the_epochs_without_a_smaller_error():

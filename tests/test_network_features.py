@@ -9,7 +9,7 @@ from skmemae import MemAEDetector
 from skmemae._data.layout import choose_layout
 from skmemae._data.loader import Loader
 from skmemae._model.statistics import learn_scaling
-from skmemae._train.features import train_features, with_more
+from skmemae._train.features import train_features, weight_of, with_more
 from skmemae._train.run import Run
 from skmemae.network import PaceFeatures, TurnFeatures
 from skmemae.network.features import _averages
@@ -143,9 +143,11 @@ def test_what_the_scaling_subtracted_is_added_again(rng, kind, shape):
 
 def test_progress_of_features_is_shown(capfd, rng):
     scaling, loader = scaling_and_loader(rng.normal(size=(30, 8, 8)))
-    train_features("turns", loader, scaling, torch.arange(30), 8, Run(CPU, 0, verbose=1))
+    run = Run(CPU, 0, verbose=1)
+    with run.observed(0, 0, weight_of("turns")):
+        train_features("turns", loader, scaling, torch.arange(30), 8, run)
     out, err = capfd.readouterr()
-    assert out == "" and "reference features: 100%" in err and "7/7" in err
+    assert out == "" and "MemAE: 100%" in err and "reference features" in err
 
 
 def sliding(n, pace, rng, frames=9):

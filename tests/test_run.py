@@ -45,7 +45,8 @@ def test_verbose_one_is_a_bar(capfd):
 def test_a_line_names_the_network_of_several(capfd):
     network, loader, run = problem(verbose=2)
     split = split_rows(loader, torch.arange(200), 0.0, run)
-    train_networks([network, network], loader, split, SETTINGS._replace(max_epochs=1), run, learned_items)
+    with run.observed(2, 1):
+        train_networks([network, network], loader, split, SETTINGS._replace(max_epochs=1), run, learned_items)
     lines = capfd.readouterr().out.splitlines()
     assert [line.partition(": ")[0] for line in lines] == [f"network {i}/2, epoch 1/1" for i in (1, 2)]
 
@@ -225,12 +226,15 @@ SPOILT = {
     "seed": ["7", 2**70, -1, True, torch.zeros(2), None],
     "curves": [None, {}, [5], [[[0.5]]], [[[0.5], ["a"]]]],
     "number": [None, "0", 0.0],
+    "used": [None, 1, -1.0, float("nan"), float("inf")],
     "model": [None, [], {1: torch.zeros(2)}],
     "training": [None, [], 5, {}],
 }
 SPOILT_TRAINING = {
     "curves": [[], [[1.0]], [[1.0], [None]]],
+    "epoch": [None, 0.0],
     "has_stopped": [0, None],
+    "part": [None, [], [0.0, 1.0], [0.0, 1.0, "1"]],
     "optimiser": [{}, None, {"means": [], "squares": [], "steps": [1.0]}],
     "stopping": [{}, {"best": "x", "best_state": None, "waited": 0}],
     "generator": [None, torch.zeros(3), torch.zeros(5056)],

@@ -35,6 +35,7 @@ BAD_PARAMETERS = {
     "batch_size": [0, 1, 1.5, True, 10**400],
     "max_epochs": [0, -1, 2.5, True, 10**400],
     "validation_fraction": [1.0, -0.1, False],
+    "time_limit": [0, -1, np.inf, np.nan, True, "auto", "60", [1], 10**400],
     "device": ["abacus", "cuda:99", 3, "meta"],
     "random_state": ["seed", -1],
     "verbose": [3, -1],

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
@@ -118,7 +118,7 @@ class Loader:
         mixed = torch.cat([runs[i] for i in torch.randperm(len(runs), generator=generator)])
         return torch.cat([part[torch.randperm(len(part), generator=generator)] for part in mixed.split(pool)])
 
-    def stream(self, batches: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    def stream(self, batches: list[Tensor]) -> Generator[tuple[Tensor, Tensor], None, None]:
         """Yield the scaled samples of each batch of rows, and the rows, which are on the device if X is held there."""
         sizes = [len(rows) for rows in batches]
         if self._resident is not None:

@@ -1,8 +1,9 @@
 """Training of the network of reference features, which learns to recognise changes of samples."""
 
 import copy
+from contextlib import closing
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,9 +11,10 @@ from torch import Tensor
 from skmemae._data.loader import Loader
 from skmemae._model.scaling import FAR_LIMIT, Scaling
 from skmemae._runtime import MicroBatches, move_to_device, training_precision
-from skmemae._train.loop import split_batches
+from skmemae._train.loop import correct_statistics, split_batches
 from skmemae._train.optimiser import Adam, schedule
 from skmemae._train.run import Run
+from skmemae._train.timing import Part
 from skmemae.network.backbones import initialise
 from skmemae.network.features import KINDS, ReferenceFeatures
 
@@ -23,9 +25,10 @@ class _Plan(NamedTuple):
     batch_size: int
     learning_rate: float
     share: float  # of the steps of the network that reconstructs
+    weight: float  # time of training, where that of the network that reconstructs is 1; measured, within a factor of two
 
 
-_PLANS = {"turns": _Plan(32, 3e-3, 0.875), "paces": _Plan(16, 2e-3, 2.25)}
+_PLANS = {"turns": _Plan(32, 3e-3, 0.875, 1.4), "paces": _Plan(16, 2e-3, 2.25, 1.1)}
 _ENCODED = 64  # samples that are encoded at a time
 
 
@@ -57,28 +60,30 @@ def train_features(kind: str, loader: Loader, scaling: Scaling, rows: Tensor, st
     optimiser, micro = Adam(features), MicroBatches(least=2)
     features.train()
     steps, step = max(1, round(plan.share * steps)), 0
-    bar = _bar(steps) if run.verbose == 1 else None
-    while step < steps:
+    for observer in run.observers:
+        observer.begin_features()
+    part = Part(run.timing, weight_of(kind))  # of this process alone
+    while part.progress < 1:
         batches = split_batches(loader.shuffle(rows, plan.batch_size, run.generator), plan.batch_size)
-        for x, _ in loader.stream(batches[: steps - step]):
-            micro.map(partial(_backward, features, len(x), run.generator), x, undo=optimiser.clear)
-            step += 1
-            optimiser.step(plan.learning_rate * schedule(step / steps))
-            if bar is not None:
-                bar.update()
-    if bar is not None:
-        bar.close()
+        with closing(loader.stream(batches[: steps - step])) as stream:
+            for x, _ in stream:
+                micro.map(partial(_backward, features, len(x), run.generator), x, undo=optimiser.clear)
+                step += 1
+                optimiser.step(plan.learning_rate * schedule(part.step(step / steps)))
+                if part.is_up:
+                    break
+    part.end()
+    if part.is_up:
+        correct_statistics(features)
     features.eval().requires_grad_(False)
     with torch.no_grad():
         features.learn(_features(features, loader, rows, run.generator))
     return features
 
 
-def _bar(steps: int) -> Any:
-    """A bar of steps."""
-    from tqdm.auto import tqdm  # warns where notebooks have no widgets, and starts a thread
-
-    return tqdm(total=steps, desc="reference features", unit="step")
+def weight_of(kind: str | None) -> float:
+    """Time of training features of a kind, where that of a network that reconstructs is 1; 0 for no kind of features."""
+    return _PLANS[kind].weight if kind in _PLANS else 0.0
 
 
 def _subtracted(scaling: Scaling, kind: str) -> Tensor:

@@ -23,7 +23,7 @@ from skmemae._model.statistics import learn_scaling
 from skmemae._model.subsets import RandomSubsets
 from skmemae._runtime import is_out_of_memory, move_to_device
 from skmemae._train.distributed import SingleProcess
-from skmemae._train.features import train_features, with_more
+from skmemae._train.features import train_features, weight_of, with_more
 from skmemae._train.items import Items, LearnedItems, RowItems
 from skmemae._train.loop import Curves, Settings, Split, Training, split_rows, train_networks
 from skmemae._train.result import TrainingScores, calibrate_places, score_training, usage_of, warn_of_repeats
@@ -133,11 +133,13 @@ def fit_model(X: Samples, layout: Layout, given: dict[str, Any], run: Run) -> Fi
     for observer in run.observers:
         observer.begin(model, settings.max_epochs, as_trained)
     items = items_of(model, loader, group, choice, settings)
-    curves = train_networks(networks.all, loader, split, settings, run, items, model.state_dict)
-    if score.factor in ("turns", "paces"):
-        trained = rows[~torch.isin(rows, split.held_out)]
-        steps = settings.max_epochs * -(-len(trained) // settings.batch_size)
-        model.features = run.on_first(train_features, score.factor, loader, scaling, trained, steps, run).to(run.device)
+    more = weight_of(score.factor)
+    with run.observed(len(networks.all), settings.max_epochs, more):
+        curves = train_networks(networks.all, loader, split, settings, run, items, model.state_dict)
+        if more:
+            trained = rows[~torch.isin(rows, split.held_out)]
+            steps = settings.max_epochs * -(-len(trained) // settings.batch_size)
+            model.features = run.on_first(train_features, score.factor, loader, scaling, trained, steps, run).to(run.device)
     scores = score_training(model, loader, split, group, run.processes, torch.arange(len(X)))
     calibrate_places(model, loader, split, run.processes)
     for observer in run.observers:
@@ -199,7 +201,8 @@ def _update_learned(
     model.known.to(run.device)
     settings = settings_of(params, model.score)
     items = items_of(model, loader, group, None, settings, usage)
-    curves = train_networks(model.networks.all, loader, split, settings, run, items)
+    with run.observed(len(model.networks.all), settings.max_epochs):
+        curves = train_networks(model.networks.all, loader, split, settings, run, items)
     if model.features is not None:
         trained = rows[~torch.isin(rows, split.held_out)]
         left = window.share_left(len(X))
@@ -266,7 +269,8 @@ def _update_rows(model: FittedModel, window: Window, X: Samples, given: dict[str
     new = FittedModel(model.layout, model.scaling, networks, score, known, learned).to(run.device)
     settings = settings_of(params, score)
     items = items_of(new, loader, group, choice, settings)
-    curves = train_networks(networks.all, loader, split, settings, run, items)
+    with run.observed(len(networks.all), settings.max_epochs):
+        curves = train_networks(networks.all, loader, split, settings, run, items)
     n_rows = torch.ones(len(loader), dtype=torch.int64)
     n_rows[:n_kept] += n_copies.long()
     typical = torch.arange(len(loader)).repeat_interleave(n_rows)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from itertools import zip_longest
 from statistics import fmean
 from typing import Any, NamedTuple, cast
@@ -21,6 +21,7 @@ from skmemae.network import MemAE, Output, RowMemAE
 
 _DIVERGED = 100.0  # times the error of a blank reconstruction
 _USUAL_RATE = 0.01  # a learning rate that is seldom to blame
+_MANY_BATCHES = 1000  # after which nothing is left of the initial statistics of batch normalisation
 _OFF_SCALE = 1000.0  # scaled values of this size are to blame, and not the learning rate
 
 
@@ -62,6 +63,8 @@ def train_networks(
 ) -> Curves:
     """Train the networks of an ensemble in place, one after the other, with the same rows held out.
 
+    Each has the same share of the time, and what others have left of theirs.
+
     Parameters
     ----------
     networks : iterable of MemAE, or of one RowMemAE
@@ -78,28 +81,29 @@ def train_networks(
     Returns
     -------
     curves : Curves
-        For each epoch the means over the networks that ran it.
+        For each whole epoch the means over the networks that ran it; the first may be a part of an epoch.
     """
     networks, curves = list(networks), [Curves(*done) for done in run.stored.get("curves", [])]
-    with run.observed(len(networks), settings.max_epochs):
-        for number, network in enumerate(networks):
-            for observer in run.observers:
-                observer.begin_network()
-            training = Training(network, loader, split, settings, run)
-            training.items = items_of(training)
+    for number, network in enumerate(networks):
+        for observer in run.observers:
+            observer.begin_network()
+        training = Training(network, loader, split, settings, run)
+        training.items = items_of(training)
 
-            def kept(number: int = number) -> dict[str, Any]:
-                return {"seed": run.seed, "curves": [list(done) for done in curves], "number": number, "model": state()}
+        def kept(number: int = number) -> dict[str, Any]:
+            done = {"seed": run.seed, "curves": [list(curve) for curve in curves], "number": number}
+            return {**done, "used": run.timing.used(), "model": state()}
 
-            if number == run.stored.get("number"):
-                training.load_state_dict(run.stored["training"])
-            if number >= len(curves):
-                run.processes.share_statistics(network)
-                curves.append(training.train(kept))
-                run.processes.broadcast(*network.parameters(), *network.buffers())
-            network.eval()
-            for observer in run.observers:
-                observer.end_network(network)
+        if number == run.stored.get("number"):
+            training.load_state_dict(run.stored["training"])
+        if number >= len(curves):
+            run.processes.share_statistics(network)
+            curves.append(training.train(kept))
+            run.processes.broadcast(*network.parameters(), *network.buffers())
+        training.part.end()
+        network.eval()
+        for observer in run.observers:
+            observer.end_network(network)
     return Curves(_mean_curve([c.loss for c in curves]), _mean_curve([c.validation for c in curves]))
 
 
@@ -148,6 +152,10 @@ class Training:
 
     A memory of rows is used from the start.
 
+    If time is short, epochs are skipped: the number of the present one is the share of ``max_epochs`` that is over of the time.
+    So warm-up, maintenance of items and the learning rate come to their ends with the time. An epoch ends early where one of
+    these phases does.
+
     Parameters
     ----------
     network : MemAE or RowMemAE
@@ -171,6 +179,8 @@ class Training:
         self.stopping = EarlyStopping(network, settings)
         self.items = Items()
         self.curves = Curves([], [])
+        self.part = run.part()
+        self.epoch = -1  # the last one
         self.has_stopped = False  # before the last epoch
 
     def train(self, kept: Callable[[], dict[str, Any]] = dict) -> Curves:
@@ -190,9 +200,9 @@ class Training:
         """
         s, run, items = self.settings, self.run, self.items
         wrapped: dict[bool, nn.Module] = {}
-        first = len(self.curves.loss)
-        means = Means(math.inf, math.inf, math.inf)
-        for epoch in range(first, first if self.has_stopped else s.max_epochs):
+        means = None
+        while not self.has_stopped and (epoch := self.next_epoch()) < s.max_epochs:
+            self.epoch = epoch
             for observer in run.observers:
                 observer.begin_epoch()
             warms_up = epoch < items.first_epoch
@@ -200,50 +210,84 @@ class Training:
             items.begin_epoch(epoch)
             if warms_up not in wrapped:
                 wrapped[warms_up] = run.processes.wrap(model)
-            means, mass = self.train_epoch(wrapped[warms_up], epoch)
+            means, mass, is_whole = self.train_epoch(wrapped[warms_up], epoch)
             check_divergence(means, math.isfinite(means.loss), self.loader, s)
-            self.curves.loss.append(means.loss)
             items.end_epoch(epoch, mass)
-            error = None if self.held_out is None else self.held_out_error(model, self.held_out)
-            if error is not None:
-                self.curves.validation.append(error)
+            error = self.record(model, means, is_whole)
             stops = run.end_epoch(model, means.loss, error)
             if error is not None and epoch >= items.settled_epoch:
                 stops = self.stopping.should_stop(error) or stops
             self.has_stopped = stops and model is self.network
             if run.checkpoint is not None and run.checkpoint.is_due():
                 run.checkpoint.write({**kept(), "training": self.state_dict()})
-            if self.has_stopped:
-                break
-        if len(self.curves.loss) > first:
+        if means is not None:
             kept_error = min(means.error, self.stopping.best)
             check_divergence(means, kept_error <= _DIVERGED * max(means.energy, 1.0), self.loader, s)
         self.stopping.restore_best()
+        if self.part.is_up:
+            correct_statistics(self.network)
         self.network.eval()
         return self.curves
 
-    def train_epoch(self, model: nn.Module, epoch: int) -> tuple[Means, Tensor | None]:
-        """One pass over the training rows: means over the samples, and the summed addressing weights of each item."""
+    def next_epoch(self) -> int:
+        """Number of the next epoch, by the steps or by the time; the one in which the memory comes in is never skipped."""
+        epoch = max(self.epoch + 1, int(self.part.progress * self.settings.max_epochs))
+        return min(epoch, self.items.first_epoch) if self.epoch < self.items.first_epoch else epoch
+
+    def record(self, model: nn.Module, means: Means, is_whole: bool) -> float | None:
+        """Add an epoch to the curves; return its held-out error if there is one.
+
+        Of epochs that the time has cut short, only the first is in the curves, so that they are never empty. Its error is that
+        of a single batch. For others there is no time, unless the error decides which parameters are kept.
+        """
+        error, is_first = None, not self.curves.loss
+        if self.held_out is not None and (is_whole or is_first or self.stopping.best_state is not None):
+            error = self.held_out_error(model, is_brief=is_first and not is_whole)
+        if is_whole or is_first:
+            self.curves.loss.append(means.loss)
+            self.curves.validation.extend([] if error is None else [error])
+        return error
+
+    def train_epoch(self, model: nn.Module, epoch: int) -> tuple[Means, Tensor | None, bool]:
+        """One pass over the training rows, or a part of it if the time of a phase is over.
+
+        Returns
+        -------
+        means : Means
+            Over the samples of the pass.
+        mass : Tensor of shape (N,) or None
+            Summed addressing weights of each item.
+        is_whole : bool
+            Whether the pass was over all rows.
+        """
         s, run, rows = self.settings, self.run, self.split.training
         model.train()
         order = self.loader.shuffle(rows, s.batch_size, run.generator)
         batches = split_batches(order, s.batch_size, max(2, run.processes.size))
-        totals, masses = torch.zeros(3, device=self.loader.device), None
-        for number, (x, some) in enumerate(self.loader.stream([run.processes.shard(batch) for batch in batches])):
-            scale = run.processes.size / len(batches[number])
+        phases = (self.items.first_epoch, self.items.settled_epoch, s.max_epochs)
+        end = next(phase for phase in phases if phase > epoch) / s.max_epochs
+        totals, masses, n_seen = torch.zeros(3, device=self.loader.device), None, 0
+        with closing(self.loader.stream([run.processes.shard(batch) for batch in batches])) as stream:
+            for number, (x, some) in enumerate(stream):
+                scale = run.processes.size / len(batches[number])
 
-            def backward(x: Tensor, some: Tensor, scale: float = scale) -> tuple[Tensor, Tensor | None]:
-                return self.backward(model, x, some, scale)
+                def backward(x: Tensor, some: Tensor, scale: float = scale) -> tuple[Tensor, Tensor | None]:
+                    return self.backward(model, x, some, scale)
 
-            for sums, mass in self.micro.map(backward, x, some, undo=self.optimiser.clear):
-                totals += sums
-                if mass is not None:
-                    masses = mass if masses is None else masses.add_(mass)
-            self.optimiser.step(s.learning_rate * schedule((epoch + (number + 1) / len(batches)) / s.max_epochs))
+                for sums, mass in self.micro.map(backward, x, some, undo=self.optimiser.clear):
+                    totals += sums
+                    if mass is not None:
+                        masses = mass if masses is None else masses.add_(mass)
+                progress = self.part.step((epoch + (number + 1) / len(batches)) / s.max_epochs)
+                self.optimiser.step(s.learning_rate * schedule(progress))
+                n_seen += len(batches[number])
+                if progress >= end and run.timing.limit is not None:
+                    break
         run.processes.all_reduce(totals)
         if masses is not None:
             run.processes.all_reduce(masses)
-        return Means(*(totals / len(rows)).tolist()), masses  # the one synchronisation of an epoch
+        # The one synchronisation of an epoch.
+        return Means(*(totals / n_seen).tolist()), masses, n_seen == len(rows)
 
     def backward(self, model: nn.Module, x: Tensor, rows: Tensor, scale: float) -> tuple[Tensor, Tensor | None]:
         """Add gradients of the summed objective times ``scale``; return sums of objective, error and energy, and the mass."""
@@ -256,14 +300,17 @@ class Training:
         return torch.stack([loss.detach() * len(x), error.detach() * len(x), energy]), output.mass
 
     @torch.no_grad()
-    def held_out_error(self, model: nn.Module, held_out: Tensor) -> float:
-        """Mean error over the samples that are held out."""
+    def held_out_error(self, model: nn.Module, is_brief: bool = False) -> float:
+        """Mean error over the samples that are held out, or over a batch of them."""
         model.eval()
         total = torch.zeros((), device=self.loader.device)
-        size = self.micro.size(self.settings.batch_size)
-        for x, rows in self.loader.minibatches(held_out, self.held_out_rows, size):
+        processes, size = self.run.processes, self.settings.batch_size
+        some = self.split.held_out[: processes.size * size] if is_brief else self.split.held_out
+        count = len(processes.shard(some))
+        held_out, held_out_rows = cast(Tensor, self.held_out)[:count], self.held_out_rows[:count]
+        for x, rows in self.loader.minibatches(held_out, held_out_rows, self.micro.size(size)):
             total += summed_error(model(x, **self.items.hidden(rows)).reconstruction, x, self.settings.power)
-        return float(self.run.processes.all_reduce(total)) / len(self.split.held_out)
+        return float(processes.all_reduce(total)) / len(some)
 
     def random_queries(self, count: int) -> Tensor:
         """Queries of random training samples, slightly moved, the same on all processes: (count, C)."""
@@ -279,6 +326,8 @@ class Training:
         stream = self.run.stream
         return {
             "curves": list(self.curves),
+            "epoch": self.epoch,
+            "part": self.part.state(),
             "has_stopped": self.has_stopped,
             "optimiser": self.optimiser.state_dict(),
             "stopping": self.stopping.state_dict(),
@@ -289,6 +338,8 @@ class Training:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state."""
         self.curves = Curves(*state["curves"])
+        self.epoch = state["epoch"]
+        self.part.load_state(state["part"])
         self.has_stopped = state["has_stopped"]
         self.optimiser.load_state_dict(state["optimiser"])
         self.stopping.load_state_dict(state["stopping"])
@@ -382,3 +433,14 @@ class EarlyStopping:
         """Put the parameters of the best epoch back, if there is one."""
         if self.best_state is not None:
             self.network.load_state_dict(self.best_state)
+
+
+@torch.no_grad()
+def correct_statistics(network: nn.Module) -> None:
+    """Take out of the statistics of batch normalisation what is left of their initial values after few batches."""
+    for layer in network.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.momentum is not None and layer.num_batches_tracked:
+            left = (1 - layer.momentum) ** int(layer.num_batches_tracked)
+            cast(Tensor, layer.running_mean).div_(1 - left)  # a mean of 0 at first
+            cast(Tensor, layer.running_var).sub_(left).div_(1 - left).clamp_min_(0)  # a variance of 1
+            layer.num_batches_tracked += _MANY_BATCHES  # so that nothing is left, should this be called again

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import io
+import math
 import os
 import sys
 import time
@@ -15,8 +16,9 @@ import torch
 from torch import nn
 
 from skmemae._data.sources import Samples, row_blocks
-from skmemae._runtime import replacing
+from skmemae._runtime import replacing, warn_caller
 from skmemae._train.distributed import SingleProcess
+from skmemae._train.timing import LEAST_STEPS, LongFit, Part, Timing
 from skmemae.network import RandomStream
 
 _WAY_OUT = "Remove it, or give another path."
@@ -45,12 +47,15 @@ class Observer:
     def end_network(self, network: nn.Module) -> None:
         """Training of the network has ended."""
 
+    def begin_features(self) -> None:
+        """Training of the network of reference features begins."""
+
     def close(self) -> None:
         """Training of all networks has ended, with or without an error."""
 
 
 class Progress(Observer):
-    """A bar (verbose 1) or a line per epoch (verbose 2).
+    """A bar of all training (verbose 1), with the time that is left, or a line per epoch (verbose 2).
 
     Parameters
     ----------
@@ -66,23 +71,33 @@ class Progress(Observer):
         if verbose == 1:
             from tqdm.auto import tqdm  # warns where notebooks have no widgets, and starts a thread
 
-            self.bar = tqdm(total=n_networks * n_epochs, desc="MemAE", unit="epoch")
+            form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+            self.bar = tqdm(total=1.0, desc="MemAE", bar_format=form)
+
+    def step(self, done: float) -> None:
+        """A step has ended, after which a share of the training is done."""
+        if self.bar is not None:
+            self.bar.update(done - self.bar.n)
 
     def begin_network(self) -> None:
         self.network, self.epoch = self.network + 1, 0
+
+    def begin_features(self) -> None:
+        if self.bar is not None:
+            self.bar.set_postfix_str("reference features")
 
     def end_epoch(self, network: nn.Module, loss: float, validation: float | None) -> bool:
         self.epoch += 1
         shown = {"loss": f"{loss:.4g}"}
         if validation is not None:
             shown["validation"] = f"{validation:.4g}"
+        place = {"network": f"{self.network}/{self.n_networks}"} if self.n_networks > 1 else {}
+        place["epoch"] = f"{self.epoch}/{self.n_epochs}"
         if self.bar is not None:
-            self.bar.set_postfix(shown, refresh=False)
-            self.bar.update()
+            self.bar.set_postfix({**place, **shown}, refresh=False)
         else:
-            which = f"network {self.network}/{self.n_networks}, " if self.n_networks > 1 else ""
-            numbers = ", ".join(f"{name} {value}" for name, value in shown.items())
-            print(f"{which}epoch {self.epoch}/{self.n_epochs}: {numbers}", file=sys.stdout)
+            where, numbers = (", ".join(f"{name} {value}" for name, value in part.items()) for part in (place, shown))
+            print(f"{where}: {numbers}", file=sys.stdout)
         return False
 
     def close(self) -> None:
@@ -176,7 +191,7 @@ def check_state(state: dict[str, Any]) -> None:
         form |= {"seed": int}
     if len(state) > 2:
         form |= _STATE
-    if not _fits(state, form) or not 0 <= state.get("seed", 0) < 2**31:
+    if not _fits(state, form) or not 0 <= state.get("seed", 0) < 2**31 or not 0 <= state.get("used", 0.0) < math.inf:
         raise ValueError("it lacks items, or has items of other types than a fit stores")
     if "training" in state:
         training = state["training"]
@@ -188,10 +203,13 @@ _CURVES = [[float], [float]]
 _STATE = {  # [a] is a list of any number of a, [a, b] one of two, and (a, b) is a or b
     "curves": [_CURVES],
     "number": int,
+    "used": float,
     "model": {str: object},
     "training": {
         "curves": _CURVES,
+        "epoch": int,
         "has_stopped": bool,
+        "part": [float, float, float],
         "optimiser": {"means": [torch.Tensor], "squares": [torch.Tensor], "steps": [torch.Tensor]},
         "stopping": {"best": float, "best_state": (type(None), {str: object}), "waited": int},
         "generator": torch.Tensor,
@@ -229,6 +247,8 @@ class Run:
         Notified of epochs and networks of this process.
     checkpoint : Checkpoint or None, default=None
         Given to the first process alone.
+    timing : Timing or None, default=None
+        Its time and what that is bounded by; None has no limit.
 
     Attributes
     ----------
@@ -248,14 +268,17 @@ class Run:
         verbose: int = 0,
         observers: Sequence[Observer] = (),
         checkpoint: Checkpoint | None = None,
+        timing: Timing | None = None,
     ):
         self.device = device
+        self.timing = Timing() if timing is None else timing
         self.processes = SingleProcess() if processes is None else processes
         self.stored: dict[str, Any] = self.processes.compute_on_first(lambda: {} if checkpoint is None else checkpoint.stored)
         self.seed = self.stored.get("seed", seed)
         self.generator = torch.Generator().manual_seed(self.seed)
         self.stream: RandomStream | None = None
         self.verbose = verbose if self.processes.rank == 0 else 0
+        self.is_quiet = verbose == 0 and self.processes.rank == 0
         self.observers = list(observers)
         self.is_watched = self.processes.compute_on_first(bool, self.observers)  # equal on all processes
         self.checkpoint = checkpoint
@@ -267,9 +290,22 @@ class Run:
         return self.processes.compute_on_first(function, *args)
 
     @contextlib.contextmanager
-    def observed(self, n_networks: int, n_epochs: int) -> Iterator[None]:
-        """Show progress within the block."""
+    def observed(self, n_networks: int, n_epochs: int, more: float = 0.0) -> Iterator[None]:
+        """Show progress of the training within the block, and warn if it may take long or had too little time.
+
+        Parameters
+        ----------
+        n_networks, n_epochs : int
+        more : float, default=0.0
+            Time that the network of reference features takes, where that of another network is 1.
+        """
         progress = [Progress(n_networks, n_epochs, self.verbose)] if self.verbose else []
+        listeners = [bar.step for bar in progress]
+        if self.is_quiet:
+            listeners.append(LongFit(self.timing, self.device).step)
+        self.timing.begin(n_networks + more, *listeners)
+        if "used" in self.stored:
+            self.timing.resume(self.stored["used"])
         self.observers = [*progress, *self.observers]
         try:
             yield
@@ -277,6 +313,23 @@ class Run:
             for observer in progress:
                 observer.close()
             self.observers = self.observers[len(progress) :]
+        if self.processes.rank == 0:
+            self._report_time()
+
+    def _report_time(self) -> None:
+        """Say that the time was up: in a line with verbose 2, in a warning if there was hardly any."""
+        limit = self.timing.limit
+        if self.timing.is_up and self.verbose == 2:
+            print(f"training stopped: time_limit={limit:g} seconds are over", file=sys.stdout)
+        if self.timing.is_short:
+            warn_caller(
+                f"time_limit={limit:g} seconds were over before a network had made {LEAST_STEPS + 1} steps of training, so the "
+                "scores may mean little. Raise time_limit."
+            )
+
+    def part(self, weight: float = 1.0) -> Part:
+        """Begin the training of a network by all processes."""
+        return Part(self.timing, weight, self.processes)
 
     def end_epoch(self, network: nn.Module, loss: float, validation: float | None) -> bool:
         """Notify observers that an epoch has ended; return whether one wants to stop the training of the network."""
