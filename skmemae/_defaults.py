@@ -10,6 +10,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from skmemae._data.layout import Layout, are_positive_ints
 from skmemae._model.score import ERRORS, FACTORS
 from skmemae._validation import check_numbers
+from skmemae.network.backbones import averaged_shape, usual_pixel_size
 
 FEWEST_FRAMES = 3  # smallest number of frames of a clip for a score with "paces"
 USUAL_SHARE = 0.1  # of outliers in training data, where ``contamination`` does not say
@@ -31,7 +32,7 @@ CONSTRAINTS: dict[str, list] = {
     "entropy_weight": [Interval(Real, 0, None, closed="left")],
     "ensemble_size": [StrOptions({"auto"}), Interval(Integral, 1, _MOST_MEMBERS, closed="both")],
     "anomaly_score": [str],
-    "scaling": [StrOptions({"auto", "contrast", "log", "standard", "minmax"}), None],
+    "scaling": [StrOptions({"auto", "contrast", "log-contrast", "log", "standard", "minmax"}), None],
     "learning_rate": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
     "batch_size": [StrOptions({"auto"}), Interval(Integral, 2, None, closed="left")],
     "max_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
@@ -49,11 +50,18 @@ class Case(NamedTuple):
     n: int  # samples to train on
     layout: Layout
     params: dict[str, Any]  # of MemAEDetector; those in earlier rows of the table are resolved
+    is_surface: bool = False  # whether images vary little from one to the next
 
     @property
     def size(self) -> int:
         """How many numbers a sample has."""
         return math.prod(self.layout.sample_shape)
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Sizes of the axes other than channels, as the networks see them."""
+        shape = self.layout.sample_shape
+        return averaged_shape(shape, pixel_size_of(self.params, self.layout))[1:]
 
     @property
     def code(self) -> int:
@@ -74,12 +82,19 @@ def share_of_outliers(params: dict[str, Any]) -> float:
     return float(params["contamination"]) if isinstance(params["contamination"], Real) else USUAL_SHARE
 
 
+def pixel_size_of(params: dict[str, Any], layout: Layout) -> int:
+    """Pixels of a side that are averaged for the networks; a callable backbone sees all pixels."""
+    return usual_pixel_size(layout.sample_shape) if layout.family == "conv2d" and not callable(params["backbone"]) else 1
+
+
 def if_clean(c: Case) -> bool:
     """Whether copies are thinned: only for a ``contamination`` below 0.02. Else a frequent row is more likely normal."""
     return isinstance(c.params["contamination"], Real) and c.params["contamination"] < 0.02
 
 
 def contrast_of_large(c: Case) -> str:
+    if c.is_surface:
+        return "log-contrast"
     return "contrast" if math.prod(c.layout.sample_shape[1:]) >= 16 else "standard"
 
 
@@ -87,6 +102,13 @@ def power_score(c: Case) -> str:
     """The score of tables. Distances from random subsets find clusters of outliers, and do not help in clean data."""
     may_hold_outliers = c.share >= 0.005 and c.share * c.n >= 1
     return "power-subsets" if c.params["memory_size"] != 0 and may_hold_outliers else "power"
+
+
+def image_score(c: Case) -> str:
+    """The score of images: local features find flaws of surfaces, and quarter turns tell objects from other objects."""
+    if c.params["memory_size"] == 0:
+        return "smooth"
+    return "smooth-patches" if c.is_surface else "smooth-turns"
 
 
 def with_memory(with_it: str, without: str) -> Callable[[Case], str]:
@@ -107,7 +129,7 @@ def conv_widths(c: Case) -> tuple[int, ...]:
 
     With an item per sample the width of the item follows.
     """
-    levels = min(4, max(1, round(math.log2(max(c.layout.sample_shape[1:]) / 4))))
+    levels = min(4, max(1, round(math.log2(max(c.sides) / 4))))
     channels = (16, 32, 64, 64)[:levels]
     return channels if c.params["memory_unit"] == "location" else (*channels, c.code)
 
@@ -121,7 +143,7 @@ def learned_items(c: Case) -> int:
     """At most a quarter of the training queries, so that items are prototypes and not copies."""
     queries, most = c.n, 100
     if c.params["memory_unit"] == "location":
-        queries *= math.prod(-(-s // 2 ** len(c.params["widths"])) for s in c.layout.sample_shape[1:])
+        queries *= math.prod(-(-s // 2 ** len(c.params["widths"])) for s in c.sides)
         most = 1000
     elif c.layout.family == "conv2d":
         most = min(500, max(100, c.n // 10))
@@ -160,13 +182,17 @@ def eighty_steps(c: Case) -> int:
     return max(1, round(80 / -(-c.n // c.params["batch_size"])))
 
 
-def epochs_of(steps: int) -> Callable[[Case], int]:
+def image_batch(c: Case) -> int:
+    """A two-hundredth of the images, from 32 to 128: small batches rank outliers as well in a third of the time."""
+    return min(few_numbers(c), max(32, 2 ** round(math.log2(c.n / 200))))
+
+
+def epochs_of(steps: int, least: int = 20) -> Callable[[Case], int]:
     """A rule: epochs for about so many optimiser steps. With more, a decoder learns to reconstruct outliers as well."""
-    return lambda c: min(200, max(20, round(steps * c.params["batch_size"] / c.n)))
+    return lambda c: min(200, max(least, round(steps * c.params["batch_size"] / c.n)))
 
 
-of_images, of_clips = with_memory("smooth-turns", "smooth"), with_memory("relative-turns", "relative")
-of_vectors, of_batch = with_memory("absolute-query", "absolute"), a_twentieth(few_numbers)
+of_vectors, of_clips = with_memory("absolute-query", "absolute"), with_memory("relative-turns", "relative")
 
 # The columns: tables with a memory of rows or without a memory; other vectors; images; clips. Functions take a Case.
 # fmt: off
@@ -175,7 +201,7 @@ EARLY = {  # before rows are selected
     "memory_unit":         ("row",        "sample",                  "sample",          "location"),
     "scaling":             ("log",        "log",                     contrast_of_large, "standard"),
     "thins_copies":        (if_clean,     True,                      False,             False),
-    "anomaly_score":       (power_score,  of_vectors,                of_images,         of_clips),
+    "anomaly_score":       (power_score,  of_vectors,                image_score,       of_clips),
 }
 LATE = {
     "widths":              (row_widths,   vector_widths,             conv_widths,       conv_widths),
@@ -185,8 +211,8 @@ LATE = {
     "temperature":         (0.1,          0.05,                      0.01,              0.05),
     "ensemble_size":       (row_members,  4,                         1,                 1),
     "learning_rate":       (5e-3,         2e-3,                      2e-3,              2e-3),
-    "batch_size":          (an_eightieth, a_twentieth(lambda c: 1024), of_batch,        of_batch),
-    "max_epochs":          (eighty_steps, epochs_of(2000),           epochs_of(800),    epochs_of(2000)),
+    "batch_size":          (an_eightieth, a_twentieth(lambda c: 1024), image_batch,     a_twentieth(few_numbers)),
+    "max_epochs":          (eighty_steps, epochs_of(2000),           epochs_of(320, 3), epochs_of(2000)),
     "validation_fraction": (0.0,          0.1,                       0.1,               0.1),
 }
 # fmt: on
@@ -200,7 +226,7 @@ def kind_of(params: dict[str, Any], layout: Layout) -> str:
     return "rows" if params["memory_unit"] in ("auto", "row") and not callable(params["backbone"]) else "vectors"
 
 
-def decide(params: dict[str, Any], layout: Layout, n_samples: int) -> dict[str, Any]:
+def decide(params: dict[str, Any], layout: Layout, n_samples: int, is_surface: bool = False) -> dict[str, Any]:
     """The parameters; those that the selection of rows depends on are resolved.
 
     Parameters
@@ -210,10 +236,12 @@ def decide(params: dict[str, Any], layout: Layout, n_samples: int) -> dict[str, 
     layout : Layout
     n_samples : int
         Number of all training samples.
+    is_surface : bool, default=False
+        Whether images vary little from one to the next.
     """
     decided = {**params, "thins_copies": "auto", "memory_heads": "auto"}
     decided["backbone"] = params["backbone"] if callable(params["backbone"]) else layout.family
-    return _filled(decided, EARLY, kind_of(params, layout), layout, n_samples)
+    return _filled(decided, EARLY, kind_of(params, layout), Case(n_samples, layout, decided, is_surface))
 
 
 def resolve(decided: dict[str, Any], layout: Layout, n_training: int) -> dict[str, Any]:
@@ -229,26 +257,27 @@ def resolve(decided: dict[str, Any], layout: Layout, n_training: int) -> dict[st
     """
     if decided["batch_size"] != "auto":
         decided = {**decided, "batch_size": min(decided["batch_size"], max(2, n_training))}
-    resolved = _filled(decided, LATE, kind_of(decided, layout), layout, n_training)
+    resolved = _filled(decided, LATE, kind_of(decided, layout), Case(n_training, layout, decided))
     for name in ("temperature", "shrink_threshold", "entropy_weight", "learning_rate", "validation_fraction"):
         resolved[name] = float(resolved[name])
     for name in ("memory_size", "ensemble_size", "batch_size", "max_epochs"):
         resolved[name] = int(resolved[name])
     resolved["widths"] = tuple(int(width) for width in resolved["widths"])
     resolved["per_sample"] = resolved["memory_unit"] != "location"
+    resolved["pixel_size"] = pixel_size_of(resolved, layout)
     resolved["side_by_side"] = kind_of(decided, layout) == "rows"
     if resolved["side_by_side"]:
         resolved["memory_size"] = min(resolved["memory_size"], n_training)
     return resolved if resolved["memory_size"] else {**resolved, **dict.fromkeys(_OF_MEMORY)}
 
 
-def _filled(params: dict[str, Any], table: Mapping[str, Sequence], kind: str, layout: Layout, n: int) -> dict[str, Any]:
+def _filled(params: dict[str, Any], table: Mapping[str, Sequence], kind: str, case: Case) -> dict[str, Any]:
     """The parameters; those that are "auto" and in this part of the table get the value or the rule of their column."""
     filled = dict(params)
     for name, row in table.items():
         if params[name] == "auto" or (name == "widths" and params[name] is None):
             rule = row[KINDS.index(kind)]
-            filled[name] = rule(Case(n, layout, filled)) if callable(rule) else rule
+            filled[name] = rule(case._replace(params=filled)) if callable(rule) else rule
     return filled
 
 
@@ -297,6 +326,8 @@ def check_fit(params: dict[str, Any], layout: Layout) -> None:
             f"anomaly_score={params['anomaly_score']!r} needs clips of at least {FEWEST_FRAMES} frames; got samples of "
             f"{layout.sample_shape}."
         )
+    if factor == "patches" and layout.family != "conv2d":
+        raise ValueError(f"anomaly_score={params['anomaly_score']!r} needs images; got samples of {layout.sample_shape}.")
     if vectors and (error in ("smooth", "local") or factor == "turns"):
         raise ValueError(f"anomaly_score={params['anomaly_score']!r} needs images or clips; got vectors.")
     needed = {"query": "learned memory items", "subsets": "a memory of rows"}.get(factor)

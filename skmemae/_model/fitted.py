@@ -18,7 +18,7 @@ from skmemae._model.scaling import Scaling
 from skmemae._model.score import Score, Terms
 from skmemae._model.subsets import RandomSubsets
 from skmemae._runtime import MicroBatches, isolated, move_to_device, resolve_device, scoring_precision
-from skmemae.network import Ensemble, Output
+from skmemae.network import Ensemble, Output, PatchFeatures
 from skmemae.network.features import KINDS, ReferenceFeatures
 
 HEIGHTS = (24, 128, 512, 1024)  # sizes of chunks of rows that are scored together, so that few rows need little padding
@@ -66,8 +66,8 @@ class FittedModel(nn.Module):
     known : KnownSamples
     subsets : RandomSubsets or None, default=None
         Random subsets; the score adds the distances from them.
-    features : ReferenceFeatures or None, default=None
-        Reference features; the score is multiplied by the distances in them.
+    features : ReferenceFeatures, PatchFeatures or None, default=None
+        The score is multiplied by the distances in these features.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class FittedModel(nn.Module):
         score: Score,
         known: KnownSamples,
         subsets: RandomSubsets | None = None,
-        features: ReferenceFeatures | None = None,
+        features: ReferenceFeatures | PatchFeatures | None = None,
     ):
         super().__init__()
         self.layout = layout
@@ -113,10 +113,12 @@ class FittedModel(nn.Module):
         scaling = Scaling(layout.sample_shape, layout.family == "fc", config["limit"])
         fingerprint = Fingerprint(scaling.unit_shape, math.prod(layout.sample_shape))
         subsets = RandomSubsets(layout.sample_shape) if score.factor == "subsets" else None
-        features = None
-        if score.factor in KINDS:
-            with torch.device("meta"):
+        features: ReferenceFeatures | PatchFeatures | None = None
+        with torch.device("meta"):
+            if score.factor in KINDS:
                 features = KINDS[score.factor](layout.sample_shape, config["features"]).requires_grad_(False)
+            elif score.factor == "patches":
+                features = PatchFeatures(layout.sample_shape)
         known = KnownSamples(fingerprint, config["n_training"])
         model = cls(layout, scaling, Ensemble.empty(config["network"]), score, known, subsets, features)
         model.calibration = Calibration() if config["calibrated"] else None
@@ -224,8 +226,11 @@ class FittedModel(nn.Module):
     def place_errors(self, batch: Batch) -> Tensor:
         """Errors of the places of images or clips, higher = more abnormal, from which p-values are computed.
 
-        They are squared residuals in scaled units, the mean over members and channels: (batch, \\*place_shape).
+        They are distances of patches, or squared residuals in scaled units, the mean over members and channels:
+        (batch, \\*place_shape).
         """
+        if isinstance(self.features, PatchFeatures):
+            return self.features.places(batch.x)
         return (batch.output.reconstruction - batch.x).square().mean(dim=(0, 2))
 
     def place_p_values(self, X: Samples) -> np.ndarray:

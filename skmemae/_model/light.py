@@ -13,6 +13,7 @@ from skmemae._runtime import warn_caller
 _FAR = 50.0  # bytes are 255 times as large as floats from 0 to 1
 _SHARE = 0.9  # of the samples, which must all be far from the training samples
 _LOOKED_AT = 100, 2**22  # samples, and numbers, at most; two samples in any case
+_LARGEST_LOG = 600.0
 _LARGEST = 1e100  # of scaled values, whose squares are finite
 
 
@@ -20,7 +21,7 @@ def warn_of_other_units(X: Samples, layout: Layout, scaling: Scaling) -> None:
     """Warn if images or clips have values, and deviations, far smaller or far larger than those of the training samples.
 
     A single sample gives no warning, because it may just be an abnormal one. Nor do samples of integers that are too small,
-    which are dark: other units would have fractions. The scaling tells nothing about training if it is off or takes logarithms.
+    which are dark: other units would have fractions. The scaling tells nothing about training if it is off.
 
     Parameters
     ----------
@@ -30,9 +31,13 @@ def warn_of_other_units(X: Samples, layout: Layout, scaling: Scaling) -> None:
     scaling : Scaling
         Center and scale of the training samples.
     """
-    if layout.family == "fc" or len(X) < 2 or scaling.log_unit is not None:
+    if layout.family == "fc" or len(X) < 2:
         return
     center, scale = (unit.numpy(force=True) for unit in (scaling.center, scaling.scale))
+    if scaling.log_unit is not None:
+        unit = scaling.log_unit.numpy(force=True)
+        center = np.where(np.isinf(unit), center, unit * np.expm1(np.minimum(center, _LARGEST_LOG)))
+        scale = np.where(np.isinf(unit), scale, scale * (center + unit))  # in small parts of the curve
     if (center == 0).all() and (scale == 1).all():  # no scaling
         return
     count = max(2, min(_LOOKED_AT[0], _LOOKED_AT[1] // math.prod(layout.sample_shape)))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from skmemae._model.learned import Learned, at_least, at_most
-from skmemae._model.score import gaussian_blur
+from skmemae.network.smoothing import gaussian_blur
 
 _SMOOTHING = 1 / 32  # deviation of the Gaussian in smaller sides of an image
 _LEAST_SMOOTHING = 0.5  # pixels

@@ -1,5 +1,6 @@
 """The anomaly score: from residuals to named terms, from terms to scores and shares."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -8,9 +9,10 @@ from torch import Tensor, nn
 from skmemae._model.learned import LARGEST, TINY, Learned, at_least, at_most
 from skmemae._model.scaling import Scaling
 from skmemae.network import Output
+from skmemae.network.smoothing import gaussian_blur
 
 ERRORS = ("reconstruction", "absolute", "power", "smooth", "local", "relative")
-FACTORS = ("query", "subsets", "turns", "paces")
+FACTORS = ("query", "subsets", "turns", "paces", "patches")
 
 
 class Terms(NamedTuple):
@@ -43,7 +45,8 @@ class Score(Learned):
 
         * "query": ``1 + q / (10 q_0)`` with q the squared distance between query and read-out, q_0 its median in training;
         * "subsets": adds the distances from random subsets and the median row, all terms in units of their medians in training;
-        * "turns", "paces": the square root of the error, times the distance from the training samples in reference features.
+        * "turns", "paces": the square root of the error, times the distance from the training samples in reference features;
+        * "patches": the same with the distance in local features.
 
     members : int
 
@@ -152,22 +155,13 @@ class Score(Learned):
 
 
 def _blur(images: Tensor) -> Tensor:
-    """Gaussian blur of the last two axes, its deviation a 24th of the smaller side and at most 1.5 pixels.
+    """Gaussian blur of the last two axes, its deviation a 24th of the smaller side, and at most 1.5 pixels of 64 x 64.
 
     It makes errors small at edges that are reconstructed one pixel off, which are no anomalies.
     """
-    return gaussian_blur(images, min(1.5, min(images.shape[-2:]) / 24), 4)
-
-
-def gaussian_blur(images: Tensor, sigma: float, reach: int) -> Tensor:
-    """Blur of the last two axes with a deviation in pixels; the Gaussian ends ``reach`` pixels from its centre."""
     height, width = images.shape[-2:]
-    offsets = torch.arange(-reach, reach + 1, dtype=torch.float32, device=images.device)
-    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    kernel /= kernel.sum()
-    padded = nn.functional.pad(images.reshape(-1, 1, height, width), (reach,) * 4, mode="replicate")
-    blurred = nn.functional.conv2d(nn.functional.conv2d(padded, kernel.view(1, 1, -1, 1)), kernel.view(1, 1, 1, -1))
-    return blurred.reshape(images.shape)
+    sigma = max(min(1.5, min(height, width) / 24), 1.5 * math.sqrt(height * width) / 64 if height * width > 64**2 else 0)
+    return gaussian_blur(images, sigma, max(4, math.ceil(2.6 * sigma)))
 
 
 def _local_error(residual: Tensor) -> Tensor:

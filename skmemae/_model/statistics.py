@@ -10,13 +10,14 @@ from torch import Tensor
 
 from skmemae._data.layout import Layout
 from skmemae._data.sources import Samples, row_blocks
-from skmemae._model.scaling import FAR_LIMIT, TABLE_LIMIT, Scaling
+from skmemae._model.scaling import FAR_LIMIT, TABLE_LIMIT, Scaling, unit_shape
 
 _EXCESS = 50.0, 10.0  # excess kurtosis of a heavy tail, and of one whose values span two decades
 _UNIT = 0.05  # quantile of the positive values that is the unit of a logarithm
 _TAIL_ROWS, _TAIL_NUMBERS = 100_000, 2**24  # largest number of rows, and of numbers, in which tails are found
 _REFERENCE_NUMBERS = 2**20, 2**22  # largest number of numbers that give a typical value, and quartiles
 _REACH = 3.0  # interquartile ranges beyond the quartiles up to which values count; normal ones are within 2.5
+_LIGHT = 0.03  # share of the largest value that is the unit of the logarithm of light
 _LARGEST, _SMALLEST = np.finfo(np.float64).max, np.finfo(np.float64).tiny
 
 
@@ -28,8 +29,9 @@ def learn_scaling(X: Samples, layout: Layout, kind: str | None, training_mask: n
     X : array-like of shape (n_samples, \\*array_shape)
         Read in blocks of rows.
     layout : Layout
-    kind : {"contrast", "log", "standard", "minmax"} or None
-        "contrast": each sample's own mean and deviation, with the mean sample subtracted; "log": logarithms of the columns or
+    kind : {"contrast", "log-contrast", "log", "standard", "minmax"} or None
+        "contrast": each sample's own mean and deviation, with the mean sample subtracted; "log-contrast": the same of logarithms
+        of channels that are never negative, of which 3 % of the largest value is the unit; "log": logarithms of the columns or
         channels with a heavy tail, and then "standard"; "standard": mean and standard deviation; "minmax": minimum and range;
         None: no scaling. If all samples are constant, "contrast" is "standard". In tables "log" and "standard" clip values to
         three interquartile ranges beyond the quartiles before they learn, so that a few extreme values do not hide the rest; a
@@ -48,8 +50,10 @@ def learn_scaling(X: Samples, layout: Layout, kind: str | None, training_mask: n
     scaling.learn_units(np.zeros(1), np.ones(1))
     if kind is None:
         return scaling
-    if kind == "contrast":
-        return _learn_contrast(X, layout, training_mask)
+    if kind == "log-contrast":
+        scaling.learn(log_unit=_light_units(X, layout, training_mask))
+    if kind in ("contrast", "log-contrast"):
+        return _learn_contrast(X, layout, training_mask, scaling)
     if kind == "log":
         scaling.learn(log_unit=_heavy_tails(X, layout, scaling.unit_shape, training_mask))
     some = _flat(scaling.log(_some_samples(X, layout, training_mask, _REFERENCE_NUMBERS[robust])))
@@ -119,9 +123,17 @@ def _power_of_two(values: np.ndarray) -> np.ndarray:
     return np.where(values > 0, np.ldexp(1.0, exponents - 1), 1.0)
 
 
-def _learn_contrast(X: Samples, layout: Layout, training_mask: np.ndarray | None) -> Scaling:
+def _light_units(X: Samples, layout: Layout, training_mask: np.ndarray | None) -> Tensor | None:
+    """Units of the logarithms of channels that are never negative, infinite for others; None if all are infinite."""
+    columns = _flat(_some_samples(X, layout, training_mask, _TAIL_NUMBERS))
+    largest = columns.max(axis=0)
+    units = np.where((columns.min(axis=0) >= 0) & (largest > 0), np.maximum(_LIGHT * largest, _SMALLEST), np.inf)
+    return torch.from_numpy(units.reshape(unit_shape(layout.sample_shape, False))) if np.isfinite(units).any() else None
+
+
+def _learn_contrast(X: Samples, layout: Layout, training_mask: np.ndarray | None, scaling: Scaling) -> Scaling:
     unit, mean, deviation, count = None, 0.0, 0.0, 0
-    for samples in _sample_blocks(X, layout, training_mask):
+    for samples in map(scaling.log, _sample_blocks(X, layout, training_mask)):
         if unit is None:
             unit = float(_power_of_two(samples.abs().max().numpy()))
         deviations, means = torch.std_mean((samples / unit).clamp_(-1e100, 1e100).flatten(1), dim=1, correction=0)
@@ -129,7 +141,6 @@ def _learn_contrast(X: Samples, layout: Layout, training_mask: np.ndarray | None
     if unit is None or deviation == 0:
         return learn_scaling(X, layout, "standard", training_mask)
     center, scale = (np.array(min(value / count * unit, _LARGEST)) for value in (mean, deviation))
-    scaling = Scaling(layout.sample_shape, False, FAR_LIMIT)
     scaling.learn_units(center, np.maximum(scale, np.nextafter(0, 1)))
     scaling.learn(mean_sample=torch.zeros(layout.sample_shape, dtype=torch.float64))
     total = torch.zeros(layout.sample_shape, dtype=torch.float64)

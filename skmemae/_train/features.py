@@ -1,6 +1,7 @@
-"""Training of the network of reference features, which learns to recognise changes of samples."""
+"""Reference features: training of a network that learns to recognise changes of samples, and features of patches."""
 
 import copy
+import math
 from contextlib import closing
 from functools import partial
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from skmemae._train.loop import correct_statistics, split_batches
 from skmemae._train.optimiser import Adam, schedule
 from skmemae._train.run import Run
 from skmemae._train.timing import Part
+from skmemae.network import PatchFeatures
 from skmemae.network.backbones import initialise
 from skmemae.network.features import KINDS, ReferenceFeatures
 
@@ -24,15 +26,26 @@ class _Plan(NamedTuple):
 
     batch_size: int
     learning_rate: float
-    share: float  # of the steps of the network that reconstructs
+    epochs: float
+    steps: tuple[int, int]  # fewest and most
     weight: float  # time of training, where that of the network that reconstructs is 1; measured, within a factor of two
 
 
-_PLANS = {"turns": _Plan(32, 3e-3, 0.875, 1.4), "paces": _Plan(16, 2e-3, 2.25, 1.1)}
+_PLANS = {
+    "few turns": _Plan(8, 3e-3, 10, (240, 240), 2),
+    "turns": _Plan(16, 3e-3, 10, (240, 1000), 4),
+    "paces": _Plan(16, 2e-3, math.inf, (4500, 4500), 1.1),
+}
+_FEW = 400  # samples
 _ENCODED = 64  # samples that are encoded at a time
+_PATCHED, _PATCHED_NUMBERS = 500, 2**25  # images, and pixels as they are compared, of which features of patches are learned
 
 
-def train_features(kind: str, loader: Loader, scaling: Scaling, rows: Tensor, steps: int, run: Run) -> ReferenceFeatures:
+def _plan(kind: str, n: int) -> _Plan:
+    return _PLANS["few turns" if kind == "turns" and n < _FEW else kind]
+
+
+def train_features(kind: str, loader: Loader, scaling: Scaling, rows: Tensor, run: Run) -> ReferenceFeatures:
     """Train a network to recognise changes of samples, and keep its features of the samples as memory items.
 
     Parameters
@@ -44,8 +57,6 @@ def train_features(kind: str, loader: Loader, scaling: Scaling, rows: Tensor, st
         Scaling of the loader.
     rows : Tensor of int
         The rows to train on.
-    steps : int
-        Optimiser steps of the network that reconstructs; the steps here are a multiple of them.
     run : Run
 
     Returns
@@ -53,16 +64,17 @@ def train_features(kind: str, loader: Loader, scaling: Scaling, rows: Tensor, st
     features : ReferenceFeatures
         On the device of the loader, in evaluation mode.
     """
-    features, plan = KINDS[kind](loader.layout.sample_shape, 0), _PLANS[kind]
+    features, plan = KINDS[kind](loader.layout.sample_shape, 0), _plan(kind, len(rows))
     initialise(features, run.generator)
     features.mean += _subtracted(scaling, kind)
     move_to_device(features, loader.device)
     optimiser, micro = Adam(features), MicroBatches(least=2)
     features.train()
-    steps, step = max(1, round(plan.share * steps)), 0
+    least, most = plan.steps
+    steps, step = int(min(most, max(least, plan.epochs * len(rows) / plan.batch_size))), 0
     for observer in run.observers:
         observer.begin_features()
-    part = Part(run.timing, weight_of(kind))  # of this process alone
+    part = Part(run.timing, plan.weight)  # of this process alone
     while part.progress < 1:
         batches = split_batches(loader.shuffle(rows, plan.batch_size, run.generator), plan.batch_size)
         with closing(loader.stream(batches[: steps - step])) as stream:
@@ -81,23 +93,37 @@ def train_features(kind: str, loader: Loader, scaling: Scaling, rows: Tensor, st
     return features
 
 
-def weight_of(kind: str | None) -> float:
-    """Time of training features of a kind, where that of a network that reconstructs is 1; 0 for no kind of features."""
-    return _PLANS[kind].weight if kind in _PLANS else 0.0
+def learn_patches(loader: Loader, scaling: Scaling, rows: Tensor, run: Run) -> PatchFeatures:
+    """Features of the patches of images, learned from random rows without training; on the device of the loader."""
+    features = PatchFeatures(loader.layout.sample_shape)
+    features.mean += _subtracted(scaling, "patches")
+    move_to_device(features, loader.device)
+    count = min(_PATCHED, max(_PATCHED_NUMBERS // math.prod(features.seen), _ENCODED))
+    rows = rows[torch.randperm(len(rows), generator=run.generator)[:count]].sort().values
+    batches = list(rows.split(features.batch_size))
+    features.eval().learn(lambda: (x for x, _ in loader.stream(batches)), run.generator)
+    return features
+
+
+def weight_of(kind: str | None, n: int) -> float:
+    """Time of training features with n samples, where that of a network that reconstructs is 1; 0 if none are trained."""
+    return _plan(kind, n).weight if kind in KINDS else 0.0
 
 
 def _subtracted(scaling: Scaling, kind: str) -> Tensor:
     """What scaling has subtracted: the mean image, which shows how images are turned; for clips the center, so black is 0."""
-    if kind == "turns":
+    if kind != "paces":
         return torch.zeros(()) if scaling.mean_sample is None else scaling.mean_sample.cpu().float()
     return (scaling.center / scaling.scale).clamp(-FAR_LIMIT, FAR_LIMIT).cpu().float()
 
 
 @torch.no_grad()
 def with_more(
-    features: ReferenceFeatures, share_left: float, loader: Loader, rows: Tensor, generator: torch.Generator
-) -> ReferenceFeatures:
-    """A copy with features of more samples as items, and with the latest share of the items that it has."""
+    features: ReferenceFeatures | PatchFeatures, share_left: float, loader: Loader, rows: Tensor, generator: torch.Generator
+) -> ReferenceFeatures | PatchFeatures:
+    """A copy with features of more samples as items, and with the latest share of its items; patches stay as they are."""
+    if isinstance(features, PatchFeatures):
+        return features
     more = copy.deepcopy(features)
     more.extend(_features(more, loader, rows, generator), keep=round(share_left * more.size))
     return more

@@ -13,6 +13,7 @@ from torch import Tensor
 from skmemae._data.layout import Layout, choose_layout
 from skmemae._data.loader import Loader
 from skmemae._data.sources import Samples
+from skmemae._data.surfaces import shows_surface
 from skmemae._defaults import decide, resolve, share_of_outliers
 from skmemae._model.copies import Copies, group_copies, repeated_records
 from skmemae._model.fitted import FEW, HEIGHTS, FittedModel
@@ -23,7 +24,7 @@ from skmemae._model.statistics import learn_scaling
 from skmemae._model.subsets import RandomSubsets
 from skmemae._runtime import is_out_of_memory, move_to_device
 from skmemae._train.distributed import SingleProcess
-from skmemae._train.features import train_features, weight_of, with_more
+from skmemae._train.features import learn_patches, train_features, weight_of, with_more
 from skmemae._train.items import Items, LearnedItems, RowItems
 from skmemae._train.loop import Curves, Settings, Split, Training, split_rows, train_networks
 from skmemae._train.result import TrainingScores, calibrate_places, score_training, usage_of, warn_of_repeats
@@ -40,6 +41,7 @@ _NETWORK = (
     "widths",
     "side_by_side",
     "per_sample",
+    "pixel_size",
     "memory_size",
     "memory_heads",
     "similarity",
@@ -94,7 +96,7 @@ def fit_model(X: Samples, layout: Layout, given: dict[str, Any], run: Run) -> Fi
         Parameters of ``MemAEDetector``, as the user gave them.
     run : Run
     """
-    decided = decide(given, layout, len(X))
+    decided = decide(given, layout, len(X), run.on_first(shows_surface, X, layout))
     fingerprint = Fingerprint(unit_shape(layout.sample_shape, layout.family == "fc"), math.prod(layout.sample_shape))
     fingerprint.learn_units(X, layout)
     copies = group_copies(run.on_first(take_prints, X, layout, fingerprint))
@@ -133,13 +135,14 @@ def fit_model(X: Samples, layout: Layout, given: dict[str, Any], run: Run) -> Fi
     for observer in run.observers:
         observer.begin(model, settings.max_epochs, as_trained)
     items = items_of(model, loader, group, choice, settings)
-    more = weight_of(score.factor)
+    trained = rows[~torch.isin(rows, split.held_out)]
+    more = weight_of(score.factor, len(trained))
     with run.observed(len(networks.all), settings.max_epochs, more):
         curves = train_networks(networks.all, loader, split, settings, run, items, model.state_dict)
         if more:
-            trained = rows[~torch.isin(rows, split.held_out)]
-            steps = settings.max_epochs * -(-len(trained) // settings.batch_size)
-            model.features = run.on_first(train_features, score.factor, loader, scaling, trained, steps, run).to(run.device)
+            model.features = run.on_first(train_features, score.factor, loader, scaling, trained, run).to(run.device)
+        elif score.factor == "patches":
+            model.features = run.on_first(learn_patches, loader, scaling, trained, run).to(run.device)
     scores = score_training(model, loader, split, group, run.processes, torch.arange(len(X)))
     calibrate_places(model, loader, split, run.processes)
     for observer in run.observers:

@@ -76,7 +76,8 @@ class LearnedItems(Items):
         self.draw = draw
         self.usage = usage
         if usage is None:
-            self.first_epoch, self.settled_epoch = int(_WARM_UP * max_epochs), max(1, int(_MAINTAINED * max_epochs))
+            self.first_epoch = max(min(1, max_epochs - 2), int(_WARM_UP * max_epochs))
+            self.settled_epoch = max(1, int(_MAINTAINED * max_epochs))
 
     @torch.no_grad()
     def begin_epoch(self, epoch: int) -> None:

@@ -5,6 +5,7 @@ from skmemae.network.ensemble import Ensemble
 from skmemae.network.features import PaceFeatures, TurnFeatures
 from skmemae.network.memae import MemAE, Output, RowMemAE, build_network, build_row_network
 from skmemae.network.memory import Answer, Memory, RowMemory
+from skmemae.network.patches import PatchFeatures
 from skmemae.network.randomness import RandomStream
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Memory",
     "Output",
     "PaceFeatures",
+    "PatchFeatures",
     "RandomStream",
     "RowMemAE",
     "RowMemory",

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+_MOST_PIXELS = 64  # root of the number of pixels that the networks of images see; pixels of larger images are averaged
 _CONVOLUTION: dict[int, tuple[type[Any], type[Any], type[Any]]] = {
     2: (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d),
     3: (nn.Conv3d, nn.ConvTranspose3d, nn.BatchNorm3d),
@@ -102,8 +103,22 @@ def member_layers(members: int, sizes: tuple[int, ...]) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def convolutional(sample_shape: Sequence[int], widths: Sequence[int], bottleneck: bool) -> Backbone:
+def usual_pixel_size(sample_shape: Sequence[int]) -> int:
+    """How many pixels of an image, (C, H, W), are averaged along each side, so that about 64 x 64 averages or fewer are left."""
+    return max(1, round(math.sqrt(math.prod(sample_shape[1:])) / _MOST_PIXELS))
+
+
+def averaged_shape(sample_shape: Sequence[int], pixel_size: int) -> tuple[int, ...]:
+    """Shape of an image whose pixels are averaged."""
+    return (sample_shape[0], *(-(-side // pixel_size) for side in sample_shape[1:]))
+
+
+def convolutional(
+    sample_shape: Sequence[int], widths: Sequence[int], bottleneck: bool, pixel_size: int = 1
+) -> Backbone:
     """Convolutional backbone: stride 2, batch normalisation and LeakyReLU, mirrored by transposed convolutions.
+
+    Layers that see averages of pixels cost less, and a decoder of averages cannot copy fine detail.
 
     Parameters
     ----------
@@ -113,11 +128,19 @@ def convolutional(sample_shape: Sequence[int], widths: Sequence[int], bottleneck
         Output channels of the encoder's layers. With ``bottleneck`` the last number is the width of the linear layer.
     bottleneck : bool
         End the encoder in a linear layer over the whole sample, for one query per sample.
+    pixel_size : int, default=1
+        For images: the encoder sees means of squares of so many pixels a side, and what the decoder reconstructs of them is
+        interpolated to all pixels.
 
     Returns
     -------
     backbone : Backbone
     """
+    if pixel_size > 1:
+        encoder, decoder, heads = convolutional(averaged_shape(sample_shape, pixel_size), widths, bottleneck)
+        average = nn.AvgPool2d(pixel_size, ceil_mode=True, count_include_pad=False)
+        interpolate = nn.Upsample(tuple(sample_shape[1:]), mode="bilinear")
+        return Backbone(nn.Sequential(average, encoder), nn.Sequential(decoder, interpolate), heads)
     channels = widths[:-1] if bottleneck else widths
     layers = [Layer(3, 2, c) for c in channels]
     mirrored = [Layer(3, 2, c) for c in (*channels[-2::-1], sample_shape[0])]

@@ -24,7 +24,7 @@ class Ensemble(nn.Module):
     config : dict
         Kinds and sizes, from which :meth:`empty` makes an ensemble of the same shapes: ``sample_shape``, ``backbone``,
         ``widths``, ``members``, ``side_by_side`` (whether one network holds all members), ``memory_size``, ``per_sample``,
-        ``memory_heads``, ``query_width``, and settings of the memory.
+        ``memory_heads``, ``query_width``, ``pixel_size`` (1 if it is not there), and settings of the memory.
     """
 
     def __init__(self, networks: Sequence[MemAE | RowMemAE], config: dict[str, Any]):
@@ -41,7 +41,7 @@ class Ensemble(nn.Module):
             row = build_row_network(c["sample_shape"][0], c["widths"], c["members"], c["memory_size"], generator, **settings)
             return cls([row], {**c, "query_width": c["widths"][-1]})
         settings |= {"memory_unit": "sample" if c["per_sample"] else "location", "memory_heads": c["memory_heads"]}
-        settings |= {"memory_size": c["memory_size"], "generator": generator}
+        settings |= {"memory_size": c["memory_size"], "pixel_size": c["pixel_size"], "generator": generator}
         shape, backbone, widths = c["sample_shape"], c["backbone"], c["widths"]
         networks = [build_network(shape, backbone, widths, **settings) for _ in range(c["members"])]
         memory = networks[0].memory
@@ -64,7 +64,8 @@ class Ensemble(nn.Module):
             if callable(c["backbone"]):
                 encoder, decoder, _ = call_backbone(c["backbone"], c["sample_shape"], RandomStream(0))
             else:
-                encoder, decoder, _ = meta_backbone(c["backbone"], c["sample_shape"], c["widths"], c["per_sample"])
+                sizes = c["widths"], c["per_sample"], c.get("pixel_size", 1)
+                encoder, decoder, _ = meta_backbone(c["backbone"], c["sample_shape"], *sizes)
             with torch.device("meta"):
                 learned = None
                 if c["memory_size"]:

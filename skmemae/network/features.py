@@ -263,7 +263,7 @@ class PaceFeatures(ReferenceFeatures):
         return (losses * moves).sum() / moves.sum().clamp_min(1)
 
 
-KINDS: dict[str, Callable[..., ReferenceFeatures]] = {"turns": TurnFeatures, "paces": PaceFeatures}
+KINDS: dict[str, Callable[..., ReferenceFeatures]] = {"turns": TurnFeatures, "paces": PaceFeatures}  # trained
 
 
 def _averages(before: int, after: int) -> Tensor:

@@ -164,6 +164,7 @@ def build_network(
     temperature: float = 1.0,
     shrink_threshold: float = 1.0,
     memory_heads: int = 1,
+    pixel_size: int = 1,
     generator: torch.Generator | None = None,
 ) -> MemAE:
     """Build a network with fresh parameters, drawn from ``generator`` alone.
@@ -182,6 +183,8 @@ def build_network(
     memory_unit : {"sample", "location"}, default="sample"
     similarity, temperature, shrink_threshold, memory_heads
         See :class:`skmemae.network.Memory`.
+    pixel_size : int, default=1
+        See :func:`skmemae.network.backbones.convolutional`; for "conv2d".
     generator : torch.Generator or None, default=None
         None draws from a generator of seed 0.
 
@@ -206,7 +209,7 @@ def build_network(
         with stream.active():
             shape = _encoding_shape(encoder, decoder, sample_shape)
     else:
-        encoder, decoder, heads = meta_backbone(backbone, sample_shape, widths or (), per_sample)
+        encoder, decoder, heads = meta_backbone(backbone, sample_shape, widths or (), per_sample, pixel_size)
         heads = memory_heads
         for module in (encoder, decoder):
             fill_empty(module)
@@ -273,12 +276,14 @@ def fill_empty(module: nn.Module) -> None:
     module.load_state_dict(empty, assign=True)
 
 
-def meta_backbone(family: str, sample_shape: Sequence[int], widths: Sequence[int], per_sample: bool) -> Backbone:
+def meta_backbone(
+    family: str, sample_shape: Sequence[int], widths: Sequence[int], per_sample: bool, pixel_size: int = 1
+) -> Backbone:
     """A backbone of a known family on the meta device, so that torch's layers draw no random numbers."""
     with torch.device("meta"):
         if family == "fc":
             return fully_connected(sample_shape, widths)
-        return convolutional(sample_shape, widths, bottleneck=per_sample)
+        return convolutional(sample_shape, widths, per_sample, pixel_size)
 
 
 def call_backbone(backbone: Callable, sample_shape: Sequence[int], stream: RandomStream) -> Backbone:
