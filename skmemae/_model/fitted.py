@@ -127,7 +127,7 @@ class FittedModel(nn.Module):
 
     @classmethod
     def from_state(cls, config: dict[str, Any], state: dict[str, Tensor]) -> "FittedModel":
-        """A model that takes over the tensors of a ``state_dict`` without a copy.
+        """A model that takes over the tensors of a ``state_dict``, all but those of 2-D convolutions without a copy.
 
         Raises
         ------
@@ -139,6 +139,7 @@ class FittedModel(nn.Module):
             if name in state and state[name].dtype != tensor.dtype:
                 raise RuntimeError(f"{name} must be {tensor.dtype}. Got {state[name].dtype}.")
         model.load_state_dict(state, assign=True)
+        model.networks.arrange()
         return model
 
     @property

@@ -37,6 +37,7 @@ _PLANS = {
     "paces": _Plan(16, 2e-3, math.inf, (4500, 4500), 1.1),
 }
 _FEW = 400  # samples
+_SEEN, _SOLVED, _FASTER = 20, 0.25, 3  # batches with a mean loss below which training is so many times shorter
 _ENCODED = 64  # samples that are encoded at a time
 _PATCHED, _PATCHED_NUMBERS = 500, 2**25  # images, and pixels as they are compared, of which features of patches are learned
 
@@ -74,15 +75,15 @@ def train_features(kind: str, loader: Loader, scaling: Scaling, rows: Tensor, ru
     steps, step = int(min(most, max(least, plan.epochs * len(rows) / plan.batch_size))), 0
     for observer in run.observers:
         observer.begin_features()
-    part = Part(run.timing, plan.weight)  # of this process alone
+    part, pace = Part(run.timing, plan.weight), _Pace()  # of this process alone
     while part.progress < 1:
         batches = split_batches(loader.shuffle(rows, plan.batch_size, run.generator), plan.batch_size)
-        with closing(loader.stream(batches[: steps - step])) as stream:
+        with closing(loader.stream(batches)) as stream:
             for x, _ in stream:
-                micro.map(partial(_backward, features, len(x), run.generator), x, undo=optimiser.clear)
-                step += 1
+                losses = micro.map(partial(_backward, features, len(x), run.generator), x, undo=optimiser.clear)
+                step = min(steps, step + pace.after(torch.stack(losses).sum()))
                 optimiser.step(plan.learning_rate * schedule(part.step(step / steps)))
-                if part.is_up:
+                if part.progress >= 1:
                     break
     part.end()
     if part.is_up:
@@ -91,6 +92,22 @@ def train_features(kind: str, loader: Loader, scaling: Scaling, rows: Tensor, ru
     with torch.no_grad():
         features.learn(_features(features, loader, rows, run.generator))
     return features
+
+
+class _Pace:
+    """Steps that count for one: more once the changes are recognised, as a solved task teaches little."""
+
+    def __init__(self) -> None:
+        self.losses: list[Tensor] = []
+        self.is_solved = False
+
+    def after(self, loss: Tensor) -> int:
+        """Take the mean loss of a batch."""
+        self.losses.append(loss)
+        if len(self.losses) == _SEEN:  # the device is waited for once in so many steps
+            self.is_solved = bool(torch.stack(self.losses).mean() < _SOLVED)
+            self.losses.clear()
+        return _FASTER if self.is_solved else 1
 
 
 def learn_patches(loader: Loader, scaling: Scaling, rows: Tensor, run: Run) -> PatchFeatures:
@@ -141,8 +158,9 @@ def _features(features: ReferenceFeatures, loader: Loader, rows: Tensor, generat
     return torch.cat(parts, dim=1)[:, :most]
 
 
-def _backward(features: ReferenceFeatures, total: int, generator: torch.Generator, x: Tensor) -> None:
-    """Add the gradient of the mean loss of a batch of ``total`` samples, of which ``x`` is a part."""
+def _backward(features: ReferenceFeatures, total: int, generator: torch.Generator, x: Tensor) -> Tensor:
+    """Add the gradient of the mean loss of a batch of ``total`` samples, of which ``x`` is a part; return that of the part."""
     with training_precision(x.device):
-        loss = features.loss(x, generator)
-    (loss * (len(x) / total)).backward()
+        loss = features.loss(x, generator) * (len(x) / total)
+    loss.backward()
+    return loss.detach()

@@ -46,7 +46,7 @@ class Ensemble(nn.Module):
         networks = [build_network(shape, backbone, widths, **settings) for _ in range(c["members"])]
         memory = networks[0].memory
         found = {} if memory is None else {"query_width": memory.items.shape[1], "memory_heads": memory.heads}
-        return cls(networks, {**c, "query_width": None, **found})
+        return cls(networks, {**c, "query_width": None, **found}).arrange()
 
     @classmethod
     def empty(cls, config: dict[str, Any]) -> "Ensemble":
@@ -72,6 +72,12 @@ class Ensemble(nn.Module):
                     learned = Memory(c["memory_size"], c["query_width"], heads=c["memory_heads"], **settings)
                 networks.append(MemAE(encoder, decoder, learned, c["per_sample"]))
         return cls(networks, config).eval()
+
+    def arrange(self) -> "Ensemble":
+        """Lay out the weights of 2-D convolutions with channels last, which is faster, also after values were loaded."""
+        if self.config["backbone"] == "conv2d":
+            self.to(memory_format=torch.channels_last)
+        return self
 
     @property
     def all(self) -> list[MemAE | RowMemAE]:
