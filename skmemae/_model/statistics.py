@@ -31,7 +31,7 @@ def learn_scaling(X: Samples, layout: Layout, kind: str | None, training_mask: n
     layout : Layout
     kind : {"contrast", "log-contrast", "log", "standard", "minmax"} or None
         "contrast": each sample's own mean and deviation, with the mean sample subtracted; "log-contrast": the same of the
-        logarithms of channels that are never negative, in units of 3 % of the largest value; "log": logarithms of the columns or
+        logarithms of channels that are never negative, in units of 3 % of the largest value; "log": logarithms of columns or
         channels with a heavy tail, and then "standard"; "standard": mean and standard deviation; "minmax": minimum and range;
         None: no scaling. If all samples are constant, "contrast" is "standard". In tables "log" and "standard" clip values to
         three interquartile ranges beyond the quartiles before they learn, so that a few extreme values do not hide the rest; a

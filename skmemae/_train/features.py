@@ -32,6 +32,7 @@ class _Plan(NamedTuple):
 
 
 _PLANS = {
+    "turns of clips": _Plan(8, 3e-3, math.inf, (2500, 2500), 2),
     "few turns": _Plan(8, 3e-3, 10, (240, 240), 2),
     "turns": _Plan(16, 3e-3, 10, (240, 1000), 4),
     "paces": _Plan(16, 2e-3, math.inf, (4500, 4500), 1.1),
@@ -42,8 +43,10 @@ _ENCODED = 64  # samples that are encoded at a time
 _PATCHED, _PATCHED_NUMBERS = 500, 2**25  # images, and pixels as they are compared, of which features of patches are learned
 
 
-def _plan(kind: str, n: int) -> _Plan:
-    return _PLANS["few turns" if kind == "turns" and n < _FEW else kind]
+def _plan(kind: str, family: str, n: int) -> _Plan:
+    if kind == "turns" and (family == "conv3d" or n < _FEW):
+        return _PLANS["turns of clips" if family == "conv3d" else "few turns"]
+    return _PLANS[kind]
 
 
 def train_features(kind: str, loader: Loader, scaling: Scaling, rows: Tensor, run: Run) -> ReferenceFeatures:
@@ -65,7 +68,7 @@ def train_features(kind: str, loader: Loader, scaling: Scaling, rows: Tensor, ru
     features : ReferenceFeatures
         On the device of the loader, in evaluation mode.
     """
-    features, plan = KINDS[kind](loader.layout.sample_shape, 0), _plan(kind, len(rows))
+    features, plan = KINDS[kind](loader.layout.sample_shape, 0), _plan(kind, loader.layout.family, len(rows))
     initialise(features, run.generator)
     features.mean += _subtracted(scaling, kind)
     move_to_device(features, loader.device)
@@ -122,9 +125,9 @@ def learn_patches(loader: Loader, scaling: Scaling, rows: Tensor, run: Run) -> P
     return features
 
 
-def weight_of(kind: str | None, n: int) -> float:
+def weight_of(kind: str | None, family: str, n: int) -> float:
     """Time of training features with n samples, where that of a network that reconstructs is 1; 0 if none are trained."""
-    return _plan(kind, n).weight if kind in KINDS else 0.0
+    return _plan(kind, family, n).weight if kind in KINDS else 0.0
 
 
 def _subtracted(scaling: Scaling, kind: str) -> Tensor:

@@ -136,7 +136,7 @@ def fit_model(X: Samples, layout: Layout, given: dict[str, Any], run: Run) -> Fi
         observer.begin(model, settings.max_epochs, as_trained)
     items = items_of(model, loader, group, choice, settings)
     trained = rows[~torch.isin(rows, split.held_out)]
-    more = weight_of(score.factor, len(trained))
+    more = weight_of(score.factor, layout.family, len(trained))
     with run.observed(len(networks.all), settings.max_epochs, more):
         curves = train_networks(networks.all, loader, split, settings, run, items, model.state_dict)
         if more:
