@@ -176,6 +176,15 @@ class PatchFeatures(nn.Module):
         maps = self.joint_units(self.joined(self.distances(x)))
         return nn.functional.softplus(_interpolated(maps.unsqueeze(1), self.shape).squeeze(1))
 
+    def excess(self, x: Tensor) -> Tensor:
+        """Part of the distances of places that is more than usual: (batch, H, W), not negative.
+
+        If no place has more, the distances themselves.
+        """
+        places = self.places(x).clamp_min(torch.finfo(torch.float32).tiny)
+        excess = (places - math.log(2)).clamp_min(0)
+        return torch.where(excess.amax(dim=(1, 2), keepdim=True) > 0, excess, places)
+
     @torch.no_grad()
     def learn(self, images: Images, generator: torch.Generator) -> None:
         """Learn from training images.
