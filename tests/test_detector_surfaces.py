@@ -54,6 +54,8 @@ def test_the_defaults_of_surfaces_find_small_flaws_that_errors_and_turns_do_not(
 
 def test_flaws_in_a_tenth_of_the_training_images_are_found_all_the_same():
     X = np.concatenate([weaves(72), flawed(weaves(8, 3))])
+    for number, image in enumerate(X[72:]):
+        image[:] = np.roll(image, (5 * number, -11 * number), axis=(0, 1))  # anywhere
     assert roc_auc(detector(max_epochs=2).fit(X)) > 0.9
 
 
@@ -91,7 +93,6 @@ def test_an_update_keeps_the_patches_and_moves_the_threshold():
     fitted = detector(max_epochs=2).fit(weaves(60))
     features = fitted._model.features
     fitted.partial_fit(weaves(20, 4))
-    assert len(fitted.decision_scores_) == 20 or len(fitted.decision_scores_) == 80
     for before, after in zip(features.state_dict().values(), fitted._model.features.state_dict().values(), strict=True):
         assert np.array_equal(before, after)
     assert roc_auc(fitted) > 0.9
@@ -105,7 +106,7 @@ def test_bytes_and_floats_have_equal_scores():
 def test_large_images_of_colours_are_fitted_in_few_steps():
     X = np.random.default_rng(0).integers(0, 256, size=(6, 300, 300, 3)).astype(np.uint8)
     fitted = detector(**PATCHES).fit(X)
-    assert fitted.resolved_params_["pixel_size"] == 5
+    assert fitted._model.networks.config["pixel_size"] == 5
     assert fitted.reconstruct(X[:1]).shape == (1, 300, 300, 3)
     assert np.isfinite(fitted.decision_scores_).all()
     wrong = X[:2].copy()
