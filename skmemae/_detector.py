@@ -66,8 +66,10 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
     backbone : {"auto", "fc", "conv2d", "conv3d"} or callable, default="auto"
         Kind of encoder and decoder: fully connected, or 2-D or 3-D convolutions. "auto" is "fc" for tables, "conv2d" for images
         and "conv3d" for clips. Samples (H, W) with a side of at most four are windows of time series rather than images, so
-        "fc". A callable takes the sample shape, channels first, and returns an encoder and a decoder (``torch.nn.Module``);
-        random numbers that they draw from torch's generators follow ``random_state``.
+        "fc". The convolutions of images above about 64 x 64 pixels see averages of squares of pixels, and their reconstruction
+        is interpolated to all pixels. A callable sees all pixels; it takes the sample shape, channels first, and returns an
+        encoder and a decoder (``torch.nn.Module``); random numbers that they draw from torch's generators follow
+        ``random_state``.
     widths : tuple of int, default=None
         Sizes of the fully connected layers after the input, or channels of the convolutions. The last is the width of a query;
         with one query per sample a convolutional encoder ends in a linear layer of that width. None chooses by the sample
@@ -125,39 +127,48 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
           the sample and its quarter turns and those of the nearest training samples. The features come from a network that has
           learned to recognise by how many quarter turns an image is turned;
         * "paces", for clips: the same with features of moving things, from a network that has learned to recognise the pace of
-          a clip.
+          a clip;
+        * "patches", for images: the square root of the error, times the distance of the worst patches from the distribution of
+          all patches of the training images and from those at the same place, for small flaws of surfaces. It needs no
+          training. Shares of :meth:`explain` and p-values of places are then those of the patches.
 
         "auto" is "power-subsets" for a memory of rows, or "power" without a memory or for a ``contamination`` that is below
-        0.005 or means less than one row; "absolute-query" for other vectors, "smooth-turns" for images and "relative-turns" for
-        clips, and without a memory these errors without a factor.
-    scaling : {"auto", "contrast", "log", "standard", "minmax"} or None, default="auto"
+        0.005 or means less than one row; "absolute-query" for other vectors and "relative-turns" for clips. For images it is
+        "smooth-patches" if they show a surface, such as a texture or a part that is always photographed alike: at least ten
+        images with sides of at least 16 pixels, whose local contrast varies little from one to the next; else "smooth-turns".
+        Without a memory it is these errors without a factor.
+    scaling : {"auto", "contrast", "log-contrast", "log", "standard", "minmax"} or None, default="auto"
         "contrast" subtracts each sample's own mean and divides by its own deviation plus a fifth of a typical one, then
-        subtracts the mean sample: samples are compared by their content and not by their brightness. The others are learned in
-        ``fit``, per column of a table and per channel of images and clips. "standard" gives zero mean and unit deviation. In
-        tables it learns both from values clipped to three interquartile ranges beyond the quartiles, scaled values beyond 10
-        grow logarithmically, and any other value of a constant column becomes a large one. "log" is "standard" after
-        ``log(1 + x / u)`` of columns or channels that are never negative and have a heavy tail (excess kurtosis above 50, or
-        above 10 over two decades), with u the 5 % quantile of their positive values: amounts are compared by their ratios.
-        "minmax" maps minimum and maximum to 0 and 1. None = off. "auto" is "log" for vectors, "contrast" for images of 16
-        pixels and more, else "standard". Under all of them scaled values beyond 10^9 grow logarithmically, so that every finite
-        sample has a finite score.
+        subtracts the mean sample: samples are compared by their content and not by their brightness. "log-contrast" does so
+        after ``log(1 + x / u)`` of the channels that are never negative, with u 3 % of their largest value, so that the
+        strength of the light matters even less. The others are learned in ``fit``, per column of a table and per channel of
+        images and clips. "standard" gives zero mean and unit deviation. In tables it learns both from values clipped to three
+        interquartile ranges beyond the quartiles, scaled values beyond 10 grow logarithmically, and any other value of a
+        constant column becomes a large one. "log" is "standard" after ``log(1 + x / u)`` of columns or channels that are never
+        negative and have a heavy tail (excess kurtosis above 50, or above 10 over two decades), with u the 5 % quantile of
+        their positive values: amounts are compared by their ratios. "minmax" maps minimum and maximum to 0 and 1. None = off.
+        "auto" is "log" for vectors, "log-contrast" for images of surfaces, "contrast" for other images of 16 pixels and more,
+        else "standard". Under all of them scaled values beyond 10^9 grow logarithmically, so that every finite sample has a
+        finite score.
     learning_rate : "auto" or float, default="auto"
         Peak learning rate of Adam; it rises over the first tenth of training and then falls to zero along a cosine. "auto" is
         5e-3 for a memory of rows, else 2e-3.
     batch_size : "auto" or int, default="auto"
-        At least 2. "auto" is about a twentieth of the samples, between 32 and 1024. For images and clips it is at most 128, and
-        less, but at least 8, if a batch would hold more than a million numbers. For a memory of rows it is an 80th of the rows,
+        At least 2. "auto" is about a twentieth of the samples, between 32 and 1024; for clips at most 128, and for images about
+        a two-hundredth, between 32 and 128. For both it is less, but at least 8, if a batch would hold more than a million
+        numbers. For a memory of rows it is an 80th of the rows,
         between 64 and 256.
     max_epochs : "auto" or int, default="auto"
-        "auto" is enough epochs for about 2,000 optimiser steps (800 for images), at least 20, at most 200; for a memory of rows
-        enough for about 80 steps.
+        "auto" is enough epochs for about 2,000 optimiser steps, at least 20, at most 200; for images about 320 steps, at least 3
+        epochs; for a memory of rows enough for about 80 steps. The network of "turns" trains for about ten epochs more, between
+        240 and 1000 steps.
     validation_fraction : "auto" or float in [0, 1), default="auto"
         Share of X held out to stop early, 256 MiB at most: training stops after 20 epochs without a smaller held-out error,
         counted from 60 % of ``max_epochs`` on if there are learned items. The parameters with the smallest error are kept.
         0 = no early stopping. "auto" is 0 for a memory of rows, else 0.1.
     time_limit : float or None, default=None
         Seconds, above 0, that ``fit`` and :meth:`partial_fit` may take from the check of X to the end of training; None = no
-        limit. The networks share the time equally, the one of "turns" and "paces" included. Each does its whole training with
+        limit. The networks share the time equally, the one of "turns" or "paces" included. Each does its whole training with
         fewer steps: the learning rate falls to zero as the time runs out. ``max_epochs`` is still the most. The scores of the
         training data come on top, as do at least five steps of each network; a warning says if there was time for no more. The
         result depends on the speed of the machine, unless training ends well before the limit.

@@ -37,6 +37,23 @@ def test_maps_of_odd_sizes_come_back_exactly(shape, bottleneck):
     assert encoding == ((5,) if bottleneck else (5, *(math.ceil(size / 8) for size in shape[1:])))
 
 
+@pytest.mark.parametrize("shape, pixel_size", [((1, 17, 23), 2), ((3, 31, 30), 4), ((2, 5, 9), 5)])
+@pytest.mark.parametrize("bottleneck", [True, False])
+def test_networks_of_averages_reconstruct_all_pixels(shape, pixel_size, bottleneck):
+    backbone = convolutional(shape, (4, 5), bottleneck, pixel_size)
+    encoding, reconstruction = through(backbone, shape)
+    assert reconstruction == shape
+    seen = [math.ceil(size / pixel_size) for size in shape[1:]]
+    assert encoding == ((5,) if bottleneck else (5, *(math.ceil(size / 4) for size in seen)))
+    initialise(nn.ModuleList(backbone[:2]), torch.Generator().manual_seed(0))
+    for module in backbone[:2]:
+        module.eval()
+    x = torch.rand(2, *shape)
+    means = nn.functional.avg_pool2d(x, pixel_size, ceil_mode=True, count_include_pad=False)
+    fine = means.repeat_interleave(pixel_size, dim=2).repeat_interleave(pixel_size, dim=3)[:, :, : shape[1], : shape[2]]
+    torch.testing.assert_close(backbone.encoder(fine), backbone.encoder(x), rtol=1e-4, atol=1e-5)
+
+
 def test_an_axis_may_have_a_stride_of_its_own():
     layers = [Layer(3, 2, 4), Layer(3, (2, 1, 1), 6)]
     mirrored = [Layer(3, (2, 1, 1), 4), Layer(3, 2, 1)]

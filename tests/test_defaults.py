@@ -58,17 +58,19 @@ CASES = [
     ),
     ((6,), 300, {"memory_unit": "sample", "memory_size": 0}, vectors("absolute", (64, 3), 0, 32, 200, True, **NO_MEMORY)),
     ((8,), 20_000, {"backbone": max}, vectors("absolute-query", (64, 4), 100, 1024, 102, True)),
-    ((1, 3, 3), 300, {}, images("smooth-turns", (16, 4), 75, 32, 85, False, scaling="standard")),
+    ((1, 3, 3), 300, {}, images("smooth-turns", (16, 4), 75, 32, 34, False, scaling="standard")),
     ((8, 8), 40, {}, images("smooth-turns", (16, 32), 10, 32, 200, False)),
-    ((28, 28), 3_000, {}, images("smooth-turns", (16, 32, 64, 32), 300, 128, 34, False)),
-    ((28, 28), 100_000, {}, images("smooth-turns", (16, 32, 64, 32), 500, 128, 20, False)),
-    ((3, 32, 32), 30_000, {}, images("smooth-turns", (16, 32, 64, 32), 500, 128, 20, False)),
-    ((28, 28), 3_000, {"memory_size": 0}, images("smooth", (16, 32, 64, 32), 0, 128, 34, False, **NO_MEMORY)),
+    ((28, 28), 3_000, {}, images("smooth-turns", (16, 32, 64, 32), 300, 32, 3, False)),
+    ((28, 28), 12_000, {}, images("smooth-turns", (16, 32, 64, 32), 500, 64, 3, False)),
+    ((28, 28), 100_000, {}, images("smooth-turns", (16, 32, 64, 32), 500, 128, 3, False)),
+    ((3, 32, 32), 30_000, {}, images("smooth-turns", (16, 32, 64, 32), 500, 128, 3, False)),
+    ((3, 300, 300), 200, {}, images("smooth-turns", (16, 32, 64, 64, 32), 50, 8, 13, False)),
+    ((28, 28), 3_000, {"memory_size": 0}, images("smooth", (16, 32, 64, 32), 0, 32, 3, False, **NO_MEMORY)),
     (
         (32, 32, 3),
         300,
         {"memory_unit": "location"},
-        images("smooth-turns", (16, 32, 64), 1000, 32, 85, False, memory_unit="location"),
+        images("smooth-turns", (16, 32, 64), 1000, 32, 34, False, memory_unit="location"),
     ),
     ((1, 4, 8, 8), 3, {}, clips("relative-turns", (16,), 24, 32, 200, False)),
     ((1, 8, 16, 16), 100, {}, clips("relative-turns", (16, 32), 800, 32, 200, False)),
@@ -95,6 +97,26 @@ def resolved(shape, n, **given):
 @pytest.mark.parametrize("shape, n, given, expected", CASES, ids=[f"{case[0]} x {case[1]} {case[2]}" for case in CASES])
 def test_the_defaults_of_each_kind_of_data(shape, n, given, expected):
     assert {name: resolved(shape, n, **given)[name] for name in NAMES} == expected
+
+
+def test_images_of_surfaces_are_compared_by_their_patches():
+    layout, params = choose_layout((28, 28)), MemAEDetector().get_params(deep=False)
+    names = ("anomaly_score", "scaling")
+    assert [decide(params, layout, 100, is_surface=True)[name] for name in names] == ["smooth-patches", "log-contrast"]
+    assert [decide(params, layout, 100)[name] for name in names] == ["smooth-turns", "contrast"]
+    assert decide({**params, "memory_size": 0}, layout, 100, is_surface=True)["anomaly_score"] == "smooth"
+
+
+@pytest.mark.parametrize(
+    "shape, given, pixel_size",
+    [((64, 64), {}, 1), ((64, 96), {}, 1), ((3, 300, 300), {}, 5), ((90, 160), {}, 2), ((300, 300), {"backbone": max}, 1)],
+)
+def test_networks_of_large_images_see_averages(shape, given, pixel_size):
+    assert resolved(shape, 100, **given)["pixel_size"] == pixel_size
+
+
+def test_neither_clips_nor_rows_are_averaged():
+    assert resolved((1, 4, 256, 256), 100)["pixel_size"] == resolved((9000,), 100)["pixel_size"] == 1
 
 
 def test_what_is_given_stays():
@@ -131,6 +153,8 @@ def test_nothing_is_left_open_but_what_the_layout_and_the_machine_say(shape, giv
         ((6,), {"anomaly_score": "local-paces"}, "anomaly_score='local-paces' needs clips of at least 3 frames"),
         ((28, 28), {"anomaly_score": "local-paces"}, "needs clips of at least 3 frames; got samples of .1, 28, 28."),
         ((1, 2, 16, 16), {"anomaly_score": "local-paces"}, "needs clips of at least 3 frames; got samples of .1, 2, 16, 16."),
+        ((6,), {"anomaly_score": "smooth-patches", "backbone": max}, "anomaly_score='smooth-patches' needs images"),
+        ((1, 4, 8, 8), {"anomaly_score": "local-patches"}, "anomaly_score='local-patches' needs images"),
         ((6,), {"anomaly_score": "absolute-query"}, "anomaly_score='absolute-query' needs learned memory items"),
         ((8, 8), {"anomaly_score": "absolute-query", "memory_size": 0}, "needs learned memory items"),
         ((8, 8), {"anomaly_score": "power-subsets"}, "anomaly_score='power-subsets' needs a memory of rows"),
@@ -155,6 +179,7 @@ def test_values_that_do_not_fit_each_other_or_the_data_are_named(shape, params, 
         ((1, 3, 16, 16), {"anomaly_score": "local-paces"}),
         ((8, 8), {"anomaly_score": "local-turns", "memory_size": 0}),
         ((8, 8), {"anomaly_score": "smooth-query"}),
+        ((8, 8), {"anomaly_score": "smooth-patches", "scaling": "log-contrast", "memory_size": 0}),
         ((6,), {"anomaly_score": "power-query", "backbone": max}),
         ((8, 8), {"widths": (4,), "memory_unit": "location"}),
         ((6,), {"widths": (4,)}),

@@ -25,6 +25,7 @@ def linear(sample_shape):
 KINDS = {
     "vectors": {"sample_shape": (6,), "backbone": "fc", "memory_heads": 2},
     "images": {"sample_shape": (1, 7, 7), "backbone": "conv2d"},
+    "large images": {"sample_shape": (3, 19, 14), "backbone": "conv2d", "pixel_size": 2},
     "clips": {"sample_shape": (1, 4, 6, 6), "backbone": "conv3d", "per_sample": False},
     "a callable": {"sample_shape": (6,), "backbone": linear, "widths": None},
     "rows": {"sample_shape": (6,), "backbone": "fc", "side_by_side": True},
@@ -115,6 +116,14 @@ def test_numbers_come_from_the_generator_alone(kind):
     state = torch.get_rng_state()
     assert torch.equal(numbers(0), numbers(0)) and not torch.equal(numbers(0), numbers(1))
     assert torch.equal(state, torch.get_rng_state())
+
+
+def test_a_config_without_pixel_size_is_one_of_single_pixels():
+    networks, x = ensemble("images", pixel_size=1), samples("images")
+    older = {name: value for name, value in networks.config.items() if name != "pixel_size"}
+    again = Ensemble.empty(older)
+    again.load_state_dict(networks.state_dict(), assign=True)
+    assert torch.equal(again(x).reconstruction, networks(x).reconstruction)
 
 
 def test_the_config_of_a_callable_tells_what_its_networks_turned_out_to_be():

@@ -32,7 +32,7 @@ def units_warned_of(fitted, X):
     return [str(warning.message) for warning in warned if "units of those of fit" in str(warning.message)]
 
 
-@pytest.mark.parametrize("scaling", ["contrast", "standard"])
+@pytest.mark.parametrize("scaling", ["contrast", "log-contrast", "standard"])
 @pytest.mark.parametrize("kind", SAMPLES)
 def test_bytes_and_floats_do_not_go_together(kind, scaling):
     X = SAMPLES[kind]

@@ -9,7 +9,8 @@ from skmemae import MemAEDetector
 from skmemae._data.layout import choose_layout
 from skmemae._data.loader import Loader
 from skmemae._model.statistics import learn_scaling
-from skmemae._train.features import train_features, weight_of, with_more
+from skmemae._train import features as training
+from skmemae._train.features import weight_of, with_more
 from skmemae._train.run import Run
 from skmemae.network import PaceFeatures, TurnFeatures
 from skmemae.network.features import _averages
@@ -34,9 +35,17 @@ def scaling_and_loader(X, kind="contrast", n=None):
     return scaling, Loader(X, layout, scaling, CPU)
 
 
-def trained(X, steps=60, seed=0):
+def train_features(kind, loader, scaling, n, steps, run):
+    """Features that are trained with the first n samples for so many steps."""
+    plans = {name: plan._replace(steps=(steps, steps)) for name, plan in training._PLANS.items()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "_PLANS", plans)
+        return training.train_features(kind, loader, scaling, torch.arange(n), run)
+
+
+def trained(X, steps=240, seed=0):
     scaling, loader = scaling_and_loader(X)
-    return train_features("turns", loader, scaling, torch.arange(len(X)), steps, Run(CPU, seed)), loader, scaling
+    return train_features("turns", loader, scaling, len(X), steps, Run(CPU, seed)), loader, scaling
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +127,7 @@ def test_an_update_keeps_its_images_as_well():
 
 def test_the_oldest_images_go_first_and_the_network_stays():
     scaling, loader = scaling_and_loader(arrows(70, np.random.default_rng(0)))
-    old = train_features("turns", loader, scaling, torch.arange(50), 2, Run(CPU, 0))
+    old = train_features("turns", loader, scaling, 50, 2, Run(CPU, 0))
     old.most_items = 60
     half = with_more(old, 0.5, loader, torch.arange(50, 70), torch.Generator().manual_seed(0))
     assert half.size == 45 and torch.equal(half.items[:, :25], old.items[:, 25:])
@@ -135,17 +144,24 @@ def test_the_oldest_images_go_first_and_the_network_stays():
 def test_what_the_scaling_subtracted_is_added_again(rng, kind, shape):
     X = rng.normal(size=(30, *shape)) + 5
     scaling, loader = scaling_and_loader(X, "contrast" if kind == "turns" else "standard")
-    features = train_features(kind, loader, scaling, torch.arange(30), 1, Run(CPU, 0))
+    features = train_features(kind, loader, scaling, 30, 1, Run(CPU, 0))
     wanted = scaling.mean_sample if kind == "turns" else scaling.center / scaling.scale
     torch.testing.assert_close(features.mean, wanted.float())
     assert not any(p.requires_grad for p in features.parameters()) and not features.training
 
 
+@pytest.mark.parametrize("n, steps", [(30, 240), (399, 240), (600, 375), (9000, 1000)])
+def test_steps_are_those_of_ten_epochs_within_bounds(n, steps):
+    plan = training._plan("turns", n)
+    assert int(min(plan.steps[1], max(plan.steps[0], plan.epochs * n / plan.batch_size))) == steps
+    assert weight_of("turns", n) == plan.weight > 0 and weight_of("patches", n) == weight_of(None, n) == 0
+
+
 def test_progress_of_features_is_shown(capfd, rng):
     scaling, loader = scaling_and_loader(rng.normal(size=(30, 8, 8)))
     run = Run(CPU, 0, verbose=1)
-    with run.observed(0, 0, weight_of("turns")):
-        train_features("turns", loader, scaling, torch.arange(30), 8, run)
+    with run.observed(0, 0, weight_of("turns", 30)):
+        train_features("turns", loader, scaling, 30, 8, run)
     out, err = capfd.readouterr()
     assert out == "" and "MemAE: 100%" in err and "reference features" in err
 
@@ -164,7 +180,7 @@ def test_motion_at_another_pace_is_far_from_the_training_clips():
     rng = np.random.default_rng(0)
     X = np.concatenate([sliding(100, 1, rng), sliding(40, 1, rng), sliding(40, 3, rng)])
     scaling, loader = scaling_and_loader(X, "standard", n=100)
-    features = train_features("paces", loader, scaling, torch.arange(100), 60, Run(CPU, 0))
+    features = train_features("paces", loader, scaling, 100, 60, Run(CPU, 0))
     distances = features(loader.samples(torch.arange(100, 180)))
     assert roc_auc_score(np.repeat([0, 1], 40), distances) > 0.9
 

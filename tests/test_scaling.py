@@ -44,7 +44,7 @@ def test_what_was_compressed_can_be_taken_back(scaling):
     torch.testing.assert_close(scaling.inverse(scaling(values).double()), values, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["contrast", "log", "standard", "minmax", None])
+@pytest.mark.parametrize("kind", ["contrast", "log-contrast", "log", "standard", "minmax", None])
 @pytest.mark.parametrize("family", ["fc", "conv2d"])
 def test_scaled_values_and_what_they_come_from_are_finite_whatever_the_samples(rng, kind, family):
     X = rng.lognormal(0, 2, size=(60, 5, 5))
@@ -88,6 +88,22 @@ def test_contrast_sees_what_is_shown_and_not_the_light(rng):
     torch.testing.assert_close(scaling.inverse(scaled.double(), samples), samples, rtol=1e-4, atol=1e-4)
     typical = scaling.inverse(torch.zeros(1, 1, 9, 8, dtype=torch.float64))
     assert abs(float(typical.mean()) - X.mean()) < 0.01
+
+
+def test_under_logarithms_of_light_a_shadow_takes_no_contrast(rng):
+    X = rng.uniform(60, 255, size=(60, 9, 8))
+    layout = choose_layout(X.shape[1:])
+    scaling = learn_scaling(X, layout, "log-contrast")
+    samples = layout.to_network(torch.from_numpy(X))
+    scaled = scaling(samples)
+    np.testing.assert_allclose(scaled.mean(dim=0), 0, atol=1e-5)
+    darker = (scaling(0.5 * samples) - scaled).abs().mean() / scaled.abs().mean()
+    assert darker < 0.5 * (learn_scaling(X, layout, "contrast")(0.5 * samples) - scaled).abs().mean() / scaled.abs().mean()
+    torch.testing.assert_close(scaling.inverse(scaled.double(), samples), samples, rtol=1e-4, atol=1e-3)
+    typical = scaling.inverse(torch.zeros(1, 1, 9, 8, dtype=torch.float64))
+    assert abs(float(typical.mean()) - X.mean()) < 0.1 * X.mean()
+    floats = learn_scaling(X / 255, layout, "log-contrast")(samples / 255)
+    torch.testing.assert_close(floats, scaled, rtol=1e-4, atol=1e-4)
 
 
 def test_distance_from_the_mean_image_knows_shapes_alone(rng):

@@ -8,7 +8,7 @@ from skmemae._data import sources
 from skmemae._data.layout import choose_layout
 from skmemae._model.statistics import learn_scaling
 
-KINDS = ["contrast", "log", "standard", "minmax"]
+KINDS = ["contrast", "log-contrast", "log", "standard", "minmax"]
 
 
 def test_tables_are_standardised_by_column_and_whatever_differs_from_a_constant_column_is_far_out(rng):
@@ -63,6 +63,18 @@ def test_images_without_contrast_are_scaled_as_a_whole(rng):
     assert scaling.mean_sample is None
     scaled = scaling(torch.from_numpy(X[:, None]))
     np.testing.assert_allclose(scaled.std(correction=0), 1, atol=1e-5)
+
+
+def test_logarithms_of_light_take_three_hundredths_of_the_largest_value_as_their_unit(rng):
+    X = rng.uniform(0, [100, 1, 10], size=(40, 6, 7, 3))
+    X[..., 1] -= 0.5
+    X[0, 0, 0] = [100, 0, 10]
+    layout = choose_layout(X.shape[1:])
+    scaling = learn_scaling(X, layout, "log-contrast")
+    assert scaling.log_unit.flatten().tolist() == pytest.approx([3, np.inf, 0.3]) and scaling.mean_sample is not None
+    assert learn_scaling(X - 50, layout, "log-contrast").log_unit is None
+    blank = learn_scaling(np.zeros((5, 6, 7)), choose_layout((6, 7)), "log-contrast")
+    assert torch.isfinite(blank(torch.ones(2, 1, 6, 7, dtype=torch.float64))).all()
 
 
 def test_heavy_tails_are_counted_by_how_many_times(rng):

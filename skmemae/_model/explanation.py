@@ -11,6 +11,7 @@ from torch import Tensor
 from skmemae._data.sources import Samples
 from skmemae._model.fitted import Batch, FittedModel
 from skmemae._model.score import Terms
+from skmemae.network import PatchFeatures
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +30,8 @@ class Explanation:
     scores : ndarray of shape (n_samples,)
         Anomaly scores, higher = more abnormal, under either convention.
     shares : ndarray of the shape of X
-        The part of each number of a sample in its score, not negative. They sum to the score. For images and clips a map.
+        The part of each number of a sample in its score, not negative. They sum to the score. For images and clips a map; with
+        "patches" it shows where patches are unlike those of training images, the same in all channels.
     values : ndarray of the shape of X
         The samples.
     expected : ndarray of the shape of X
@@ -150,6 +152,9 @@ def explain(model: FittedModel, X: Samples, n_items: int) -> Explanation:
 
 def _shares(model: FittedModel, batch: Batch, terms: Terms) -> Tensor:
     """Part of each number in the score, except for one factor per sample: like x, float64, on the CPU."""
+    if isinstance(model.features, PatchFeatures):  # the worst places make the score
+        excess = model.features.excess(batch.x).cpu().double()
+        return excess.unsqueeze(1).expand_as(batch.x)
     shares = model.score.shares(batch.x, batch.output, terms.scoring)
     if model.subsets is None:
         return shares

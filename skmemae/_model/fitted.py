@@ -19,6 +19,7 @@ from skmemae._model.score import Score, Terms
 from skmemae._model.subsets import RandomSubsets
 from skmemae._runtime import MicroBatches, isolated, move_to_device, resolve_device, scoring_precision
 from skmemae.network import Ensemble, Output, PatchFeatures
+from skmemae.network.backbones import averaged_shape, averages
 from skmemae.network.features import KINDS, ReferenceFeatures
 
 HEIGHTS = (24, 128, 512, 1024)  # sizes of chunks of rows that are scored together, so that few rows need little padding
@@ -101,6 +102,7 @@ class FittedModel(nn.Module):
             "score": self.score.name,
             "n_training": self.known.n_training,
             "features": None if self.features is None else self.features.size,
+            "features_share": getattr(self.features, "share", 0.0),
             "calibrated": self.calibration is not None,
             "places": self.places is not None,
         }
@@ -116,13 +118,15 @@ class FittedModel(nn.Module):
         features: ReferenceFeatures | PatchFeatures | None = None
         with torch.device("meta"):
             if score.factor in KINDS:
-                features = KINDS[score.factor](layout.sample_shape, config["features"]).requires_grad_(False)
+                shape = averaged_shape(layout.sample_shape, config["network"].get("pixel_size", 1))
+                features = KINDS[score.factor](shape, config["features"]).requires_grad_(False)
+                features.share = config.get("features_share", 0.0)  # not in the first files
             elif score.factor == "patches":
                 features = PatchFeatures(layout.sample_shape)
         known = KnownSamples(fingerprint, config["n_training"])
         model = cls(layout, scaling, Ensemble.empty(config["network"]), score, known, subsets, features)
         model.calibration = Calibration() if config["calibrated"] else None
-        model.places = PlaceCalibration(layout.place_shape) if config.get("places") else None  # not in the first files
+        model.places = model.empty_places() if config.get("places") else None  # not in the first files
         return model.eval()
 
     @classmethod
@@ -180,8 +184,12 @@ class FittedModel(nn.Module):
         terms = self.score.terms(batch.x, batch.output, self.scaling)
         scoring = None if batch.own_items is None else self.known.scoring_members(batch.own_items).mT.to(terms.errors)
         subsets = None if self.subsets is None else self.subsets(batch.x, cast(Tensor, batch.group))
-        features = None if self.features is None else self.features(batch.x)
+        features = None if self.features is None else self.features(self.seen_by_features(batch.x))
         return terms._replace(scoring=scoring, subset_distances=subsets, feature_distances=features)
+
+    def seen_by_features(self, x: Tensor) -> Tensor:
+        """Samples as the features see them: for features that were trained, averages of pixels as for the networks."""
+        return x if isinstance(self.features, PatchFeatures) else averages(x, self.networks.pixel_size)
 
     def combine(self, terms: Terms, group: Tensor | None) -> Tensor:
         """Scores from terms, calibrated for training samples: (batch,), float64, higher = more abnormal."""
@@ -233,6 +241,10 @@ class FittedModel(nn.Module):
         if isinstance(self.features, PatchFeatures):
             return self.features.places(batch.x)
         return (batch.output.reconstruction - batch.x).square().mean(dim=(0, 2))
+
+    def empty_places(self) -> PlaceCalibration:
+        """P-values of places, not yet learned."""
+        return PlaceCalibration(self.layout.place_shape, smooths=not isinstance(self.features, PatchFeatures))
 
     def place_p_values(self, X: Samples) -> np.ndarray:
         """P-values of the places of images or clips: (n_samples, \\*place_shape), float32, lower = more abnormal."""

@@ -30,6 +30,8 @@ class PlaceCalibration(Learned):
     ----------
     shape : tuple of int
         Shape of a map: (H, W), or (T, H, W) for clips.
+    smooths : bool, default=True
+        Whether maps are smoothed; those of local features are smooth.
 
     Attributes
     ----------
@@ -45,9 +47,9 @@ class PlaceCalibration(Learned):
     quantiles: Tensor
     log_p_values: Tensor
 
-    def __init__(self, shape: tuple[int, ...]):
+    def __init__(self, shape: tuple[int, ...], smooths: bool = True):
         super().__init__()
-        self.shape = shape
+        self.shape, self.smooths = shape, smooths
         self.declare("level", torch.float32, *shape)
         for name in ("quantiles", "log_p_values"):
             self.declare(name, torch.float32, "n_quantiles")
@@ -74,7 +76,9 @@ class PlaceCalibration(Learned):
         return self
 
     def smoothed(self, errors: Tensor) -> Tensor:
-        """Error maps after a Gaussian blur of the last two axes: (batch, \\*shape), the same shape."""
+        """Error maps, (batch, \\*shape), after a Gaussian blur of the last two axes if they need one: the same shape."""
+        if not self.smooths:
+            return at_most(errors, _LARGEST_ERROR)
         sigma = max(_LEAST_SMOOTHING, _SMOOTHING * min(self.shape[-2:]))
         return gaussian_blur(at_most(errors, _LARGEST_ERROR), sigma, math.ceil(_REACH * sigma))
 

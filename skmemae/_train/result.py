@@ -123,7 +123,7 @@ def _places_of(model: FittedModel, loader: Loader, rows: Tensor) -> PlaceCalibra
             with scoring_precision(loader.device):
                 yield torch.cat(micro.map(lambda x: model.place_errors(model.batch(x)), loader.samples(part)))
 
-    return PlaceCalibration(model.layout.place_shape).learn_maps(maps(), len(rows))
+    return model.empty_places().learn_maps(maps(), len(rows))
 
 
 @torch.inference_mode()

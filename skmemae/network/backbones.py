@@ -113,6 +113,13 @@ def averaged_shape(sample_shape: Sequence[int], pixel_size: int) -> tuple[int, .
     return (sample_shape[0], *(-(-side // pixel_size) for side in sample_shape[1:]))
 
 
+def averages(x: Tensor, pixel_size: int) -> Tensor:
+    """Images of averages of pixels: (batch, \\*sample_shape) -> (batch, \\*averaged_shape(sample_shape, pixel_size))."""
+    if pixel_size == 1:
+        return x
+    return nn.functional.avg_pool2d(x, pixel_size, ceil_mode=True, count_include_pad=False)
+
+
 def convolutional(sample_shape: Sequence[int], widths: Sequence[int], bottleneck: bool, pixel_size: int = 1) -> Backbone:
     """Convolutional backbone: stride 2, batch normalisation and LeakyReLU, mirrored by transposed convolutions.
 

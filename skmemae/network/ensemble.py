@@ -41,7 +41,7 @@ class Ensemble(nn.Module):
             row = build_row_network(c["sample_shape"][0], c["widths"], c["members"], c["memory_size"], generator, **settings)
             return cls([row], {**c, "query_width": c["widths"][-1]})
         settings |= {"memory_unit": "sample" if c["per_sample"] else "location", "memory_heads": c["memory_heads"]}
-        settings |= {"memory_size": c["memory_size"], "pixel_size": c["pixel_size"], "generator": generator}
+        settings |= {"memory_size": c["memory_size"], "pixel_size": c.get("pixel_size", 1), "generator": generator}
         shape, backbone, widths = c["sample_shape"], c["backbone"], c["widths"]
         networks = [build_network(shape, backbone, widths, **settings) for _ in range(c["members"])]
         memory = networks[0].memory

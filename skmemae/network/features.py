@@ -9,7 +9,7 @@ from torch import Tensor, nn
 WIDTHS = (32, 64, 128)
 _STRIDES = (2, 2, 1)
 _MOST_PIXELS = 32  # along a side of an image that is turned; larger ones are averaged down to it
-_NEAREST = 3
+_NEAREST, _OF_OUTLIERS = 3, 0.2  # items that are compared, and more of them for each item that may be one of an outlier
 _SAME = 1e-4  # squared distance per number below which an item is the sample itself
 _SHRINKAGE = 0.05  # share of the mean variance that is added to the variance of each direction
 _TINY = 1e-12
@@ -38,6 +38,11 @@ class ReferenceFeatures(nn.Module):
         Number of changes to recognise.
     groups : int
         Kinds of features, each compared with its own items.
+
+    Attributes
+    ----------
+    share : float
+        Share of the items that may be outliers.
     """
 
     most_items = 4000  # of each group
@@ -49,6 +54,7 @@ class ReferenceFeatures(nn.Module):
 
     def __init__(self, size: int, channels: int, n_changes: int, groups: int):
         super().__init__()
+        self.share = 0.0
         layers: list[nn.Module] = []
         for kernel, stride, after in zip((5, 3, 3), _STRIDES, WIDTHS, strict=True):
             layers += [nn.Conv2d(channels, after, kernel, stride, padding=kernel // 2, bias=False)]
@@ -65,6 +71,11 @@ class ReferenceFeatures(nn.Module):
     def size(self) -> int:
         """Memory items of each group."""
         return self.items.shape[1]
+
+    @property
+    def n_nearest(self) -> int:
+        """Number of nearest items that a sample is compared with: a few items of outliers do not vouch for more of them."""
+        return _NEAREST + round(_OF_OUTLIERS * self.share * self.size)
 
     def features(self, x: Tensor) -> Tensor:
         """Directions of the encodings, of length 1: (batch, \\*sample_shape) -> (groups, n, width)."""
@@ -98,11 +109,11 @@ class ReferenceFeatures(nn.Module):
         return (features - self.centers) @ self.whitening
 
     def nearest(self, features: Tensor) -> Tensor:
-        """Mean squared distance per number from the three nearest items, without the sample's own item: (groups, n)."""
+        """Mean squared distance per number from the nearest items, without the sample's own item: (groups, n)."""
         queries = self.queries(features)
         squares = queries.square().sum(dim=-1, keepdim=True) + self.norms
         distances = (squares - 2 * queries @ self.items.mT).clamp_min(0) / queries.shape[-1]
-        count = min(_NEAREST + 1, self.items.shape[1])
+        count = min(self.n_nearest + 1, self.items.shape[1])
         nearest = distances.topk(count, dim=-1, largest=False).values
         others = nearest[..., 1:] if count > 1 else nearest
         near = torch.where(nearest[..., :1] < _SAME, others, nearest[..., : others.shape[-1]])

@@ -18,7 +18,7 @@ _DRAWN = 400  # patches of an image of which the directions are learned
 _SMOOTH = 0.75  # places, deviation of the blur of distances
 _SHARP, _SPREAD = 1.5, 6.0  # deviations of the blurs of units, in places
 _PRIOR = 20.0  # images that the wider blur counts for
-_WORST = 0.001  # share of the places that make the score
+_WORST, _FEWEST = 0.001, 4  # share of the places, and number of them at least, that make the score
 _STEEP = 20.0  # a score above it grows linearly, so that nothing overflows
 _NUMBERS = 2**19  # of images that are encoded at a time
 Images = Callable[[], Iterable[Tensor]]
@@ -158,13 +158,13 @@ class PatchFeatures(nn.Module):
         return torch.cat(found, dim=1)
 
     def joined(self, distances: Tensor) -> Tensor:
-        """The mean of the branches in units: (batch, branches, h, w) -> (batch, h, w)."""
-        return self.units(distances).mean(dim=1)
+        """One map of all branches in units, large where one of them is: (batch, branches, h, w) -> (batch, h, w)."""
+        return self.units(distances).logsumexp(dim=1)
 
     def worst(self, maps: Tensor) -> Tensor:
         """Mean of the worst places of maps in units: (batch, h, w) -> (batch,)."""
         flat = maps.flatten(1)
-        return flat.topk(max(1, round(_WORST * flat.shape[1])), dim=1).values.mean(dim=1)
+        return flat.topk(min(flat.shape[1], max(_FEWEST, round(_WORST * flat.shape[1]))), dim=1).values.mean(dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Distance from the training images: (batch,), positive, with logarithms that have mean 0 and deviation 1."""
@@ -175,6 +175,15 @@ class PatchFeatures(nn.Module):
         """Positive distances of all places: (batch, \\*sample_shape) -> (batch, H, W), higher = more abnormal."""
         maps = self.joint_units(self.joined(self.distances(x)))
         return nn.functional.softplus(_interpolated(maps.unsqueeze(1), self.shape).squeeze(1))
+
+    def excess(self, x: Tensor) -> Tensor:
+        """Part of the distances of places that is more than usual: (batch, H, W), not negative.
+
+        If no place has more, the distances themselves.
+        """
+        places = self.places(x).clamp_min(torch.finfo(torch.float32).tiny)
+        excess = (places - math.log(2)).clamp_min(0)
+        return torch.where(excess.amax(dim=(1, 2), keepdim=True) > 0, excess, places)
 
     @torch.no_grad()
     def learn(self, images: Images, generator: torch.Generator) -> None:
