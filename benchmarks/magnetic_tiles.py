@@ -5,12 +5,12 @@ training set; the others and all flawed ones are the test set. Splits differ bet
 the normal test images. Settings were chosen on "Blowhole"; "Crack" and "Fray" test them. ± is the standard error over splits.
 
 "roc_auc" is of images, "pixel" the ROC AUC of pixels, "aupro" the area under the per-region overlap curve up to 30 % false
-alarms; MemAE's map is `p_value_map`, and the maps of the others are smoothed by the same Gaussian. "flagged_normal" is the share
-of normal test images above the threshold, which should be a tenth, the default `contamination`.
+alarms. MemAE's map is ``p_value_map``; the maps of the others are smoothed by the same Gaussian. "flagged_normal" is the share
+of normal test images above the threshold, which should be a tenth, the default ``contamination``.
 
 "MemAE, turns" is ``anomaly_score="smooth-turns"``, which is for objects, "MemAE, error alone" is "smooth", and "no memory,
-patches" has local features and an autoencoder. "nearest image" and "PCA" see images averaged to 64 x 64 pixels, each with mean 0
-and deviation 1. "LoG" is the largest Laplacian of a Gaussian, in deviations from its mean at the same place of training images.
+patches" has local features and an autoencoder. "nearest image" and "PCA" see averages of 2 x 2 pixels, each image with mean 0
+and deviation 1. "LoG" is the largest Laplacian of a Gaussian, in deviations from the mean at the same place of training images.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -49,8 +49,8 @@ COLUMNS = {
     "fit_seconds": ".1f",
     "score_seconds": ".2f",
 }
-# ROC AUC of images, all kinds of flaws together, as others print it. Their splits are random, which puts photographs of the same
-# tile on both sides: there the nearest image alone has .91, and .66 where tiles are kept apart.
+ABOUT_PUBLISHED = """Published ROC AUC of images, all kinds of flaws together, of random splits, which put photographs of the same
+tile on both sides: with such a split the nearest image alone has about .91."""
 PUBLISHED = {
     "DifferNet (pretrained network)": 0.977,
     "1-NN of features of a pretrained network": 0.800,
@@ -150,7 +150,10 @@ def smoothed(maps: np.ndarray) -> np.ndarray:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run all detectors on all splits, print a table for each kind of flaw, and write the rows."""
+    """Run all detectors on all splits, print a table for each kind of flaw, and write the rows.
+
+    Rows are kept after each fit; a second run goes on where the first one stopped.
+    """
     parser = make_parser("python benchmarks/magnetic_tiles.py", __doc__, seeds=3)
     parser.add_argument("--data-home", metavar="DIR", help="folder with magnetic_tiles.npz")
     parser.add_argument("--detectors", nargs="+", metavar="NAME", help="only these detectors")
@@ -160,13 +163,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         dataset = load(args.data_home)
     except OSError as error:
         raise SystemExit(str(error)) from error
-    rows: report.Rows = []
-    for seed, name in tqdm([(seed, name) for seed in range(args.seeds) for name in names], desc=NAME, unit="fit"):
-        rows += measure(name, seed, split_tiles(dataset, seed))
+    rows = run(dataset, [(seed, name) for seed in range(args.seeds) for name in names], args.out)
     for kind, group in report.grouped(rows, "data").items():
         print(f"\n{kind}\n" + report.table(group, "detector", COLUMNS))
-    print("\npublished, with photographs of a tile on both sides\n" + report.align(published_lines()))
-    save(rows, args.out, {name: makers(0)[name]() for name in names})
+    print(f"\n{ABOUT_PUBLISHED}\n{report.align(published_lines())}")
+
+
+def run(dataset: Bunch, fits: list[tuple[int, str]], folder: str) -> report.Rows:
+    """Rows of the fits of seeds and detectors; those that the folder lacks are measured and added to it."""
+    rows = store.read(folder, NAME)
+    for seed, name in tqdm(fits, desc=NAME, unit="fit"):
+        if not any((row["seed"], row["detector"]) == (seed, name) for row in rows):
+            rows += measure(name, seed, split_tiles(dataset, seed))
+            save(rows, folder)
+    return [row for row in rows if (row["seed"], row["detector"]) in fits]
 
 
 def load(data_home: str | None) -> Bunch:
@@ -263,11 +273,11 @@ def published_lines() -> list[list[str]]:
     return [["detector", "roc_auc"], *[[name, format(value, ".3f")] for name, value in PUBLISHED.items()]]
 
 
-def save(rows: report.Rows, folder: str, detectors: dict[str, Any]) -> None:
+def save(rows: report.Rows, folder: str) -> None:
     """Write the rows, and today's versions and the parameters of the detectors."""
     store.save(rows, folder, NAME)
     today = {**store.environment(), "threads": torch.get_num_threads()}
-    described = {name: cells.describe(detector) for name, detector in detectors.items()}
+    described = {name: cells.describe(make()) for name, make in makers(0).items()}
     store.write_versions(folder, NAME, {"made_with": [today], "detectors": described})
 
 

@@ -30,7 +30,7 @@ def learn_scaling(X: Samples, layout: Layout, kind: str | None, training_mask: n
         Read in blocks of rows.
     layout : Layout
     kind : {"contrast", "log-contrast", "log", "standard", "minmax"} or None
-        "contrast": each sample's own mean and deviation, with the mean sample subtracted; "log-contrast": the same of logarithms
+        "contrast": each sample's own mean and deviation, the mean sample subtracted; "log-contrast": the same of logarithms
         of channels that are never negative, of which 3 % of the largest value is the unit; "log": logarithms of the columns or
         channels with a heavy tail, and then "standard"; "standard": mean and standard deviation; "minmax": minimum and range;
         None: no scaling. If all samples are constant, "contrast" is "standard". In tables "log" and "standard" clip values to

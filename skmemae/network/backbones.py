@@ -104,7 +104,7 @@ def member_layers(members: int, sizes: tuple[int, ...]) -> nn.Sequential:
 
 
 def usual_pixel_size(sample_shape: Sequence[int]) -> int:
-    """How many pixels of an image, (C, H, W), are averaged along each side, so that about 64 x 64 averages or fewer are left."""
+    """How many pixels of an image, (C, H, W), are averaged along each side, so that about 64 x 64 averages are left."""
     return max(1, round(math.sqrt(math.prod(sample_shape[1:])) / _MOST_PIXELS))
 
 
@@ -113,9 +113,7 @@ def averaged_shape(sample_shape: Sequence[int], pixel_size: int) -> tuple[int, .
     return (sample_shape[0], *(-(-side // pixel_size) for side in sample_shape[1:]))
 
 
-def convolutional(
-    sample_shape: Sequence[int], widths: Sequence[int], bottleneck: bool, pixel_size: int = 1
-) -> Backbone:
+def convolutional(sample_shape: Sequence[int], widths: Sequence[int], bottleneck: bool, pixel_size: int = 1) -> Backbone:
     """Convolutional backbone: stride 2, batch normalisation and LeakyReLU, mirrored by transposed convolutions.
 
     Layers that see averages of pixels cost less, and a decoder of averages cannot copy fine detail.
