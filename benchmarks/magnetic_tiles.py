@@ -49,8 +49,8 @@ COLUMNS = {
     "fit_seconds": ".1f",
     "score_seconds": ".2f",
 }
-ABOUT_PUBLISHED = """Published ROC AUC of images, all kinds of flaws together, of random splits, which put photographs of the same
-tile on both sides: with such a split the nearest image alone has about .91."""
+ABOUT_PUBLISHED = """Published ROC AUC of images, all kinds of flaws together. Their splits are random, which puts photographs
+of the same tile on both sides: the nearest image alone has about .91 then."""
 PUBLISHED = {
     "DifferNet (pretrained network)": 0.977,
     "1-NN of features of a pretrained network": 0.800,

@@ -51,7 +51,7 @@ def flaw(kind):
     return (blot > 0.4) * gaussian_filter((blot > 0.4).astype(float), 1)
 
 
-STRENGTHS = {"scratch": 28, "spot": -35, "stain": -12}
+STRENGTHS = {"scratch": 28, "spot": -35, "stain": -10}
 training = np.stack([photograph() for _ in range(100)])
 good = np.stack([photograph() for _ in range(30)])
 kinds = np.repeat(list(STRENGTHS), 10)
@@ -62,13 +62,13 @@ flawed = np.stack(
 masks = flaws > 0.3
 
 # %%
-# All images are alike but for small differences, and so "auto" takes them for a surface
-# and compares patches.
+# The images are alike but for small differences, and so "auto" takes them for a surface
+# and compares patches ("smooth-patches").
 detector = MemAEDetector(random_state=0).fit(training.clip(0, 255).astype(np.uint8))
 print(detector.resolved_params_["anomaly_score"])
 
 # %%
-# Does the score tell images with flaws from images without?
+# Does the score tell images with flaws from new ones without?
 good, flawed = (images.clip(0, 255).astype(np.uint8) for images in (good, flawed))
 of_good, of_flawed = (detector.decision_function(images) for images in (good, flawed))
 for kind in STRENGTHS:
