@@ -67,7 +67,8 @@ def test_rivals_find_squares_and_a_second_run_goes_on(tiles, capsys, monkeypatch
 
     monkeypatch.setattr(magnetic_tiles, "measure", noted)
     again = run_tiles(tiles, "PCA", "LoG")
-    assert measured == ["PCA", "PCA"] and again[:12] == pytest.approx(rows, nan_ok=True) and len(again) == 18
+    assert measured == ["PCA", "PCA"] and len(again) == 18
+    assert list(map(store.texts, again[:12])) == list(map(store.texts, rows))
     assert set(store.read_versions(tiles / "out")[magnetic_tiles.NAME]["detectors"]) == set(magnetic_tiles.makers(0))
     page = document.page(tiles / "out")
     assert "### Fray" in page and "| DifferNet (pretrained network) | 0.977 |" in page and "| PCA | 1.000 ± 0.000 |" in page
