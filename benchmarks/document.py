@@ -9,7 +9,9 @@ import numpy as np
 
 import ablation
 import adbench
+import contaminated
 import kddcup99
+import magnetic_tiles
 import odds
 import one_class
 import video
@@ -72,11 +74,19 @@ class Section(NamedTuple):
     text: str | None
     columns: dict[str, str]  # numbers to show, the first one first, and their formats
     command: str = ""  # prints the numbers; empty for a study whose program is gone
+    published: str = ""  # table of the numbers of others
 
 
 SELECTED = {"roc_auc": "±.4f", "above_any": ".4f"}
 SECTIONS = {
     "one-class": Section(one_class.__doc__, one_class.COLUMNS, "one_class.py"),
+    "contaminated-mnist": Section(contaminated.__doc__, contaminated.COLUMNS, "contaminated.py"),
+    "magnetic-tiles": Section(
+        magnetic_tiles.__doc__,
+        magnetic_tiles.COLUMNS,
+        "magnetic_tiles.py",
+        f"{magnetic_tiles.ABOUT_PUBLISHED}\n\n{pages.markdown(magnetic_tiles.published_lines())}\n",
+    ),
     "kddcup99": Section(kddcup99.__doc__, kddcup99.COLUMNS, "kddcup99.py"),
     "odds-clean": Section(odds.__doc__, odds.COLUMNS, "odds.py --splits clean"),
     "odds-contaminated": Section(odds.__doc__, odds.COLUMNS, "odds.py --splits contaminated"),
@@ -134,6 +144,7 @@ def section(name: str, about: Section, rows: Rows, versions: dict[str, Any]) -> 
             "",
             wins(rows, value),
         ]
+    parts += [about.published] if about.published else []
     return "\n".join([*parts, seeds(rows), "", made_with(versions), ""])
 
 

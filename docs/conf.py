@@ -38,6 +38,7 @@ GALLERY = [  # every example, from the first thing to learn to the last
     "plot_tables.py",
     "plot_images.py",
     "plot_own_images.py",
+    "plot_inspection.py",
     "plot_video.py",
     "plot_memory_against_autoencoder.py",
     "plot_compare_detectors.py",

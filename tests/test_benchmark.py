@@ -65,6 +65,8 @@ def test_every_baseline_finds_other_digits(name):
 def test_tables_have_means_and_deviations_and_every_set_weighs_the_same():
     rows = [{"who": who, "seed": seed, "x": 1.0 * seed + (who == "b")} for who in "ab" for seed in (0, 2)]
     assert report.summary(rows, "who", {"x": "±.1f"}) == [["who", "x"], ["a", "1.0 ± 1.0"], ["b", "2.0 ± 1.0"]]
+    rows += [{"who": "b", "seed": 4, "x": 5.0}]
+    assert report.summary(rows, "who", {"x": "±e.3f"})[2] == ["b", "3.000 ± 1.155"]
     assert report.summary([{"who": "a", "seed": 0, "x": float("nan")}], "who", {"x": ".2f"})[1] == ["a", ""]
     cell = {"detector": OURS, "seed": 0}
     rows = [{**cell, "data": "many", "x": 0.5}] * 10 + [{**cell, "data": "one", "x": 1.0}]

@@ -18,7 +18,7 @@ def table(rows: Rows, key: str, columns: dict[str, str]) -> str:
         Column whose values become the lines, in order of appearance.
     columns : dict of str to str
         Columns to show and their formats. "±" before a format adds the standard deviation of the seeds' means if there are
-        several seeds.
+        several seeds, "±e" the standard error of their mean.
 
     Returns
     -------
@@ -34,9 +34,12 @@ def summary(rows: Rows, key: str, columns: dict[str, str]) -> list[list[str]]:
         line = [name]
         for column, number_format in columns.items():
             mean = np.mean([row.get(column, np.nan) for row in group])
-            text = "" if np.isnan(mean) else format(mean, number_format.lstrip("±"))
-            if number_format.startswith("±") and len(grouped(group, "seed")) > 1:
-                text += " ± " + format(np.std(seed_means(group, column)), number_format.lstrip("±"))
+            plain = number_format.lstrip("±e")
+            text = "" if np.isnan(mean) else format(mean, plain)
+            means = seed_means(group, column)
+            if number_format.startswith("±") and len(means) > 1 and text:
+                error = np.std(means, ddof=1) / np.sqrt(len(means))
+                text += " ± " + format(error if number_format.startswith("±e") else np.std(means), plain)
             line.append(text)
         lines.append(line)
     return lines
