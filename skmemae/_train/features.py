@@ -17,7 +17,7 @@ from skmemae._train.optimiser import Adam, schedule
 from skmemae._train.run import Run
 from skmemae._train.timing import Part
 from skmemae.network import PatchFeatures
-from skmemae.network.backbones import initialise
+from skmemae.network.backbones import averages, initialise
 from skmemae.network.features import KINDS, ReferenceFeatures
 
 
@@ -49,18 +49,20 @@ def _plan(kind: str, family: str, n: int) -> _Plan:
     return _PLANS[kind]
 
 
-def train_features(kind: str, loader: Loader, scaling: Scaling, rows: Tensor, run: Run) -> ReferenceFeatures:
+def train_features(kind: str, loader: Loader, scaling: Scaling, rows: Tensor, share: float, run: Run) -> ReferenceFeatures:
     """Train a network to recognise changes of samples, and keep its features of the samples as memory items.
 
     Parameters
     ----------
     kind : {"turns", "paces"}
     loader : Loader
-        Holds images or clips.
+        Holds images, or averages of their pixels, or clips.
     scaling : Scaling
-        Scaling of the loader.
+        Scaling of the images or clips.
     rows : Tensor of int
         The rows to train on.
+    share : float
+        Share of outliers in them.
     run : Run
 
     Returns
@@ -70,7 +72,8 @@ def train_features(kind: str, loader: Loader, scaling: Scaling, rows: Tensor, ru
     """
     features, plan = KINDS[kind](loader.layout.sample_shape, 0), _plan(kind, loader.layout.family, len(rows))
     initialise(features, run.generator)
-    features.mean += _subtracted(scaling, kind)
+    features.share = share if kind == "turns" else 0.0
+    features.mean += _like(features.mean, _subtracted(scaling, kind))
     move_to_device(features, loader.device)
     optimiser, micro = Adam(features), MicroBatches(least=2)
     features.train()
@@ -128,6 +131,11 @@ def learn_patches(loader: Loader, scaling: Scaling, rows: Tensor, run: Run) -> P
 def weight_of(kind: str | None, family: str, n: int) -> float:
     """Time of training features with n samples, where that of a network that reconstructs is 1; 0 if none are trained."""
     return _plan(kind, family, n).weight if kind in KINDS else 0.0
+
+
+def _like(mean: Tensor, image: Tensor) -> Tensor:
+    """The mean image, in averages of pixels if ``mean`` has fewer of them."""
+    return averages(image.unsqueeze(0), -(-image.shape[-1] // mean.shape[-1]))[0] if image.ndim == 3 else image
 
 
 def _subtracted(scaling: Scaling, kind: str) -> Tensor:

@@ -31,9 +31,11 @@ from skmemae._train.result import TrainingScores, calibrate_places, score_traini
 from skmemae._train.rows import Choice, choose_items, select_rows, share_of_near_copies, some_rows, thin_copies
 from skmemae._train.run import Run
 from skmemae.network import Ensemble, MemAE, RandomStream, RowMemAE
+from skmemae.network.backbones import averaged_shape, averages
 from skmemae.network.randomness import draw_seed
 
 _NOISE_CHUNKS = 2  # chunks of vectors that show the noise of scores; one chunk of images or clips, which take longer
+_AVERAGED_NUMBERS = 2**22  # of images that are averaged at a time
 _LEAST_WINDOW = 1000  # samples that a window holds at least
 _SHORTER, _SHORTER_OF_ROWS = 2, 4  # times shorter than the training of a fit is that of an update
 _NETWORK = (
@@ -135,12 +137,14 @@ def fit_model(X: Samples, layout: Layout, given: dict[str, Any], run: Run) -> Fi
     for observer in run.observers:
         observer.begin(model, settings.max_epochs, as_trained)
     items = items_of(model, loader, group, choice, settings)
+    seen = _averaged(loader, networks.pixel_size)
     trained = rows[~torch.isin(rows, split.held_out)]
     more = weight_of(score.factor, layout.family, len(trained))
     with run.observed(len(networks.all), settings.max_epochs, more):
-        curves = train_networks(networks.all, loader, split, settings, run, items, model.state_dict)
+        curves = train_networks(networks.of_averages, seen, split, settings, run, items, model.state_dict)
         if more:
-            model.features = run.on_first(train_features, score.factor, loader, scaling, trained, run).to(run.device)
+            features = run.on_first(train_features, score.factor, seen, scaling, trained, share_of_outliers(given), run)
+            model.features = features.to(run.device)
         elif score.factor == "patches":
             model.features = run.on_first(learn_patches, loader, scaling, trained, run).to(run.device)
     scores = score_training(model, loader, split, group, run.processes, torch.arange(len(X)))
@@ -205,11 +209,12 @@ def _update_learned(
     settings = settings_of(params, model.score)
     items = items_of(model, loader, group, None, settings, usage)
     with run.observed(len(model.networks.all), settings.max_epochs):
-        curves = train_networks(model.networks.all, loader, split, settings, run, items)
+        seen = _averaged(loader, model.networks.pixel_size)
+    curves = train_networks(model.networks.of_averages, seen, split, settings, run, items)
     if model.features is not None:
         trained = rows[~torch.isin(rows, split.held_out)]
         left = window.share_left(len(X))
-        model.features = run.on_first(with_more, model.features, left, loader, trained, run.generator).to(run.device)
+        model.features = run.on_first(with_more, model.features, left, seen, trained, run.generator).to(run.device)
     scores = score_training(model, loader, split, group, run.processes)
     calibrate_places(model, loader, split, run.processes)
     return Fitted(model, params, curves, scores.without_repeats(copies, is_record), 0.0)
@@ -235,14 +240,32 @@ def _rows_of_window(model: FittedModel, before: Window, X: Samples, run: Run) ->
     X = X[len(X) - window.capacity :] if len(X) > window.capacity else X
     kept = cast(RowMemAE, model.networks.rows).memory.rows.flatten(0, 1)[first]
     scaled = Loader(X, model.layout, model.scaling, torch.device("cpu")).samples(torch.arange(len(X)))
-    identity = Scaling(layout.sample_shape, True, math.inf)
-    identity.learn_units(np.zeros(1), np.ones(1))
-    loader = Loader(torch.cat([kept, scaled]).numpy(), layout, identity, run.device)
+    loader = _scaled_loader(torch.cat([kept, scaled]), layout, run.device)
     prints = run.on_first(take_prints, X, model.layout, old.fingerprint)
     kept_prints = old.prints[:, old.item_groups.flatten()[first]].T
     kept_prints = torch.cat([kept_prints, prints[:1, -1:].expand(len(first), 1)], dim=1)
     numbers = torch.cat([numbers, torch.arange(window.n_seen - len(X), window.n_seen)])
     return _WindowRows(loader, group_copies(torch.cat([kept_prints, prints])), numbers, len(first), n_copies)
+
+
+def _scaled_loader(samples: Tensor, layout: Layout, device: torch.device) -> Loader:
+    """A loader of samples on the CPU that are scaled already."""
+    identity = Scaling(layout.sample_shape, layout.family == "fc", math.inf)
+    identity.learn_units(np.zeros(1), np.ones(1))
+    return Loader(samples.numpy(), layout, identity, device)
+
+
+def _averaged(loader: Loader, pixel_size: int) -> Loader:
+    """A loader of averages of pixels, in which each image is scaled and averaged once and not in each epoch."""
+    if pixel_size == 1:
+        return loader
+    shape = averaged_shape(loader.layout.sample_shape, pixel_size)
+    size = max(1, _AVERAGED_NUMBERS // math.prod(loader.layout.sample_shape))
+    seen, done = torch.empty(len(loader), *shape), 0
+    for x, rows in loader.stream(list(torch.arange(len(loader)).split(size))):
+        seen[done : done + len(rows)] = averages(x, pixel_size).cpu()
+        done += len(rows)
+    return _scaled_loader(seen, choose_layout(shape, "conv2d", channel_axis=1), loader.device)
 
 
 def _update_rows(model: FittedModel, window: Window, X: Samples, given: dict[str, Any], run: Run) -> Fitted:
@@ -324,7 +347,7 @@ def items_of(
         if network.memory is None:
             return Items()
         if usage is not None:
-            number = next(i for i, other in enumerate(model.networks.networks) if other is network)
+            number = next(i for i, other in enumerate(model.networks.networks) if other.memory is network.memory)
             used = torch.as_tensor(usage[number], device=loader.device)
         return LearnedItems(network.memory.items, training.optimiser, training.random_queries, settings.max_epochs, used)
 

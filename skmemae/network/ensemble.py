@@ -80,6 +80,19 @@ class Ensemble(nn.Module):
         return self
 
     @property
+    def pixel_size(self) -> int:
+        """Pixels of a side that are averaged before the first layer of a network."""
+        return self.config.get("pixel_size", 1)
+
+    @property
+    def of_averages(self) -> list[MemAE | RowMemAE]:
+        """The networks without the layers that average pixels and interpolate between averages, with the same parameters."""
+        if self.pixel_size == 1:
+            return self.all
+        parts = [(cast(nn.Sequential, n.encoder)[1], cast(nn.Sequential, n.decoder)[0], n) for n in self.learned]
+        return [MemAE(encoder, decoder, n.memory, n.per_sample) for encoder, decoder, n in parts]
+
+    @property
     def all(self) -> list[MemAE | RowMemAE]:
         """The networks as a list."""
         return cast(list[MemAE | RowMemAE], list(self.networks))
