@@ -159,9 +159,9 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
         numbers. For a memory of rows it is an 80th of the rows,
         between 64 and 256.
     max_epochs : "auto" or int, default="auto"
-        "auto" is enough epochs for about 2,000 optimiser steps, at least 20, at most 200; for images about 320 steps, at least 3
-        epochs; for a memory of rows enough for about 80 steps. The network of "turns" trains for about ten epochs more, between
-        240 and 1000 steps.
+        "auto" is enough epochs for about 2,000 optimiser steps, at least 20, at most 200; for images about 320 steps, at least
+        3 epochs; for a memory of rows enough for about 80 steps. The network of "turns" trains for about ten epochs more,
+        between 240 and 1000 steps.
     validation_fraction : "auto" or float in [0, 1), default="auto"
         Share of X held out to stop early, 256 MiB at most: training stops after 20 epochs without a smaller held-out error,
         counted from 60 % of ``max_epochs`` on if there are learned items. The parameters with the smallest error are kept.

@@ -31,12 +31,12 @@ def learn_scaling(X: Samples, layout: Layout, kind: str | None, training_mask: n
     layout : Layout
     kind : {"contrast", "log-contrast", "log", "standard", "minmax"} or None
         "contrast": each sample's own mean and deviation, with the mean sample subtracted; "log-contrast": the same of
-        logarithms of channels that are never negative, of which 3 % of the largest value is the unit; "log": logarithms of the columns or
-        channels with a heavy tail, and then "standard"; "standard": mean and standard deviation; "minmax": minimum and range;
-        None: no scaling. If all samples are constant, "contrast" is "standard". In tables "log" and "standard" clip values to
-        three interquartile ranges beyond the quartiles before they learn, so that a few extreme values do not hide the rest; a
-        constant column gets such a small unit that any other value becomes a large one. Other constant columns and channels
-        keep their units.
+        logarithms of channels that are never negative, of which 3 % of the largest value is the unit; "log": logarithms of the
+        columns or channels with a heavy tail, and then "standard"; "standard": mean and standard deviation; "minmax": minimum
+        and range; None: no scaling. If all samples are constant, "contrast" is "standard". In tables "log" and "standard" clip
+        values to three interquartile ranges beyond the quartiles before they learn, so that a few extreme values do not hide
+        the rest; a constant column gets such a small unit that any other value becomes a large one. Other constant columns and
+        channels keep their units.
     training_mask : ndarray of bool or None, default=None
         True for the samples to learn from; None for all samples.
 
