@@ -61,7 +61,7 @@ def _contrasts(values: Tensor, side: int, places: int, logarithmic: bool) -> Ten
     if logarithmic:
         values = (values + _DARK).log()
     across, down = values[..., 1:-1, 2:] - values[..., 1:-1, :-2], values[..., 2:, 1:-1] - values[..., :-2, 1:-1]
-    grid = [round(places * length / side) for length in size]  # of square places
+    grid = round(places * size[0] / side), round(places * size[1] / side)  # of square places
     squares = nn.functional.adaptive_avg_pool2d((across.square() + down.square()).mean(dim=1, keepdim=True), grid)
     contrast = squares.flatten(1)
     return (contrast + _PLAIN * contrast.mean(dim=1, keepdim=True) + 1e-12).log()

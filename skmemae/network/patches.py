@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -56,8 +56,8 @@ class PlaceUnits(nn.Module):
     def learn(self, maps: list[Tensor]) -> None:
         """Learn from batches of maps: (batch, \\*shape) each."""
         n = sum(map(len, maps))
-        self.mean = self._blurred(sum(batch.sum(dim=0) for batch in maps) / n, n)  # type: ignore[operator]
-        variance = sum((batch - self.mean).square().sum(dim=0) for batch in maps) / n  # type: ignore[operator]
+        self.mean = self._blurred(torch.stack([batch.sum(dim=0) for batch in maps]).sum(dim=0) / n, n)
+        variance = torch.stack([(batch - self.mean).square().sum(dim=0) for batch in maps]).sum(dim=0) / n
         self.deviation = self._blurred(variance, n).sqrt() + 1e-6
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -196,12 +196,12 @@ class PatchFeatures(nn.Module):
         generator : torch.Generator
             Draws the patches of which the directions are learned.
         """
-        moments = [Moments(directions.weight[0].numel()) for directions in self.directions]
+        moments = [Moments(cast(nn.Conv2d, directions).weight[0].numel()) for directions in self.directions]
         for x in images():
             for patches, branch, one in zip(self.patches(x), self.branches, moments, strict=True):
                 one.add(_drawn(patches, branch.side, generator))
         for directions, one in zip(self.directions, moments, strict=True):
-            one.whiten(directions)
+            one.whiten(cast(nn.Conv2d, directions))
         distances = [self.distances(x) for x in images()]
         self.units.learn(distances)
         maps = [self.joined(batch) for batch in distances]
@@ -225,15 +225,14 @@ class Moments:
         self.sums += vectors.sum(dim=0)
         self.products += vectors.mT @ vectors
 
-    def whiten(self, convolution: nn.Module) -> None:
+    def whiten(self, convolution: nn.Conv2d) -> None:
         """Let a convolution give the numbers of a patch along each principal axis, in deviations from the mean."""
         mean = self.sums / self.count
         variance, axes = torch.linalg.eigh(self.products / self.count - mean.outer(mean))
         variance = variance.clamp_min(0) + _RIDGE * variance.mean() + 1e-12
         directions = (axes / variance.sqrt()).mT
-        weight: Tensor = convolution.weight  # type: ignore[assignment]
-        convolution.weight.copy_(directions.view_as(weight))  # type: ignore[operator, union-attr]
-        convolution.bias.copy_(-(directions @ mean))  # type: ignore[operator, union-attr]
+        convolution.weight.copy_(directions.view_as(convolution.weight))
+        cast(Tensor, convolution.bias).copy_(-(directions @ mean))
 
 
 def _drawn(patches: Tensor, side: int, generator: torch.Generator) -> Tensor:
