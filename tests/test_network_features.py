@@ -1,5 +1,7 @@
 """Reference features of images and clips: what they find far from training samples, and the training of their network."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -37,10 +39,10 @@ def scaling_and_loader(X, kind="contrast", n=None):
 
 def train_features(kind, loader, scaling, n, steps, run):
     """Features that are trained with the first n samples for so many steps."""
-    plans = {name: plan._replace(steps=(steps, steps)) for name, plan in training._PLANS.items()}
+    plans = {name: plan._replace(steps=(steps, steps), share=math.inf) for name, plan in training._PLANS.items()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "_PLANS", plans)
-        return training.train_features(kind, loader, scaling, torch.arange(n), run)
+        return training.train_features(kind, loader, scaling, torch.arange(n), steps, 0.0, run)
 
 
 def trained(X, steps=240, seed=0):
@@ -152,9 +154,10 @@ def test_what_the_scaling_subtracted_is_added_again(rng, kind, shape):
 
 @pytest.mark.parametrize("n, steps", [(30, 240), (399, 240), (600, 375), (9000, 1000)])
 def test_steps_are_those_of_ten_epochs_within_bounds(n, steps):
-    plan = training._plan("turns", n)
-    assert int(min(plan.steps[1], max(plan.steps[0], plan.epochs * n / plan.batch_size))) == steps
-    assert weight_of("turns", n) == plan.weight > 0 and weight_of("patches", n) == weight_of(None, n) == 0
+    plan = training._plan("turns", "conv2d", n)
+    assert plan.steps_for(n, 320) == steps and plan.steps_for(n, 3) == 15
+    assert weight_of("turns", "conv2d", n) == plan.weight > 0
+    assert weight_of("patches", "conv2d", n) == weight_of(None, "conv2d", n) == 0
 
 
 def test_progress_of_features_is_shown(capfd, rng):

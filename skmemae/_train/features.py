@@ -28,14 +28,20 @@ class _Plan(NamedTuple):
     learning_rate: float
     epochs: float
     steps: tuple[int, int]  # fewest and most
+    share: float  # largest number of steps for one of the network that reconstructs
     weight: float  # time of training, where that of the network that reconstructs is 1; measured, within a factor of two
+
+    def steps_for(self, n: int, steps: int) -> int:
+        """Steps with n samples, if the network that reconstructs has so many."""
+        fewest, most = self.steps
+        return max(1, int(min(most, self.share * steps, max(fewest, self.epochs * n / self.batch_size))))
 
 
 _PLANS = {
-    "turns of clips": _Plan(8, 3e-3, math.inf, (2500, 2500), 2),
-    "few turns": _Plan(8, 3e-3, 10, (240, 240), 2),
-    "turns": _Plan(16, 3e-3, 10, (240, 1000), 4),
-    "paces": _Plan(16, 2e-3, math.inf, (4500, 4500), 1.1),
+    "turns of clips": _Plan(8, 3e-3, math.inf, (2500, 2500), 5, 2),
+    "few turns": _Plan(8, 3e-3, 10, (240, 240), 5, 2),
+    "turns": _Plan(16, 3e-3, 10, (240, 1000), 5, 4),
+    "paces": _Plan(16, 2e-3, math.inf, (4500, 4500), 8, 1.1),
 }
 _FEW = 400  # samples
 _SEEN, _SOLVED, _FASTER = 20, 0.25, 3  # batches with a mean loss below which training is so many times shorter
@@ -49,7 +55,9 @@ def _plan(kind: str, family: str, n: int) -> _Plan:
     return _PLANS[kind]
 
 
-def train_features(kind: str, loader: Loader, scaling: Scaling, rows: Tensor, share: float, run: Run) -> ReferenceFeatures:
+def train_features(
+    kind: str, loader: Loader, scaling: Scaling, rows: Tensor, steps: int, share: float, run: Run
+) -> ReferenceFeatures:
     """Train a network to recognise changes of samples, and keep its features of the samples as memory items.
 
     Parameters
@@ -61,8 +69,10 @@ def train_features(kind: str, loader: Loader, scaling: Scaling, rows: Tensor, sh
         Scaling of the images or clips.
     rows : Tensor of int
         The rows to train on.
+    steps : int
+        Optimiser steps of the network that reconstructs.
     share : float
-        Share of outliers in them.
+        Share of outliers in the rows.
     run : Run
 
     Returns
@@ -77,8 +87,7 @@ def train_features(kind: str, loader: Loader, scaling: Scaling, rows: Tensor, sh
     move_to_device(features, loader.device)
     optimiser, micro = Adam(features), MicroBatches(least=2)
     features.train()
-    least, most = plan.steps
-    steps, step = int(min(most, max(least, plan.epochs * len(rows) / plan.batch_size))), 0
+    steps, step = plan.steps_for(len(rows), steps), 0
     for observer in run.observers:
         observer.begin_features()
     part, pace = Part(run.timing, plan.weight), _Pace()  # of this process alone

@@ -143,7 +143,8 @@ def fit_model(X: Samples, layout: Layout, given: dict[str, Any], run: Run) -> Fi
     with run.observed(len(networks.all), settings.max_epochs, more):
         curves = train_networks(networks.of_averages, seen, split, settings, run, items, model.state_dict)
         if more:
-            features = run.on_first(train_features, score.factor, seen, scaling, trained, share_of_outliers(given), run)
+            steps, share = settings.max_epochs * -(-len(trained) // settings.batch_size), share_of_outliers(given)
+            features = run.on_first(train_features, score.factor, seen, scaling, trained, steps, share, run)
             model.features = features.to(run.device)
         elif score.factor == "patches":
             model.features = run.on_first(learn_patches, loader, scaling, trained, run).to(run.device)

@@ -19,6 +19,7 @@ _SMOOTH = 0.75  # places, deviation of the blur of distances
 _SHARP, _SPREAD = 1.5, 6.0  # deviations of the blurs of units, in places
 _PRIOR = 20.0  # images that the wider blur counts for
 _WORST, _FEWEST = 0.001, 4  # share of the places, and number of them at least, that make the score
+_BLANK = 0.5  # weight of a distance that is smaller than usual
 _STEEP = 20.0  # a score above it grows linearly, so that nothing overflows
 _NUMBERS = 2**19  # of images that are encoded at a time
 Images = Callable[[], Iterable[Tensor]]
@@ -158,8 +159,12 @@ class PatchFeatures(nn.Module):
         return torch.cat(found, dim=1)
 
     def joined(self, distances: Tensor) -> Tensor:
-        """One map of all branches in units, large where one of them is: (batch, branches, h, w) -> (batch, h, w)."""
-        return self.units(distances).logsumexp(dim=1)
+        """One map of all branches in units, large where one of them is: (batch, branches, h, w) -> (batch, h, w).
+
+        Smaller distances than usual count as well, such as those of a blank place in a texture.
+        """
+        units = self.units(distances)
+        return torch.cat([units, -_BLANK * units], dim=1).logsumexp(dim=1)
 
     def worst(self, maps: Tensor) -> Tensor:
         """Mean of the worst places of maps in units: (batch, h, w) -> (batch,)."""
