@@ -42,7 +42,8 @@ def sparse_autoencoder(sample_shape: tuple[int, ...]) -> tuple[nn.Module, nn.Mod
     """Encoder and decoder with the default layers, and an l1 penalty on the encoding."""
     layout = choose_layout(sample_shape, channel_axis=1)
     unit = "location" if layout.family == "conv3d" else "sample"
-    widths = (vector_widths if layout.family == "fc" else conv_widths)(Case(0, layout, {"memory_unit": unit, "backbone": sparse_autoencoder}))
+    case = Case(0, layout, {"memory_unit": unit, "backbone": sparse_autoencoder})
+    widths = (vector_widths if layout.family == "fc" else conv_widths)(case)
     draw = torch.Generator().manual_seed(int(torch.randint(2**31 - 1, ())))
     network = build_network(sample_shape, layout.family, widths, memory_size=0, memory_unit=unit, generator=draw)
     return nn.Sequential(network.encoder, L1Penalty()), network.decoder
