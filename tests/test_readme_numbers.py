@@ -22,6 +22,8 @@ STORED = {
     "ADBench, contaminated training": ("adbench-contaminated", "", "roc_auc"),
     "KDDCUP99, F1 at the top fifth": ("kddcup99", "KDDCUP99", "f1"),
     "UCSD Ped2 at half resolution, ROC AUC of frames": ("video", "UCSD Ped2 (half resolution)", "micro"),
+    "Magnetic tiles, cracks, ROC AUC of images": ("magnetic-tiles", "Crack", "roc_auc"),
+    "Magnetic tiles, frayed edges": ("magnetic-tiles", "Fray", "roc_auc"),
 }
 SPEED = {
     "fit 1,000 x 10": ("fit 1,000 x 10, defaults: MemAE", "fit 1,000 x 10, defaults: PyOD's"),
@@ -48,7 +50,8 @@ OVERVIEW, PUBLISHED, TIMES = tables().items()
 
 def detector(name, protocol=""):
     of_frames = {"PCA": "differences, PCA", "KNN": "differences, KNN"} if protocol == "video" else {}
-    return {"PyOD AutoEncoder": "AutoEncoder", **of_frames}.get(name, name)
+    of_tiles = {"no memory": "no memory, patches"} if protocol == "magnetic-tiles" else {}
+    return {"PyOD AutoEncoder": "AutoEncoder", **of_frames, **of_tiles}.get(name, name)
 
 
 def stored(protocol, data, value, name):

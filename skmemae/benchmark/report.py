@@ -36,8 +36,8 @@ def summary(rows: Rows, key: str, columns: dict[str, str]) -> list[list[str]]:
             mean = np.mean([row.get(column, np.nan) for row in group])
             plain = number_format.lstrip("±e")
             text = "" if np.isnan(mean) else format(mean, plain)
-            means = seed_means(group, column)
-            if number_format.startswith("±") and len(means) > 1 and text:
+            means = seed_means(group, column) if number_format.startswith("±") else []
+            if len(means) > 1 and text:
                 error = np.std(means, ddof=1) / np.sqrt(len(means))
                 text += " ± " + format(error if number_format.startswith("±e") else np.std(means), plain)
             line.append(text)
