@@ -209,9 +209,9 @@ def _update_learned(
     model.known.to(run.device)
     settings = settings_of(params, model.score)
     items = items_of(model, loader, group, None, settings, usage)
+    seen = _averaged(loader, model.networks.pixel_size)
     with run.observed(len(model.networks.all), settings.max_epochs):
-        seen = _averaged(loader, model.networks.pixel_size)
-    curves = train_networks(model.networks.of_averages, seen, split, settings, run, items)
+        curves = train_networks(model.networks.of_averages, seen, split, settings, run, items)
     if model.features is not None:
         trained = rows[~torch.isin(rows, split.held_out)]
         left = window.share_left(len(X))
