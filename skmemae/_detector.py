@@ -155,11 +155,11 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
         5e-3 for a memory of rows, else 2e-3.
     batch_size : "auto" or int, default="auto"
         At least 2. "auto" is about a twentieth of the samples, between 32 and 1024; for clips at most 128, and for images about
-        a two-hundredth, between 32 and 128. For both it is less, but at least 8, if a batch would hold more than a million
+        a 64th, between 32 and 128. For both it is less, but at least 8, if a batch would hold more than a million
         numbers. For a memory of rows it is an 80th of the rows,
         between 64 and 256.
     max_epochs : "auto" or int, default="auto"
-        "auto" is enough epochs for about 320 optimiser steps of images, at least 3, for 600 of clips and 2,000 of vectors, at
+        "auto" is enough epochs for about 320 optimiser steps of images, at least 12, for 600 of clips and 2,000 of vectors, at
         least 20, and for 80 with a memory of rows; at most 200. For "turns" of images a network trains for about ten epochs
         more, between 240 and 1,000 steps, or fewer once it recognises them; for those of clips 2,500 steps.
     validation_fraction : "auto" or float in [0, 1), default="auto"
