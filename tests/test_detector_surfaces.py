@@ -40,7 +40,7 @@ def roc_auc(fitted):
 
 @pytest.fixture(scope="module")
 def fitted():
-    return MemAEDetector(random_state=0, max_epochs=4).fit(weaves(80))
+    return MemAEDetector(random_state=0, max_epochs=4).fit(weaves(200))
 
 
 def test_the_defaults_of_surfaces_find_small_flaws_that_errors_and_turns_do_not(fitted):

@@ -163,7 +163,7 @@ def test_steps_are_those_of_ten_epochs_within_bounds(n, steps):
 def test_progress_of_features_is_shown(capfd, rng):
     scaling, loader = scaling_and_loader(rng.normal(size=(30, 8, 8)))
     run = Run(CPU, 0, verbose=1)
-    with run.observed(0, 0, weight_of("turns", 30)):
+    with run.observed(0, 0, weight_of("turns", "conv2d", 30)):
         train_features("turns", loader, scaling, 30, 8, run)
     out, err = capfd.readouterr()
     assert out == "" and "MemAE: 100%" in err and "reference features" in err
