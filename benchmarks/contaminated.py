@@ -26,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = protocol.make_protocol_parser("contaminated", __doc__, seeds=1)
     parser.add_argument("--images", type=int, metavar="N", help="training images (default: two thirds of those of the digit)")
     args = parser.parse_args(argv)
+    if args.images is not None and args.images < 2:
+        parser.error(f"--images must be at least 2. Got {args.images}.")
     protocol.run(make_protocol(args.images), args)
 
 

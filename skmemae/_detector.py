@@ -557,9 +557,10 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
     def p_value_map(self, X: ArrayLike) -> np.ndarray:
         """How likely a normal image or clip would have so large an error in each place.
 
-        The squared residuals of :meth:`anomaly_map`, the mean over the channels, are smoothed by a Gaussian with a deviation of
-        a 32nd of the smaller side, at least half a pixel, and divided by their mean in the same place of samples that were
-        held out from training. A p-value is the share of the places of all held-out samples in which that ratio is at least as
+        The error of a place is the distance of the patches around it with "patches". Else it is the squared residual of
+        :meth:`anomaly_map`, the mean over the channels, smoothed by a Gaussian with a deviation of a 32nd of the smaller side,
+        at least half a pixel. Errors are divided by their mean in the same place of samples that were held out from training.
+        A p-value is the share of the places of all held-out samples in which that ratio is at least as
         large; it is interpolated between a thousand quantiles.
 
         Parameters

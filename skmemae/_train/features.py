@@ -40,7 +40,7 @@ class _Plan(NamedTuple):
 _PLANS = {
     "turns of clips": _Plan(8, 3e-3, math.inf, (2500, 2500), 5, 2),
     "few turns": _Plan(8, 3e-3, 10, (240, 240), 5, 2),
-    "turns": _Plan(16, 3e-3, 12, (240, 1400), 5, 4),
+    "turns": _Plan(16, 3e-3, 12, (240, 1400), 5, 2),
     "paces": _Plan(16, 2e-3, math.inf, (4500, 4500), 8, 1.1),
 }
 _FEW = 400  # samples
