@@ -76,7 +76,7 @@ class Ensemble(nn.Module):
     def arrange(self) -> "Ensemble":
         """Lay out the weights of 2-D convolutions with channels last, which is faster, also after values were loaded."""
         if self.config["backbone"] == "conv2d":
-            self.to(memory_format=torch.channels_last)
+            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch does not declare it
         return self
 
     @property
