@@ -101,7 +101,7 @@ class FittedModel(nn.Module):
             "network": self.networks.config,
             "score": self.score.name,
             "n_training": self.known.n_training,
-            "features": None if self.features is None else self.features.size,
+            "features": getattr(self.features, "size", None),
             "features_share": getattr(self.features, "share", 0.0),
             "calibrated": self.calibration is not None,
             "places": self.places is not None,

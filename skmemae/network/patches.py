@@ -82,8 +82,6 @@ class PatchFeatures(nn.Module):
     ----------
     sample_shape : tuple of int
         (C, H, W)
-    size : int, default=0
-        Ignored; for reference features it is the size of their memory.
 
     References
     ----------
@@ -108,9 +106,8 @@ class PatchFeatures(nn.Module):
     mean: Tensor
     center: Tensor
     scale: Tensor
-    size = 0
 
-    def __init__(self, sample_shape: Sequence[int], size: int = 0):
+    def __init__(self, sample_shape: Sequence[int]):
         super().__init__()
         channels, *self.shape = sample_shape
         self.averaged = max(1, round(min(self.shape) / _MOST_SIDE))
