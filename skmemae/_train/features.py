@@ -27,21 +27,21 @@ class _Plan(NamedTuple):
     batch_size: int
     learning_rate: float
     epochs: float
-    steps: tuple[int, int]  # fewest and most
+    steps: tuple[int, float]  # fewest and most
     share: float  # largest number of steps for one of the network that reconstructs
     weight: float  # time of training, where that of the network that reconstructs is 1; measured, within a factor of two
 
     def steps_for(self, n: int, steps: int) -> int:
         """Steps with n samples, if the network that reconstructs has so many."""
         fewest, most = self.steps
-        return max(1, int(min(most, self.share * steps, max(fewest, self.epochs * n / self.batch_size))))
+        return max(1, round(min(most, self.share * steps, max(fewest, self.epochs * n / self.batch_size))))
 
 
 _PLANS = {
     "turns of clips": _Plan(8, 3e-3, math.inf, (2500, 2500), 5, 2),
     "few turns": _Plan(8, 3e-3, 10, (240, 240), 5, 2),
     "turns": _Plan(16, 3e-3, 12, (240, 1400), 5, 2),
-    "paces": _Plan(16, 2e-3, math.inf, (4500, 4500), 8, 1.1),
+    "paces": _Plan(16, 2e-3, math.inf, (1, math.inf), 2.25, 1.1),
 }
 _FEW = 400  # samples
 _SEEN, _SOLVED, _FASTER = 20, 0.25, 3  # batches with a mean loss below which training is so many times shorter
