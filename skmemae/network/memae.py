@@ -184,7 +184,7 @@ def build_network(
     similarity, temperature, shrink_threshold, memory_heads
         See :class:`skmemae.network.Memory`.
     pixel_size : int, default=1
-        See :func:`skmemae.network.backbones.convolutional`; for "conv2d".
+        How many pixels of a side are averaged for the first layer, of images alone.
     generator : torch.Generator or None, default=None
         None draws from a generator of seed 0.
 
