@@ -1,5 +1,7 @@
 """Whether images show a surface, such as a texture or a part that is always photographed alike, or objects that differ."""
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -8,6 +10,7 @@ from skmemae._data.layout import Layout
 from skmemae._data.sources import Samples
 
 _LOOKED_AT, _FEWEST = 200, 10  # images
+_NUMBERS = 2**24  # of them at most
 _LEAST_SIDE = 16  # pixels; smaller images have no texture
 _VARIED = 0.66  # variation of the contents of surfaces is smaller
 _RANGE = 0.001, 0.999  # quantiles of all values
@@ -24,7 +27,8 @@ def shows_surface(X: Samples, layout: Layout) -> bool:
     """
     if layout.family != "conv2d" or min(layout.place_shape) < _LEAST_SIDE or len(X) < _FEWEST:
         return False
-    block = np.array(X[:: -(-len(X) // _LOOKED_AT)], dtype=np.float64)
+    count = max(_FEWEST, min(_LOOKED_AT, _NUMBERS // math.prod(layout.sample_shape)))
+    block = np.array(X[np.arange(0, len(X), -(-len(X) // count))], dtype=np.float64)
     images = layout.to_network(torch.from_numpy(block))
     return variation(images) < _VARIED
 
