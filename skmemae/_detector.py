@@ -159,9 +159,9 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
         numbers. For a memory of rows it is an 80th of the rows,
         between 64 and 256.
     max_epochs : "auto" or int, default="auto"
-        "auto" is enough epochs for about 320 optimiser steps of images, at least 12, for 600 of clips and 2,000 of vectors, at
+        "auto" is enough epochs for about 320 optimiser steps of images, at least 12, for 2,000 of vectors and clips, at
         least 20, and for 80 with a memory of rows; at most 200. For "turns" of images a network trains for about twelve epochs
-        more, between 240 and 1,400 steps, or fewer once it recognises them; for those of clips 2,500 steps.
+        more, between 240 and 1,400 steps, or fewer once it recognises them.
     validation_fraction : "auto" or float in [0, 1), default="auto"
         Share of X held out to stop early, 256 MiB at most: training stops after 20 epochs without a smaller held-out error,
         counted from 60 % of ``max_epochs`` on if there are learned items. The parameters with the smallest error are kept.
