@@ -42,7 +42,7 @@ def train_features(kind, loader, scaling, n, steps, run):
     plans = {name: plan._replace(steps=(steps, steps), share=math.inf) for name, plan in training._PLANS.items()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "_PLANS", plans)
-        return training.train_features(kind, loader, scaling, torch.arange(n), steps, 0.0, run)
+        return training.train_features(kind, loader, training.subtracted_by(scaling, kind), torch.arange(n), steps, 0.0, run)
 
 
 def trained(X, steps=240, seed=0):

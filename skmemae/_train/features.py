@@ -56,7 +56,7 @@ def _plan(kind: str, family: str, n: int) -> _Plan:
 
 
 def train_features(
-    kind: str, loader: Loader, scaling: Scaling, rows: Tensor, steps: int, share: float, run: Run
+    kind: str, loader: Loader, subtracted: Tensor, rows: Tensor, steps: int, share: float, run: Run
 ) -> ReferenceFeatures:
     """Train a network to recognise changes of samples, and keep its features of the samples as memory items.
 
@@ -65,8 +65,8 @@ def train_features(
     kind : {"turns", "paces"}
     loader : Loader
         Holds images, or averages of their pixels, or clips.
-    scaling : Scaling
-        Scaling of the images or clips.
+    subtracted : Tensor
+        What scaling has subtracted from the samples of the loader, see :func:`subtracted_by`.
     rows : Tensor of int
         The rows to train on.
     steps : int
@@ -83,7 +83,7 @@ def train_features(
     features, plan = KINDS[kind](loader.layout.sample_shape, 0), _plan(kind, loader.layout.family, len(rows))
     initialise(features, run.generator)
     features.share = share if kind == "turns" else 0.0
-    features.mean += _like(features.mean, _subtracted(scaling, kind))
+    features.mean += subtracted
     move_to_device(features, loader.device)
     optimiser, micro = Adam(features), MicroBatches(least=2)
     features.train()
@@ -128,7 +128,7 @@ class _Pace:
 def learn_patches(loader: Loader, scaling: Scaling, rows: Tensor, run: Run) -> PatchFeatures:
     """Features of the patches of images, learned from random rows without training; on the device of the loader."""
     features = PatchFeatures(loader.layout.sample_shape)
-    features.mean += _subtracted(scaling, "patches")
+    features.mean += subtracted_by(scaling, "patches")
     move_to_device(features, loader.device)
     count = min(_PATCHED, max(_PATCHED_NUMBERS // math.prod(features.seen), _ENCODED))
     rows = rows[torch.randperm(len(rows), generator=run.generator)[:count]].sort().values
@@ -142,15 +142,11 @@ def weight_of(kind: str | None, family: str, n: int) -> float:
     return _plan(kind, family, n).weight if kind in KINDS else 0.0
 
 
-def _like(mean: Tensor, image: Tensor) -> Tensor:
-    """The mean image, in averages of pixels if ``mean`` has fewer of them."""
-    return averages(image.unsqueeze(0), -(-image.shape[-1] // mean.shape[-1]))[0] if image.ndim == 3 else image
-
-
-def _subtracted(scaling: Scaling, kind: str) -> Tensor:
+def subtracted_by(scaling: Scaling, kind: str, pixel_size: int = 1) -> Tensor:
     """What scaling has subtracted: the mean image, which shows how images are turned; for clips the center, so black is 0."""
     if kind != "paces":
-        return torch.zeros(()) if scaling.mean_sample is None else scaling.mean_sample.cpu().float()
+        mean = scaling.mean_sample
+        return torch.zeros(()) if mean is None else averages(mean.cpu().float().unsqueeze(0), pixel_size)[0]
     return (scaling.center / scaling.scale).clamp(-FAR_LIMIT, FAR_LIMIT).cpu().float()
 
 

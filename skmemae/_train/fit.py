@@ -24,7 +24,7 @@ from skmemae._model.statistics import learn_scaling
 from skmemae._model.subsets import RandomSubsets
 from skmemae._runtime import is_out_of_memory, move_to_device
 from skmemae._train.distributed import SingleProcess
-from skmemae._train.features import learn_patches, train_features, weight_of, with_more
+from skmemae._train.features import learn_patches, subtracted_by, train_features, weight_of, with_more
 from skmemae._train.items import Items, LearnedItems, RowItems
 from skmemae._train.loop import Curves, Settings, Split, Training, split_rows, train_networks
 from skmemae._train.result import TrainingScores, calibrate_places, score_training, usage_of, warn_of_repeats
@@ -144,8 +144,8 @@ def fit_model(X: Samples, layout: Layout, given: dict[str, Any], run: Run) -> Fi
         curves = train_networks(networks.of_averages, seen, split, settings, run, items, model.state_dict)
         if more:
             steps, share = settings.max_epochs * -(-len(trained) // settings.batch_size), share_of_outliers(given)
-            features = run.on_first(train_features, score.factor, seen, scaling, trained, steps, share, run)
-            model.features = features.to(run.device)
+            mean = subtracted_by(scaling, cast(str, score.factor), networks.pixel_size)
+            model.features = run.on_first(train_features, score.factor, seen, mean, trained, steps, share, run).to(run.device)
         elif score.factor == "patches":
             model.features = run.on_first(learn_patches, loader, scaling, trained, run).to(run.device)
     scores = score_training(model, loader, split, group, run.processes, torch.arange(len(X)))

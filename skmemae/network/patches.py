@@ -7,6 +7,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from skmemae.network.backbones import averages
 from skmemae.network.smoothing import gaussian_blur
 
 _MOST_SIDE, _LEAST_SIDE = 512, 64  # of the images that are compared; larger ones are averaged, smaller ones interpolated
@@ -132,18 +133,15 @@ class PatchFeatures(nn.Module):
 
     def images(self, x: Tensor) -> Tensor:
         """Images of the samples as they are compared: (batch, \\*sample_shape) -> (batch, C, h, w)."""
-        images = x + self.mean
-        if self.averaged > 1:
-            images = nn.functional.avg_pool2d(images, self.averaged, ceil_mode=True, count_include_pad=False)
-        return images if images.shape[2:] == self.seen else _interpolated(images, self.seen)
+        return _interpolated(averages(x + self.mean, self.averaged), self.seen)
 
     def patches(self, x: Tensor) -> list[Tensor]:
         """Locally normalised images at the resolution of each branch, with a border of half a patch."""
         images, found = self.images(x), []
         normalised = {share: _normalised(images, share) for share in (_NEAR, _WIDE)}
         for branch in self.branches:
-            averages = nn.functional.avg_pool2d(normalised[branch.normalised], branch.averaged)
-            found.append(nn.functional.pad(averages, (branch.side // 2,) * 4, mode="reflect"))
+            coarse = nn.functional.avg_pool2d(normalised[branch.normalised], branch.averaged)
+            found.append(nn.functional.pad(coarse, (branch.side // 2,) * 4, mode="reflect"))
         return found
 
     def distances(self, x: Tensor) -> Tensor:
@@ -255,8 +253,7 @@ def _normalised(images: Tensor, share: float) -> Tensor:
 def _around(images: Tensor, sigma: float) -> Tensor:
     """Mean around each place, weighted by a Gaussian; wide ones are computed from averages of pixels, which is faster."""
     size = max(1, int(sigma / 2))
-    averages = nn.functional.avg_pool2d(images, size, ceil_mode=True, count_include_pad=False)
-    return _interpolated(gaussian_blur(averages, sigma / size), images.shape[2:])
+    return _interpolated(gaussian_blur(averages(images, size), sigma / size), images.shape[2:])
 
 
 def _interpolated(maps: Tensor, size: Sequence[int], mode: str = "bilinear") -> Tensor:
