@@ -54,4 +54,4 @@ def test_from_video_files_to_a_curve(tmp_path, monkeypatch, rng):
 
 
 def test_it_is_short():
-    assert len(README.read_text().splitlines()) <= 125
+    assert len(README.read_text().splitlines()) <= 120
