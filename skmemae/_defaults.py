@@ -92,7 +92,7 @@ def if_clean(c: Case) -> bool:
     return isinstance(c.params["contamination"], Real) and c.params["contamination"] < 0.02
 
 
-def contrast_of_large(c: Case) -> str:
+def image_scaling(c: Case) -> str:
     if c.is_surface:
         return "log-contrast"
     return "contrast" if math.prod(c.layout.sample_shape[1:]) >= 16 else "standard"
@@ -171,7 +171,7 @@ def an_eightieth(c: Case) -> int:
 
 
 def few_numbers(c: Case) -> int:
-    return min(128, max(8, 2**20 // c.size))
+    return min(128, max(8, 2**20 // (c.layout.sample_shape[0] * math.prod(c.sides))))
 
 
 def a_twentieth(most: Callable[[Case], int]) -> Callable[[Case], int]:
@@ -184,8 +184,7 @@ def eighty_steps(c: Case) -> int:
 
 def image_batch(c: Case) -> int:
     """About a 64th of the images, from 32 to 128: small batches rank outliers as well in less time."""
-    fitting = max(8, 2**20 // (c.layout.sample_shape[0] * math.prod(c.sides)))
-    return min(128, fitting, max(32, 2 ** round(math.log2(c.n / 64))))
+    return min(few_numbers(c), max(32, 2 ** round(math.log2(c.n / 64))))
 
 
 def epochs_of(steps: int, least: int = 20) -> Callable[[Case], int]:
@@ -200,7 +199,7 @@ of_vectors, of_clips = with_memory("absolute-query", "absolute"), with_memory("r
 KINDS =                    ("rows",       "vectors",                 "images",          "clips")
 EARLY = {  # before rows are selected
     "memory_unit":         ("row",        "sample",                  "sample",          "location"),
-    "scaling":             ("log",        "log",                     contrast_of_large, "standard"),
+    "scaling":             ("log",        "log",                     image_scaling,     "standard"),
     "thins_copies":        (if_clean,     True,                      False,             False),
     "anomaly_score":       (power_score,  of_vectors,                image_score,       of_clips),
 }

@@ -1,3 +1,4 @@
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -10,6 +11,14 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def figures():
+    """Figures are drawn without a screen, and closed at the end."""
+    matplotlib.use("Agg")
+    yield
+    matplotlib.pyplot.close("all")
 
 
 @pytest.fixture

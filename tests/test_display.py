@@ -10,15 +10,9 @@ import torch
 from problems import detector
 from sklearn.exceptions import NotFittedError
 
-matplotlib.use("Agg")
-
 from skmemae.display import AddressingDisplay, AnomalyMapDisplay, MemoryDisplay, ReconstructionDisplay
 
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    matplotlib.pyplot.close("all")
+pytestmark = pytest.mark.usefixtures("figures")
 
 
 @pytest.fixture

@@ -7,8 +7,6 @@ from matplotlib.colors import to_rgb
 from problems import detector
 from sklearn.exceptions import NotFittedError
 
-matplotlib.use("Agg")
-
 from skmemae.display import (
     AddressingDisplay,
     AnomalyMapDisplay,
@@ -19,11 +17,7 @@ from skmemae.display import (
     TrainingCurveDisplay,
 )
 
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    matplotlib.pyplot.close("all")
+pytestmark = pytest.mark.usefixtures("figures")
 
 
 def legend(ax):

@@ -12,8 +12,6 @@ import pytest
 from matplotlib.colors import to_rgb
 from problems import detector
 
-matplotlib.use("Agg")
-
 from skmemae.display import ExplanationDisplay
 
 
@@ -45,11 +43,7 @@ IMAGES = Explained(
     regions=np.array([[[1, 3], [2, 6]], [[0, 6], [0, 8]]]),
 )
 
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    matplotlib.pyplot.close("all")
+pytestmark = pytest.mark.usefixtures("figures")
 
 
 def labels(ax):

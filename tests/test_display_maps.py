@@ -8,15 +8,9 @@ import pytest
 from problems import detector
 from sklearn.exceptions import NotFittedError
 
-matplotlib.use("Agg")
-
 from skmemae.display import PValueMapDisplay
 
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    matplotlib.pyplot.close("all")
+pytestmark = pytest.mark.usefixtures("figures")
 
 
 @pytest.fixture

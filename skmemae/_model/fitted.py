@@ -115,16 +115,17 @@ class FittedModel(nn.Module):
         scaling = Scaling(layout.sample_shape, layout.family == "fc", config["limit"])
         fingerprint = Fingerprint(scaling.unit_shape, math.prod(layout.sample_shape))
         subsets = RandomSubsets(layout.sample_shape) if score.factor == "subsets" else None
+        networks = Ensemble.empty(config["network"])
         features: ReferenceFeatures | PatchFeatures | None = None
         with torch.device("meta"):
             if score.factor in KINDS:
-                shape = averaged_shape(layout.sample_shape, config["network"].get("pixel_size", 1))
+                shape = averaged_shape(layout.sample_shape, networks.pixel_size)
                 features = KINDS[score.factor](shape, config["features"]).requires_grad_(False)
                 features.share = config.get("features_share", 0.0)  # not in the first files
             elif score.factor == "patches":
                 features = PatchFeatures(layout.sample_shape)
         known = KnownSamples(fingerprint, config["n_training"])
-        model = cls(layout, scaling, Ensemble.empty(config["network"]), score, known, subsets, features)
+        model = cls(layout, scaling, networks, score, known, subsets, features)
         model.calibration = Calibration() if config["calibrated"] else None
         model.places = model.empty_places() if config.get("places") else None  # not in the first files
         return model.eval()

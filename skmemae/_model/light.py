@@ -37,7 +37,7 @@ def warn_of_other_units(X: Samples, layout: Layout, scaling: Scaling) -> None:
     if scaling.log_unit is not None:
         unit = scaling.log_unit.numpy(force=True)
         center = np.where(np.isinf(unit), center, unit * np.expm1(np.minimum(center, _LARGEST_LOG)))
-        scale = np.where(np.isinf(unit), scale, scale * (center + unit))  # in small parts of the curve
+        scale = np.where(np.isinf(unit), scale, scale * (center + unit))  # to first order
     if (center == 0).all() and (scale == 1).all():  # no scaling
         return
     count = max(2, min(_LOOKED_AT[0], _LOOKED_AT[1] // math.prod(layout.sample_shape)))

@@ -11,6 +11,7 @@ from skmemae.network.memory import Memory, RowMemory
 from skmemae.network.randomness import RandomStream
 
 _SETTINGS = ("similarity", "temperature", "shrink_threshold")
+_ABSENT = {"pixel_size": 1}  # of configs in the first files
 
 
 class Ensemble(nn.Module):
@@ -30,18 +31,18 @@ class Ensemble(nn.Module):
     def __init__(self, networks: Sequence[MemAE | RowMemAE], config: dict[str, Any]):
         super().__init__()
         self.networks = nn.ModuleList(networks)
-        self.config = config
+        self.config = {**_ABSENT, **config}
 
     @classmethod
     def build(cls, config: dict[str, Any], generator: torch.Generator) -> "Ensemble":
         """Fresh networks, all random numbers from the generator; ``query_width`` and ``memory_heads`` are set here."""
-        c = config
+        c = {**_ABSENT, **config}
         settings = {name: c[name] for name in _SETTINGS} if c["memory_size"] else {}
         if c["side_by_side"]:
             row = build_row_network(c["sample_shape"][0], c["widths"], c["members"], c["memory_size"], generator, **settings)
             return cls([row], {**c, "query_width": c["widths"][-1]})
         settings |= {"memory_unit": "sample" if c["per_sample"] else "location", "memory_heads": c["memory_heads"]}
-        settings |= {"memory_size": c["memory_size"], "pixel_size": c.get("pixel_size", 1), "generator": generator}
+        settings |= {"memory_size": c["memory_size"], "pixel_size": c["pixel_size"], "generator": generator}
         shape, backbone, widths = c["sample_shape"], c["backbone"], c["widths"]
         networks = [build_network(shape, backbone, widths, **settings) for _ in range(c["members"])]
         memory = networks[0].memory
@@ -51,7 +52,7 @@ class Ensemble(nn.Module):
     @classmethod
     def empty(cls, config: dict[str, Any]) -> "Ensemble":
         """Networks without values, in evaluation mode, to load a ``state_dict`` into; runs no computation."""
-        c = config
+        c = {**_ABSENT, **config}
         networks: list[MemAE | RowMemAE] = []
         settings = {name: c[name] for name in _SETTINGS} if c["memory_size"] else {}
         for _ in range(1 if c["side_by_side"] else c["members"]):
@@ -64,7 +65,7 @@ class Ensemble(nn.Module):
             if callable(c["backbone"]):
                 encoder, decoder, _ = call_backbone(c["backbone"], c["sample_shape"], RandomStream(0))
             else:
-                sizes = c["widths"], c["per_sample"], c.get("pixel_size", 1)
+                sizes = c["widths"], c["per_sample"], c["pixel_size"]
                 encoder, decoder, _ = meta_backbone(c["backbone"], c["sample_shape"], *sizes)
             with torch.device("meta"):
                 learned = None
@@ -82,7 +83,7 @@ class Ensemble(nn.Module):
     @property
     def pixel_size(self) -> int:
         """Pixels of a side that are averaged before the first layer of a network."""
-        return self.config.get("pixel_size", 1)
+        return self.config["pixel_size"]
 
     @property
     def of_averages(self) -> list[MemAE | RowMemAE]:
