@@ -212,7 +212,7 @@ LATE = {
     "ensemble_size":       (row_members,  4,                         1,                 1),
     "learning_rate":       (5e-3,         2e-3,                      2e-3,              2e-3),
     "batch_size":          (an_eightieth, a_twentieth(lambda c: 1024), image_batch,     a_twentieth(few_numbers)),
-    "max_epochs":          (eighty_steps, epochs_of(2000),           epochs_of(320, 12), epochs_of(2000)),
+    "max_epochs":          (eighty_steps, epochs_of(2000),           epochs_of(320, 12), epochs_of(500)),
     "validation_fraction": (0.0,          0.1,                       0.1,               0.1),
 }
 # fmt: on

@@ -159,8 +159,8 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
         numbers. For a memory of rows it is an 80th of the rows,
         between 64 and 256.
     max_epochs : "auto" or int, default="auto"
-        "auto" is enough epochs for about 320 optimiser steps of images, at least 12, for 2,000 of vectors and clips, at
-        least 20, and for 80 with a memory of rows; at most 200. For "turns" of images a network trains for about twelve epochs
+        "auto" is enough epochs for about 320 optimiser steps of images, at least 12, for 500 of clips and 2,000 of vectors,
+        at least 20, and for 80 with a memory of rows; at most 200. For "turns" of images a network trains for about twelve epochs
         more, between 240 and 1,400 steps, or fewer once it recognises them.
     validation_fraction : "auto" or float in [0, 1), default="auto"
         Share of X held out to stop early, 256 MiB at most: training stops after 20 epochs without a smaller held-out error,

@@ -73,15 +73,15 @@ CASES = [
         images("smooth-turns", (16, 32, 64), 1000, 32, 34, False, memory_unit="location"),
     ),
     ((1, 4, 8, 8), 3, {}, clips("relative-turns", (16,), 24, 32, 200, False)),
-    ((1, 8, 16, 16), 100, {}, clips("relative-turns", (16, 32), 800, 32, 200, False)),
+    ((1, 8, 16, 16), 100, {}, clips("relative-turns", (16, 32), 800, 32, 160, False)),
     ((1, 9, 60, 90), 10_000, {}, clips("relative-turns", (16, 32, 64, 64), 1000, 21, 20, False)),
     ((1, 16, 256, 256), 10_000, {}, clips("relative-turns", (16, 32, 64, 64), 1000, 8, 20, False)),
-    ((1, 8, 16, 16), 100, {"memory_size": 0}, clips("relative", (16, 32), 0, 32, 200, False, **NO_MEMORY)),
+    ((1, 8, 16, 16), 100, {"memory_size": 0}, clips("relative", (16, 32), 0, 32, 160, False, **NO_MEMORY)),
     (
         (1, 8, 16, 16),
         100,
         {"memory_unit": "sample"},
-        clips("relative-turns", (16, 32, 32), 25, 32, 200, False, memory_unit="sample"),
+        clips("relative-turns", (16, 32, 32), 25, 32, 160, False, memory_unit="sample"),
     ),
 ]
 

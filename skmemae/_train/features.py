@@ -38,7 +38,7 @@ class _Plan(NamedTuple):
 
 
 _PLANS = {
-    "turns of clips": _Plan(32, 3e-3, math.inf, (1, math.inf), 0.875, 1.4),
+    "turns of clips": _Plan(16, 3e-3, math.inf, (1, math.inf), 3.5, 1.9),
     "few turns": _Plan(8, 3e-3, 10, (240, 240), 5, 2),
     "turns": _Plan(16, 3e-3, 12, (240, 1400), 5, 2),
     "paces": _Plan(16, 2e-3, math.inf, (1, math.inf), 2.25, 1.1),
