@@ -39,6 +39,7 @@ CONSTRAINTS: dict[str, list] = {
     "validation_fraction": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="left")],
     "time_limit": [Interval(Real, 0, None, closed="neither"), None],
     "device": [str],
+    "precision": [StrOptions({"auto", "float32", "bfloat16"})],
     "random_state": ["random_state"],
     "verbose": [Interval(Integral, 0, 2, closed="both"), "boolean"],
 }

@@ -168,12 +168,35 @@ def scoring_precision(device: torch.device) -> contextlib.AbstractContextManager
     return torch.backends.cudnn.flags(**now, allow_tf32=False)
 
 
-def training_precision(device: torch.device) -> contextlib.AbstractContextManager:
-    """A context for the forward pass in training: bfloat16 on CUDA devices that have it, else float32."""
-    if device.type != "cuda" or not torch.cuda.is_bf16_supported():
+def training_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The dtype of convolutions and matrix products in training.
+
+    Parameters
+    ----------
+    precision : {"auto", "float32", "bfloat16"}
+        "auto" is bfloat16 on CUDA devices that have it, else float32.
+    device : torch.device
+
+    Raises
+    ------
+    ValueError
+        If the device does not have it.
+    """
+    lacks = device.type == "mps" or (device.type == "cuda" and not torch.cuda.is_bf16_supported())
+    if precision == "bfloat16" and lacks:
+        raise ValueError(
+            f"The 'precision' parameter is 'bfloat16', which device '{device}' does not have; 'float32' is accepted."
+        )
+    is_half = precision == "bfloat16" or (precision == "auto" and device.type == "cuda" and not lacks)
+    return torch.bfloat16 if is_half else torch.float32
+
+
+def training_precision(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager:
+    """A context for the forward pass in training, with convolutions and matrix products in this dtype."""
+    if dtype == torch.float32:
         return contextlib.nullcontext()
     # Inside an autocast of the caller's, copies of the weights would be kept from step to step.
-    return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
+    return torch.autocast(device.type, dtype=dtype, cache_enabled=False)
 
 
 def isolated(method: Callable[P, R]) -> Callable[P, R]:

@@ -90,8 +90,8 @@ def test_functions_that_are_not_for_users_have_seven_arguments_at_most():
     assert not many
 
 
-def test_the_detector_has_23_parameters():
-    assert len(signature(skmemae.MemAEDetector).parameters) == 23
+def test_the_detector_has_24_parameters():
+    assert len(signature(skmemae.MemAEDetector).parameters) == 24
 
 
 def test_every_example_has_its_place_in_the_gallery():

@@ -6,14 +6,15 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skmemae import MemAEDetector, MemoryCollapseWarning
-from skmemae._runtime import MicroBatches, is_out_of_memory, isolated, resolve_device, warn_caller
+from skmemae._runtime import MicroBatches, is_out_of_memory, isolated, resolve_device, training_dtype, warn_caller
 from skmemae._train.loop import Split, Training
 from skmemae.network import Memory, RowMemAE
-from tests.problems import SETTINGS, detector, problem
+from tests.problems import SETTINGS, data, detector, problem
 
 
 def test_auto_is_the_accelerator_or_the_cpu():
@@ -26,6 +27,35 @@ def test_auto_is_the_accelerator_or_the_cpu():
 def test_what_cannot_be_used_is_named(device):
     with pytest.raises(ValueError, match=f"'device' parameter is '{device}'"):
         resolve_device(device)
+
+
+def test_precision_is_that_of_the_device_unless_it_is_asked_for(monkeypatch):
+    cpu, cuda, mps = map(torch.device, ("cpu", "cuda", "mps"))
+    assert training_dtype("auto", cpu) == training_dtype("float32", cpu) == torch.float32
+    assert training_dtype("bfloat16", cpu) == torch.bfloat16
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    assert [training_dtype(name, cuda) for name in ("auto", "float32")] == [torch.bfloat16, torch.float32]
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    assert training_dtype("auto", cuda) == training_dtype("auto", mps) == torch.float32
+    for device in (cuda, mps):
+        with pytest.raises(ValueError, match=f"'bfloat16', which device '{device}' does not have; 'float32' is accepted"):
+            training_dtype("bfloat16", device)
+
+
+@pytest.mark.parametrize(
+    ("name", "score"), [("table", "auto"), ("images", "smooth-turns"), ("clips", "relative-turns"), ("clips", "local-paces")]
+)
+def test_training_in_bfloat16_is_near_and_leaves_weights_in_float32(name, score):
+    X = data()[name]
+    full, half, again = (
+        detector(precision=precision, max_epochs=10, anomaly_score=score).fit(X)
+        for precision in ("float32", "bfloat16", "bfloat16")
+    )
+    assert (full.resolved_params_["precision"], half.resolved_params_["precision"]) == ("float32", "bfloat16")
+    np.testing.assert_array_equal(half.decision_scores_, again.decision_scores_)
+    assert not np.array_equal(full.decision_scores_, half.decision_scores_)
+    assert spearmanr(full.decision_scores_, half.decision_scores_).statistic > 0.7
+    assert {value.dtype for value in half._model.parameters()} == {torch.float32}
 
 
 class Small:

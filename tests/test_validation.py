@@ -37,6 +37,7 @@ BAD_PARAMETERS = {
     "validation_fraction": [1.0, -0.1, False],
     "time_limit": [0, -1, np.inf, np.nan, True, "auto", "60", [1], 10**400],
     "device": ["abacus", "cuda:99", 3, "meta"],
+    "precision": ["float64", "bf16", torch.bfloat16, 16, None],
     "random_state": ["seed", -1],
     "verbose": [3, -1],
 }

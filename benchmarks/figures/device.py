@@ -14,7 +14,7 @@ from sklearn.base import clone
 from figures import in_turns, row, seconds
 from figures.training import ALPHA, PrintedMemory
 from skmemae import MemAEDetector, presets
-from skmemae._runtime import training_precision
+from skmemae._runtime import training_dtype, training_precision
 from skmemae._train.loop import objective
 from skmemae._train.optimiser import Adam
 
@@ -50,7 +50,7 @@ def training_video(args: Namespace) -> list[dict[str, Any]]:
     optimiser, plain_optimiser = Adam(fast), torch.optim.Adam(plain.parameters())
 
     def step() -> None:
-        with training_precision(x.device):
+        with training_precision(x.device, training_dtype("auto", x.device)):
             output = fast.train()(x)
         objective(output, x, ALPHA, 0.0)[0].backward()
         optimiser.step(1e-4)

@@ -95,7 +95,7 @@ def train_features(
         batches = split_batches(loader.shuffle(rows, plan.batch_size, run.generator), plan.batch_size)
         with closing(loader.stream(batches)) as stream:
             for x, _ in stream:
-                losses = micro.map(partial(_backward, features, len(x), run.generator), x, undo=optimiser.clear)
+                losses = micro.map(partial(_backward, features, len(x), run), x, undo=optimiser.clear)
                 step = min(steps, step + pace.after(torch.stack(losses).sum()))
                 optimiser.step(plan.learning_rate * schedule(part.step(step / steps)))
                 if part.progress >= 1:
@@ -174,9 +174,9 @@ def _features(features: ReferenceFeatures, loader: Loader, rows: Tensor, generat
     return torch.cat(parts, dim=1)[:, :most]
 
 
-def _backward(features: ReferenceFeatures, total: int, generator: torch.Generator, x: Tensor) -> Tensor:
+def _backward(features: ReferenceFeatures, total: int, run: Run, x: Tensor) -> Tensor:
     """Add the gradient of the mean loss of a batch of ``total`` samples, of which ``x`` is a part; return that of the part."""
-    with training_precision(x.device):
-        loss = features.loss(x, generator) * (len(x) / total)
+    with training_precision(x.device, run.precision):
+        loss = features.loss(x, run.generator) * (len(x) / total)
     loss.backward()
     return loss.detach()

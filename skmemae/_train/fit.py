@@ -114,7 +114,7 @@ def fit_model(X: Samples, layout: Layout, given: dict[str, Any], run: Run) -> Fi
         draw, adds = torch.Generator().manual_seed(run.seed), decided["anomaly_score"].endswith("-subsets")
         rows, subsets = run.on_first(select_rows, loader, rows, copies, share_of_outliers(given), adds, draw)
         rows = some_rows(rows, run.generator)
-    params = resolve(decided, layout, len(rows)) | {"device": str(run.device)}
+    params = resolve(decided, layout, len(rows)) | run.resolved
     choice = _choose(copies, rows, params, run) if has_row_memory else None
 
     networks = build_networks(params, layout, run)
@@ -418,7 +418,7 @@ def _params_of_update(given: dict[str, Any], model: FittedModel, n_training: int
         if config["side_by_side"]:
             params["memory_size"] = given["memory_size"] or "auto"
     decided = decide(params, model.layout, n_training) | {"memory_heads": config["memory_heads"]}
-    resolved = resolve(decided, model.layout, n_training) | {"device": str(run.device)}
+    resolved = resolve(decided, model.layout, n_training) | run.resolved
     return {**resolved, "ensemble_size": min(resolved["ensemble_size"], config["members"])}
 
 

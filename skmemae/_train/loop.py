@@ -292,7 +292,8 @@ class Training:
     def backward(self, model: nn.Module, x: Tensor, rows: Tensor, scale: float) -> tuple[Tensor, Tensor | None]:
         """Add gradients of the summed objective times ``scale``; return sums of objective, error and energy, and the mass."""
         s = self.settings
-        with training_precision(x.device), nullcontext() if self.run.stream is None else self.run.stream.active():
+        stream = nullcontext() if self.run.stream is None else self.run.stream.active()
+        with training_precision(x.device, self.run.precision), stream:
             output = self.items.forward(model, x, rows)
         loss, error = objective(output, x, s.entropy_weight, s.power)
         (loss * (scale * len(x))).backward()

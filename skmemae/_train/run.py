@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from skmemae._data.sources import Samples, row_blocks
-from skmemae._runtime import replacing, warn_caller
+from skmemae._runtime import replacing, training_dtype, warn_caller
 from skmemae._train.distributed import SingleProcess
 from skmemae._train.timing import LEAST_STEPS, LongFit, Part, Timing
 from skmemae.network import RandomStream
@@ -252,6 +252,8 @@ class Run:
 
     Attributes
     ----------
+    precision : torch.dtype
+        Of convolutions and matrix products in training; the usual one of the device unless it is set.
     generator : torch.Generator
         On the CPU.
     stream : RandomStream or None
@@ -271,6 +273,7 @@ class Run:
         timing: Timing | None = None,
     ):
         self.device = device
+        self.precision = training_dtype("auto", device)
         self.timing = Timing() if timing is None else timing
         self.processes = SingleProcess() if processes is None else processes
         self.stored: dict[str, Any] = self.processes.compute_on_first(lambda: {} if checkpoint is None else checkpoint.stored)
@@ -284,6 +287,11 @@ class Run:
         self.checkpoint = checkpoint
         if checkpoint is not None and not self.stored:
             checkpoint.write({"seed": self.seed})
+
+    @property
+    def resolved(self) -> dict[str, str]:
+        """Parameters of ``MemAEDetector`` that the machine decides."""
+        return {"device": str(self.device), "precision": str(self.precision).removeprefix("torch.")}
 
     def on_first(self, function: Any, *args: Any) -> Any:
         """Run a function in the first process, and return its result in all processes."""
