@@ -178,8 +178,8 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
         also :meth:`to`.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Dtype of convolutions and matrix products in training; scores are always computed in float32. "auto" is bfloat16 on CUDA
-        devices that have it, else float32. On a CPU with instructions for bfloat16 the networks of images train in it in
-        two thirds of the time; on others it takes longer.
+        devices that have it, else float32. On a CPU with instructions for bfloat16 a fit of images takes about four
+        fifths of the time with it; on others it takes longer.
     random_state : int, RandomState instance or None, default=None
         The same int gives the same result to the bit on the same machine with the same number of threads.
     verbose : {0, 1, 2}, default=0

@@ -3,10 +3,12 @@
 import csv
 import inspect
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from joblib import Parallel, delayed
 from sklearn.base import BaseEstimator
 from tqdm.auto import tqdm
 
@@ -42,7 +44,7 @@ def measure(detector: Any, split: Any) -> dict[str, float]:
     return evaluate(detector, split)[0]
 
 
-def run(cells: list[Cell], folder: str | Path, name: str, measure: Measure = measure) -> list[dict[str, Any]]:
+def run(cells: list[Cell], folder: str | Path, name: str, measure: Measure = measure, jobs: int = 1) -> list[dict[str, Any]]:
     """Run the cells without a row in the file, and append a row for each.
 
     A run can be interrupted at any time; the next call resumes it.
@@ -55,6 +57,8 @@ def run(cells: list[Cell], folder: str | Path, name: str, measure: Measure = mea
         The file is ``NAME.csv``; versions and the detectors' parameters go to ``versions.json``.
     measure : callable
         ``measure(detector, split)`` returns a dict of numbers, with the same keys for all cells.
+    jobs : int, default=1
+        Fits at a time, each on one thread if there are several.
 
     Returns
     -------
@@ -67,16 +71,14 @@ def run(cells: list[Cell], folder: str | Path, name: str, measure: Measure = mea
     todo = [cell for cell in cells if cell[:4] not in rows]
     if todo:
         note(todo, folder, name)
-    split = make_split = None  # those of the last cell
+    work = Parallel(n_jobs=jobs, return_as="generator")(delayed(_numbers)(cell, measure) for cell in todo)
     with (
         tqdm(total=len(cells), initial=len(cells) - len(todo), desc=name, unit="fit") as bar,
         open(folder / f"{name}.csv", "a", newline="") as file,
     ):
         for cell in todo:
             bar.set_postfix_str(", ".join(filter(None, (cell.data, cell.task, f"seed {cell.seed}", cell.detector))))
-            if cell.split is not make_split:
-                split, make_split = cell.split(), cell.split
-            row = {**dict(zip(IDENTITY, cell[:4], strict=True)), **measure(cell.make(), split)}
+            row = {**dict(zip(IDENTITY, cell[:4], strict=True)), **next(work)}
             columns = list(next(iter(rows.values()), row))
             writer = csv.DictWriter(file, columns, lineterminator="\n")
             if not rows:
@@ -86,6 +88,16 @@ def run(cells: list[Cell], folder: str | Path, name: str, measure: Measure = mea
             rows[key(row)] = row
             bar.update()
     return [rows[cell[:4]] for cell in cells]
+
+
+@lru_cache(maxsize=1)
+def _split(make: Callable[[], Any]) -> Any:
+    """The split of the last cell."""
+    return make()
+
+
+def _numbers(cell: Cell, measure: Measure) -> dict[str, float]:
+    return measure(cell.make(), _split(cell.split))
 
 
 def key(row: dict[str, Any]) -> tuple[Any, ...]:
