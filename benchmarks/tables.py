@@ -35,7 +35,35 @@ COLUMNS = {"roc_auc": ".4f", "flagged_normal": ".3f", "fit_seconds": ".2f", "sco
 RIVALS = ("1-NN", "KNN", "LOF", "IForest", "ECOD", "draws of 32", "KCM")
 GROUPS = ("choosing", "reporting", "ODDS", "ADBench")
 _USUAL = ("choosing", "ODDS", "ADBench")
-ODDBENCH = ["AdPerformance", "AgriculturalLandUse", "AgriculturalYield", "AllegationAnalysis", "ArxivProcessing", "BankTransactions", "BearingFault", "BioExperiment", "BridgeScour", "BudgetGoal", "BusinessProcessActivity", "BusinessProcessFraud", "CallRecordOutcomes", "CambridgeCrimes", "CancerDiagnosis", "CarCondition", "ChemicalReactionAnalysis", "ChequeDishonour", "ChicagoFoodInspection", "CodeComplexity", "CodeDefects", "CodeQualityMetrics", "CodeSmellSeverity", "CodeStrata", "CogLoadReaction", "CognitiveResponse", "ConditioningUnitPerformance", "ConfidenceMetrics", "CreditJobAnomaly", "CrimeFraud", "CrimeFraudDetection", "CustomerContactOutcomes", "CustomerServiceTransactions", "CybersecurityVulnerability", "DAOProposalOutcome", "DallasShelterOutcomes", "DatabaseConnectionAnomaly", "DatabaseInventoryStatus", "DeathCauses", "DiamondClarity", "DisasterIncidentType", "DndRaceAnomalies", "DroneNavigation", "EmployeeLocationAnomalies", "EndangeredSpeciesClassification", "EnergySystemAnomaly", "ExaminationOutcomes", "FinancialPortfolioAnomalies", "FishingGearPerformance", "GameEngagement", "GameFrameDrop", "GameGathering", "GameItemMarket", "GeneticAnalysis", "GeologicalRift", "GeologicalStructure", "GlobalSharkAttacks", "HealthSmokingIndicators", "HealthcareMessages", "HerbalDrugAuthorization", "HockeyGameplay", "HospitalReadmissions", "HospitalSeverity", "HousingConstruction", "IdentityRiskValidation", "IncidentPortfolio", "IncomeCategoryAnomaly", "IndiaAttackAnalysis", "IndustrialEquipment", "JobStatus", "JobStatusMonitoring", "LabTestAbnormality", "LandShapeAnomaly", "LandslideVolume", "LibraryCheckout", "LineSystemSensors", "LockMalfunction", "MalwareClassification", "MarketingTactics", "MassBalanceCheck", "MaterialDefect", "NFTPrimateRarity", "NavigationBugReport", "NetworkThreat", "NetworkTrafficDOS", "NeuronalIntegrity", "OptimizationError", "OptimizationSolver", "OrderTransmission", "PatientHealth", "PatientReadmission", "PlanetaryEmissions", "PokemonTypeAnomaly", "PoliceArrestFraud", "PoliceCadetEvaluation", "PoliceForceDisturbance", "PoliticalSpendingPerception", "PopulationComparison", "PostcodeValidation", "PowerGridContingency", "ProcessState", "ProductLife", "ProductionRunStatus", "ProjectIssueTracking", "ProjectSeverity", "ProteinArrayAnomalies", "ProteinSequenceDiversity", "PsychophysicalDrugEffect", "QuotaStatusTracking", "RealEstateIrregularity", "RealEstateProperties", "RealEstateProperty", "RecruitmentTechnicalRound", "ResidueLigandClassification", "RoadHazardDetection", "RxJavaPackage", "SalesFraudDetection", "SaudiWeatherAnomalies", "SecurityIncidentCategorization", "SensorAnomaly", "ServiceErrorLocation", "SlowlorisAttackDetection", "SnowDepthMonitoring", "SoccerActions", "SoftwareIssueSeverity", "SoilComposition", "SpatialErrorDetection", "SpeciesValidation", "SpecimenStatus", "StatisticalTestResults", "StreetLightCrash", "StressFactors", "StudentProgrammePerformance", "SummaryAnomalies", "SupremeCourtCases", "SystemFailureCases", "SystemGeometryCheck", "SystemReassignment", "TechnicalFaults", "TestCycleAnomalies", "TextMessageSpam", "TorontoPoliceContacts", "TreeCondition", "TreeInventory", "TrialConditionAnomaly", "UVExposure", "UserEventAnomalies", "VGG16CIFAR100Metrics", "VehicleGPS", "VehicleTheftAnomalies", "VideoGameViolence", "ViolationStatus", "VoteOutcome", "WaterMeterAnomaly", "WaterQualityCarbon", "WeatherConditions", "WebTraffic", "WindFarmLayout", "WindTurbineFault", "WorkforceDemographics"]
+ODDBENCH = """
+AdPerformance AgriculturalLandUse AgriculturalYield AllegationAnalysis ArxivProcessing BankTransactions BearingFault
+BioExperiment BridgeScour BudgetGoal BusinessProcessActivity BusinessProcessFraud CallRecordOutcomes CambridgeCrimes
+CancerDiagnosis CarCondition ChemicalReactionAnalysis ChequeDishonour ChicagoFoodInspection CodeComplexity CodeDefects
+CodeQualityMetrics CodeSmellSeverity CodeStrata CogLoadReaction CognitiveResponse ConditioningUnitPerformance
+ConfidenceMetrics CreditJobAnomaly CrimeFraud CrimeFraudDetection CustomerContactOutcomes CustomerServiceTransactions
+CybersecurityVulnerability DAOProposalOutcome DallasShelterOutcomes DatabaseConnectionAnomaly DatabaseInventoryStatus
+DeathCauses DiamondClarity DisasterIncidentType DndRaceAnomalies DroneNavigation EmployeeLocationAnomalies
+EndangeredSpeciesClassification EnergySystemAnomaly ExaminationOutcomes FinancialPortfolioAnomalies
+FishingGearPerformance GameEngagement GameFrameDrop GameGathering GameItemMarket GeneticAnalysis GeologicalRift
+GeologicalStructure GlobalSharkAttacks HealthSmokingIndicators HealthcareMessages HerbalDrugAuthorization
+HockeyGameplay HospitalReadmissions HospitalSeverity HousingConstruction IdentityRiskValidation IncidentPortfolio
+IncomeCategoryAnomaly IndiaAttackAnalysis IndustrialEquipment JobStatus JobStatusMonitoring LabTestAbnormality
+LandShapeAnomaly LandslideVolume LibraryCheckout LineSystemSensors LockMalfunction MalwareClassification
+MarketingTactics MassBalanceCheck MaterialDefect NFTPrimateRarity NavigationBugReport NetworkThreat NetworkTrafficDOS
+NeuronalIntegrity OptimizationError OptimizationSolver OrderTransmission PatientHealth PatientReadmission
+PlanetaryEmissions PokemonTypeAnomaly PoliceArrestFraud PoliceCadetEvaluation PoliceForceDisturbance
+PoliticalSpendingPerception PopulationComparison PostcodeValidation PowerGridContingency ProcessState ProductLife
+ProductionRunStatus ProjectIssueTracking ProjectSeverity ProteinArrayAnomalies ProteinSequenceDiversity
+PsychophysicalDrugEffect QuotaStatusTracking RealEstateIrregularity RealEstateProperties RealEstateProperty
+RecruitmentTechnicalRound ResidueLigandClassification RoadHazardDetection RxJavaPackage SalesFraudDetection
+SaudiWeatherAnomalies SecurityIncidentCategorization SensorAnomaly ServiceErrorLocation SlowlorisAttackDetection
+SnowDepthMonitoring SoccerActions SoftwareIssueSeverity SoilComposition SpatialErrorDetection SpeciesValidation
+SpecimenStatus StatisticalTestResults StreetLightCrash StressFactors StudentProgrammePerformance SummaryAnomalies
+SupremeCourtCases SystemFailureCases SystemGeometryCheck SystemReassignment TechnicalFaults TestCycleAnomalies
+TextMessageSpam TorontoPoliceContacts TreeCondition TreeInventory TrialConditionAnomaly UVExposure UserEventAnomalies
+VGG16CIFAR100Metrics VehicleGPS VehicleTheftAnomalies VideoGameViolence ViolationStatus VoteOutcome WaterMeterAnomaly
+WaterQualityCarbon WeatherConditions WebTraffic WindFarmLayout WindTurbineFault WorkforceDemographics
+""".split()  # noqa: SIM905
 
 
 def main(argv: Sequence[str] | None = None) -> None:
