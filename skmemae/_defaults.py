@@ -83,26 +83,25 @@ def share_of_outliers(params: dict[str, Any]) -> float:
     return float(params["contamination"]) if isinstance(params["contamination"], Real) else USUAL_SHARE
 
 
+def weight_of_outliers(share: float) -> float:
+    """How far training data counts as contaminated, in [0, 1]: 0 up to a share of a thousandth, 1 from a fiftieth on."""
+    return min(1.0, max(0.0, (share - 0.001) / 0.019))
+
+
 def pixel_size_of(params: dict[str, Any], layout: Layout) -> int:
     """Pixels of a side that are averaged for the networks; a callable backbone sees all pixels."""
     return usual_pixel_size(layout.sample_shape) if layout.family == "conv2d" and not callable(params["backbone"]) else 1
 
 
-def if_clean(c: Case) -> bool:
-    """Whether copies are thinned: only for a ``contamination`` below 0.02. Else a frequent row is more likely normal."""
-    return isinstance(c.params["contamination"], Real) and c.params["contamination"] < 0.02
+def power_of_copies(c: Case) -> float:
+    """Of k equal rows k to this power are kept: from the root of k in clean data to all, as a frequent row is likely normal."""
+    return 0.5 + 0.5 * weight_of_outliers(c.share)
 
 
 def image_scaling(c: Case) -> str:
     if c.is_surface:
         return "log-contrast"
     return "contrast" if math.prod(c.layout.sample_shape[1:]) >= 16 else "standard"
-
-
-def power_score(c: Case) -> str:
-    """The score of tables. Distances from random subsets find clusters of outliers, and do not help in clean data."""
-    may_hold_outliers = c.share >= 0.005 and c.share * c.n >= 1
-    return "power-subsets" if c.params["memory_size"] != 0 and may_hold_outliers else "power"
 
 
 def image_score(c: Case) -> str:
@@ -193,7 +192,8 @@ def epochs_of(steps: int, least: int = 20) -> Callable[[Case], int]:
     return lambda c: min(200, max(least, round(steps * c.params["batch_size"] / c.n)))
 
 
-of_vectors, of_clips = with_memory("absolute-query", "absolute"), with_memory("relative-turns", "relative")
+of_rows, of_vectors = with_memory("power-subsets", "power"), with_memory("absolute-query", "absolute")
+of_clips = with_memory("relative-turns", "relative")
 
 # The columns: tables with a memory of rows or without a memory; other vectors; images; clips. Functions take a Case.
 # fmt: off
@@ -201,8 +201,8 @@ KINDS =                    ("rows",       "vectors",                 "images",  
 EARLY = {  # before rows are selected
     "memory_unit":         ("row",        "sample",                  "sample",          "location"),
     "scaling":             ("log",        "log",                     image_scaling,     "standard"),
-    "thins_copies":        (if_clean,     True,                      False,             False),
-    "anomaly_score":       (power_score,  of_vectors,                image_score,       of_clips),
+    "power_of_copies":     (power_of_copies, 0.5,                    1.0,               1.0),
+    "anomaly_score":       (of_rows,      of_vectors,                image_score,       of_clips),
 }
 LATE = {
     "widths":              (row_widths,   vector_widths,             conv_widths,       conv_widths),
@@ -240,7 +240,7 @@ def decide(params: dict[str, Any], layout: Layout, n_samples: int, is_surface: b
     is_surface : bool, default=False
         Whether images vary little from one to the next.
     """
-    decided = {**params, "thins_copies": "auto", "memory_heads": "auto"}
+    decided = {**params, "power_of_copies": "auto", "memory_heads": "auto"}
     decided["backbone"] = params["backbone"] if callable(params["backbone"]) else layout.family
     return _filled(decided, EARLY, kind_of(params, layout), Case(n_samples, layout, decided, is_surface))
 

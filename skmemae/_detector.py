@@ -121,8 +121,9 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
 
         * "query", for learned memory items: ``1 + q / (10 q_0)``, with q the squared distance between query and read-out and
           q_0 its median over the training samples;
-        * "subsets", for a memory of rows: the distances from random subsets of about ``1 / contamination`` rows and from the
-          median row are added, each term in units of its median;
+        * "subsets", for a memory of rows: twice the distance from random subsets of about ``1 / contamination`` rows, at most a
+          fourth of all, in local units, and the distance from the median row are added, each term in units of its median. The
+          median row does not count in clean data, a ``contamination`` of 0.001, and counts in full from 0.02 on;
         * "turns", for images and clips: the square root of the error, times the mean squared distance between features of
           the sample and its quarter turns and those of the nearest training samples. The features come from a network that has
           learned to recognise by how many quarter turns an image is turned;
@@ -132,11 +133,10 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
           all patches of the training images and from those at the same place, for small flaws of surfaces. It needs no
           training. Shares of :meth:`explain` and p-values of places are then those of the patches.
 
-        "auto" is "power-subsets" for a memory of rows, or "power" without a memory or for a ``contamination`` that is below
-        0.005 or means less than one row; "absolute-query" for other vectors and "relative-turns" for clips. For images it is
-        "smooth-patches" if they show a surface, such as a texture or a part that is always photographed alike: at least ten
-        images with sides of at least 16 pixels, whose local contrast varies little from one to the next; else "smooth-turns".
-        Without a memory it is these errors without a factor.
+        "auto" is "power-subsets" for a memory of rows, or "power" without a memory; "absolute-query" for other vectors and
+        "relative-turns" for clips. For images it is "smooth-patches" if they show a surface, such as a texture or a part that
+        is always photographed alike: at least ten images with sides of at least 16 pixels, whose local contrast varies little
+        from one to the next; else "smooth-turns". Without a memory it is these errors without a factor.
     scaling : {"auto", "contrast", "log-contrast", "log", "standard", "minmax"} or None, default="auto"
         "contrast" subtracts each sample's own mean and divides by its own deviation plus a fifth of a typical one, then
         subtracts the mean sample: samples are compared by their content and not by their brightness. "log-contrast" does so

@@ -16,8 +16,13 @@ def kind(*constant):
     names = ("memory_unit", "scaling", "similarity", "temperature", "ensemble_size", "learning_rate", "validation_fraction")
     usual = {**dict(zip(names, constant, strict=True)), "memory_heads": 1}
 
-    def expected(anomaly_score, widths, memory_size, batch_size, max_epochs, thins_copies, **others):
-        given = {"anomaly_score": anomaly_score, "widths": widths, "memory_size": memory_size, "thins_copies": thins_copies}
+    def expected(anomaly_score, widths, memory_size, batch_size, max_epochs, power_of_copies, **others):
+        given = {
+            "anomaly_score": anomaly_score,
+            "widths": widths,
+            "memory_size": memory_size,
+            "power_of_copies": power_of_copies,
+        }
         return {**usual, **given, "batch_size": batch_size, "max_epochs": max_epochs, **others}
 
     return expected
@@ -28,60 +33,65 @@ vectors = kind("sample", "log", "cosine", 0.05, 4, 2e-3, 0.1)
 images = kind("sample", "contrast", "cosine", 0.01, 1, 2e-3, 0.1)
 clips = kind("location", "standard", "cosine", 0.05, 1, 2e-3, 0.1)
 
-# Shape, samples, parameters; anomaly_score, widths, memory_size, batch_size, max_epochs, thins_copies, and what else differs.
+# Shape, samples, parameters; anomaly_score, widths, memory_size, batch_size, max_epochs, power_of_copies, what else differs.
 CASES = [
-    ((1,), 2, {}, rows("power", (2,), 2, 64, 80, False, ensemble_size=16)),
-    ((6,), 40, {}, rows("power-subsets", (6,), 40, 64, 80, False, ensemble_size=16)),
-    ((6,), 300, {}, rows("power-subsets", (6,), 300, 64, 16, False, ensemble_size=13)),
-    ((6,), 1_000, {}, rows("power-subsets", (6,), 1000, 64, 5, False, ensemble_size=4)),
-    ((20,), 3_000, {}, rows("power-subsets", (16,), 3000, 64, 2, False, ensemble_size=2)),
-    ((100,), 10_000, {}, rows("power-subsets", (32,), 8000, 125, 1, False, ensemble_size=1)),
-    ((1000,), 10_000, {}, rows("power-subsets", (32,), 1048, 125, 1, False, ensemble_size=1)),
-    ((20000,), 200, {}, rows("power-subsets", (32,), 100, 64, 20, False, ensemble_size=16)),
-    ((6,), 1_000_000, {}, rows("power-subsets", (6,), 8000, 256, 1, False, ensemble_size=1)),
-    ((5, 3), 1_000, {}, rows("power-subsets", (15,), 1000, 64, 5, False, ensemble_size=4)),
-    ((6,), 300, {"contamination": 0.001}, rows("power", (6,), 300, 64, 16, True, ensemble_size=13)),
-    ((6,), 300, {"contamination": 0.01}, rows("power-subsets", (6,), 300, 64, 16, True, ensemble_size=13)),
-    ((6,), 300, {"contamination": "auto"}, rows("power-subsets", (6,), 300, 64, 16, False, ensemble_size=13)),
-    ((6,), 300, {"memory_size": 0}, rows("power", (3,), 0, 64, 16, False, ensemble_size=13, **NO_MEMORY)),
-    ((40,), 300, {"memory_size": 0}, rows("power", (20,), 0, 64, 16, False, ensemble_size=13, **NO_MEMORY)),
-    ((6,), 300, {"memory_size": 500, "batch_size": 1000}, rows("power-subsets", (6,), 300, 300, 80, False, ensemble_size=13)),
-    ((6,), 300, {"memory_unit": "sample"}, vectors("absolute-query", (64, 3), 75, 32, 200, True)),
-    ((48,), 9_999, {"memory_unit": "sample"}, vectors("absolute-query", (64, 24), 100, 512, 102, True)),
-    ((48,), 10_000, {"memory_unit": "sample"}, vectors("absolute-query", (64, 24), 100, 512, 102, True, memory_heads=3)),
-    ((120,), 20_000, {"memory_unit": "sample"}, vectors("absolute-query", (64, 32), 100, 1024, 102, True, memory_heads=4)),
+    ((1,), 2, {}, rows("power-subsets", (2,), 2, 64, 80, 1.0, ensemble_size=16)),
+    ((6,), 40, {}, rows("power-subsets", (6,), 40, 64, 80, 1.0, ensemble_size=16)),
+    ((6,), 300, {}, rows("power-subsets", (6,), 300, 64, 16, 1.0, ensemble_size=13)),
+    ((6,), 1_000, {}, rows("power-subsets", (6,), 1000, 64, 5, 1.0, ensemble_size=4)),
+    ((20,), 3_000, {}, rows("power-subsets", (16,), 3000, 64, 2, 1.0, ensemble_size=2)),
+    ((100,), 10_000, {}, rows("power-subsets", (32,), 8000, 125, 1, 1.0, ensemble_size=1)),
+    ((1000,), 10_000, {}, rows("power-subsets", (32,), 1048, 125, 1, 1.0, ensemble_size=1)),
+    ((20000,), 200, {}, rows("power-subsets", (32,), 100, 64, 20, 1.0, ensemble_size=16)),
+    ((6,), 1_000_000, {}, rows("power-subsets", (6,), 8000, 256, 1, 1.0, ensemble_size=1)),
+    ((5, 3), 1_000, {}, rows("power-subsets", (15,), 1000, 64, 5, 1.0, ensemble_size=4)),
+    ((6,), 300, {"contamination": 0.001}, rows("power-subsets", (6,), 300, 64, 16, 0.5, ensemble_size=13)),
+    (
+        (6,),
+        300,
+        {"contamination": 0.01},
+        rows("power-subsets", (6,), 300, 64, 16, 0.5 + 0.5 * (0.01 - 0.001) / 0.019, ensemble_size=13),
+    ),
+    ((6,), 300, {"contamination": "auto"}, rows("power-subsets", (6,), 300, 64, 16, 1.0, ensemble_size=13)),
+    ((6,), 300, {"memory_size": 0}, rows("power", (3,), 0, 64, 16, 1.0, ensemble_size=13, **NO_MEMORY)),
+    ((40,), 300, {"memory_size": 0}, rows("power", (20,), 0, 64, 16, 1.0, ensemble_size=13, **NO_MEMORY)),
+    ((6,), 300, {"memory_size": 500, "batch_size": 1000}, rows("power-subsets", (6,), 300, 300, 80, 1.0, ensemble_size=13)),
+    ((6,), 300, {"memory_unit": "sample"}, vectors("absolute-query", (64, 3), 75, 32, 200, 0.5)),
+    ((48,), 9_999, {"memory_unit": "sample"}, vectors("absolute-query", (64, 24), 100, 512, 102, 0.5)),
+    ((48,), 10_000, {"memory_unit": "sample"}, vectors("absolute-query", (64, 24), 100, 512, 102, 0.5, memory_heads=3)),
+    ((120,), 20_000, {"memory_unit": "sample"}, vectors("absolute-query", (64, 32), 100, 1024, 102, 0.5, memory_heads=4)),
     (
         (60,),
         10_000,
         {"memory_unit": "sample", "widths": [64, 30]},
-        vectors("absolute-query", (64, 30), 100, 512, 102, True, memory_heads=3),
+        vectors("absolute-query", (64, 30), 100, 512, 102, 0.5, memory_heads=3),
     ),
-    ((6,), 300, {"memory_unit": "sample", "memory_size": 0}, vectors("absolute", (64, 3), 0, 32, 200, True, **NO_MEMORY)),
-    ((8,), 20_000, {"backbone": max}, vectors("absolute-query", (64, 4), 100, 1024, 102, True)),
-    ((1, 3, 3), 300, {}, images("smooth-turns", (16, 4), 75, 32, 34, False, scaling="standard")),
-    ((8, 8), 40, {}, images("smooth-turns", (16, 32), 10, 32, 200, False)),
-    ((28, 28), 3_000, {}, images("smooth-turns", (16, 32, 64, 32), 300, 64, 12, False)),
-    ((28, 28), 12_000, {}, images("smooth-turns", (16, 32, 64, 32), 500, 128, 12, False)),
-    ((28, 28), 100_000, {}, images("smooth-turns", (16, 32, 64, 32), 500, 128, 12, False)),
-    ((3, 32, 32), 30_000, {}, images("smooth-turns", (16, 32, 64, 32), 500, 128, 12, False)),
-    ((3, 300, 300), 200, {}, images("smooth-turns", (16, 32, 64, 64, 32), 50, 32, 51, False)),
-    ((28, 28), 3_000, {"memory_size": 0}, images("smooth", (16, 32, 64, 32), 0, 64, 12, False, **NO_MEMORY)),
+    ((6,), 300, {"memory_unit": "sample", "memory_size": 0}, vectors("absolute", (64, 3), 0, 32, 200, 0.5, **NO_MEMORY)),
+    ((8,), 20_000, {"backbone": max}, vectors("absolute-query", (64, 4), 100, 1024, 102, 0.5)),
+    ((1, 3, 3), 300, {}, images("smooth-turns", (16, 4), 75, 32, 34, 1.0, scaling="standard")),
+    ((8, 8), 40, {}, images("smooth-turns", (16, 32), 10, 32, 200, 1.0)),
+    ((28, 28), 3_000, {}, images("smooth-turns", (16, 32, 64, 32), 300, 64, 12, 1.0)),
+    ((28, 28), 12_000, {}, images("smooth-turns", (16, 32, 64, 32), 500, 128, 12, 1.0)),
+    ((28, 28), 100_000, {}, images("smooth-turns", (16, 32, 64, 32), 500, 128, 12, 1.0)),
+    ((3, 32, 32), 30_000, {}, images("smooth-turns", (16, 32, 64, 32), 500, 128, 12, 1.0)),
+    ((3, 300, 300), 200, {}, images("smooth-turns", (16, 32, 64, 64, 32), 50, 32, 51, 1.0)),
+    ((28, 28), 3_000, {"memory_size": 0}, images("smooth", (16, 32, 64, 32), 0, 64, 12, 1.0, **NO_MEMORY)),
     (
         (32, 32, 3),
         300,
         {"memory_unit": "location"},
-        images("smooth-turns", (16, 32, 64), 1000, 32, 34, False, memory_unit="location"),
+        images("smooth-turns", (16, 32, 64), 1000, 32, 34, 1.0, memory_unit="location"),
     ),
-    ((1, 4, 8, 8), 3, {}, clips("relative-turns", (16,), 24, 32, 200, False)),
-    ((1, 8, 16, 16), 100, {}, clips("relative-turns", (16, 32), 800, 32, 160, False)),
-    ((1, 9, 60, 90), 10_000, {}, clips("relative-turns", (16, 32, 64, 64), 1000, 21, 20, False)),
-    ((1, 16, 256, 256), 10_000, {}, clips("relative-turns", (16, 32, 64, 64), 1000, 8, 20, False)),
-    ((1, 8, 16, 16), 100, {"memory_size": 0}, clips("relative", (16, 32), 0, 32, 160, False, **NO_MEMORY)),
+    ((1, 4, 8, 8), 3, {}, clips("relative-turns", (16,), 24, 32, 200, 1.0)),
+    ((1, 8, 16, 16), 100, {}, clips("relative-turns", (16, 32), 800, 32, 160, 1.0)),
+    ((1, 9, 60, 90), 10_000, {}, clips("relative-turns", (16, 32, 64, 64), 1000, 21, 20, 1.0)),
+    ((1, 16, 256, 256), 10_000, {}, clips("relative-turns", (16, 32, 64, 64), 1000, 8, 20, 1.0)),
+    ((1, 8, 16, 16), 100, {"memory_size": 0}, clips("relative", (16, 32), 0, 32, 160, 1.0, **NO_MEMORY)),
     (
         (1, 8, 16, 16),
         100,
         {"memory_unit": "sample"},
-        clips("relative-turns", (16, 32, 32), 25, 32, 160, False, memory_unit="sample"),
+        clips("relative-turns", (16, 32, 32), 25, 32, 160, 1.0, memory_unit="sample"),
     ),
 ]
 
@@ -137,7 +147,8 @@ def test_a_batch_has_no_more_samples_than_there_are():
 @pytest.mark.parametrize("given", [{}, {"memory_size": 0}])
 def test_nothing_is_left_open_but_what_the_layout_and_the_machine_say(shape, given):
     params = resolved(shape, 1000, **given)
-    assert {name for name, value in params.items() if isinstance(value, str) and value == "auto"} == {"channel_axis", "device"}
+    left_open = {name for name, value in params.items() if isinstance(value, str) and value == "auto"}
+    assert left_open == {"channel_axis", "device", "precision"}
     assert set(params) >= set(MemAEDetector().get_params(deep=False))
 
 

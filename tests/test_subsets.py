@@ -15,7 +15,10 @@ NEW = torch.tensor([-1, -1])
 
 @pytest.fixture
 def subsets():
-    return RandomSubsets((2,)).learn_rows(ROWS, GROUPS)
+    """Distances in the units of the columns, as if all rows had the same scale."""
+    subsets = RandomSubsets((2,)).learn_rows(ROWS, GROUPS)
+    subsets.scales.fill_(1)
+    return subsets
 
 
 def test_distances_are_those_from_the_nearest_rows_and_from_the_median(subsets):
@@ -34,10 +37,29 @@ def test_a_subset_of_nothing_but_the_sample_says_nothing():
     assert distance_from(torch.ones(3, 5, 2), torch.zeros(3, 5), torch.zeros(1, 2), torch.zeros(1)).tolist() == [0.0]
 
 
+def test_a_row_is_a_unit_as_large_as_the_root_of_its_distance_from_the_other_subsets():
+    found = RandomSubsets((2,)).learn_rows(ROWS, GROUPS, weights=(0.5, 0.25))
+    own = torch.tensor([(4 + 2) / 2, (4 + 4) / 2, (4 + 10) / 2, (2 + 10) / 2])  # each without itself in its own subset
+    torch.testing.assert_close(found.scales.flatten(), (own / own.median()).sqrt())
+    x = torch.tensor([[4.5, 0.0]])
+    expected = (0.5 / found.scales[0, 1] + 3.5 / found.scales[1, 0]) / 2
+    torch.testing.assert_close(found(x, NEW[:1])[0, 0], expected)
+    assert found.weights.tolist() == [1.0, 0.25]
+
+
+def test_no_scale_is_far_below_the_others():
+    far = torch.arange(1.0, 19.0).view(3, 6) * 10
+    near = torch.arange(6.0).view(3, 2) * 1e-6  # two of each subset lie in one place
+    scales = RandomSubsets((1,)).learn_rows(torch.cat([near, far], 1).unsqueeze(2), torch.arange(24).view(3, 8)).scales
+    assert scales[:, :2].flatten().tolist() == pytest.approx([0.05**0.5] * 6) and (scales[:, 2:] > 0.5).all()
+    same = RandomSubsets((1,)).learn_rows(torch.zeros(3, 8, 1), torch.arange(24).view(3, 8)).scales
+    assert (same == same[0, 0]).all() and same[0, 0] > 0
+
+
 def test_units_are_medians_over_the_training_samples(subsets):
     subsets.learn_units(np.array([[1.0, 0.0], [4.0, 0.0], [2.0, 0.0]]))
     assert subsets.typical_distances.tolist() == [2.0, 1.0]  # a median of zero is no unit
-    assert subsets.in_units(torch.tensor([[3.0, 5.0]])).tolist() == [6.5]
+    assert subsets.in_units(torch.tensor([[3.0, 5.0]])).tolist() == [2 * 1.5 + 5.0]
 
 
 def many(rng, n=50):

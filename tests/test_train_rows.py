@@ -69,13 +69,14 @@ def test_few_rows_are_enough(rng, n):
     assert 1 <= len(selected(rng.normal(size=(n, 2)), 0.5).rows) <= n
 
 
-def test_the_square_root_of_the_number_of_equal_rows_is_kept_and_the_first_of_them(rng):
+@pytest.mark.parametrize("power", [0.5, 0.7, 0.9])
+def test_a_power_of_the_number_of_equal_rows_is_kept_and_the_first_of_them(rng, power):
     distinct = rng.normal(size=(120, 3))
     counts = rng.integers(1, 30, size=120)
     order = rng.permutation(counts.sum())
     kind = np.repeat(np.arange(120), counts)[order]
-    mask = thin_copies(copies_of(distinct[kind])).numpy()
-    np.testing.assert_array_equal(np.bincount(kind[mask]), np.ceil(np.sqrt(counts)))
+    mask = thin_copies(copies_of(distinct[kind]), power).numpy()
+    np.testing.assert_array_equal(np.bincount(kind[mask]), np.ceil(counts**power))
     for number in range(120):
         of_kind = np.flatnonzero(kind == number)
         assert mask[of_kind[: mask[of_kind].sum()]].all()
@@ -83,8 +84,9 @@ def test_the_square_root_of_the_number_of_equal_rows_is_kept_and_the_first_of_th
 
 def test_rows_that_do_not_repeat_are_all_kept_and_few_kinds_of_rows_too(rng):
     X = rng.normal(size=(500, 3))
-    assert thin_copies(copies_of(X)) is None
-    assert thin_copies(copies_of(np.repeat(X[:19], 25, axis=0))) is None  # fewer than a hundred would be left
+    assert thin_copies(copies_of(X), 0.5) is None
+    assert thin_copies(copies_of(np.repeat(X[:19], 25, axis=0)), 0.5) is None  # fewer than a hundred would be left
+    assert thin_copies(copies_of(np.repeat(X, 2, axis=0)), 1.0) is None
 
 
 def test_as_many_random_rows_are_taken_as_training_has_a_use_for():

@@ -44,7 +44,8 @@ class Score(Learned):
         Factors:
 
         * "query": ``1 + q / (10 q_0)`` with q the squared distance between query and read-out, q_0 its median in training;
-        * "subsets": adds the distances from random subsets and the median row, all terms in units of their medians in training;
+        * "subsets": adds the distances from random subsets and the median row, with their weights and all terms in units of
+          their medians in training;
         * "turns", "paces": the square root of the error, times the distance from the training samples in reference features;
         * "patches": the same with the distance in local features.
 

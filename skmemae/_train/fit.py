@@ -14,7 +14,7 @@ from skmemae._data.layout import Layout, choose_layout
 from skmemae._data.loader import Loader
 from skmemae._data.sources import Samples
 from skmemae._data.surfaces import shows_surface
-from skmemae._defaults import decide, resolve, share_of_outliers
+from skmemae._defaults import decide, resolve, share_of_outliers, weight_of_outliers
 from skmemae._model.copies import Copies, group_copies, repeated_records
 from skmemae._model.fitted import FEW, HEIGHTS, FittedModel
 from skmemae._model.known import Fingerprint, KnownSamples, take_prints
@@ -102,17 +102,18 @@ def fit_model(X: Samples, layout: Layout, given: dict[str, Any], run: Run) -> Fi
     fingerprint = Fingerprint(unit_shape(layout.sample_shape, layout.family == "fc"), math.prod(layout.sample_shape))
     fingerprint.learn_units(X, layout)
     copies = group_copies(run.on_first(take_prints, X, layout, fingerprint))
-    mask = thin_copies(copies) if decided["thins_copies"] else None
+    mask = thin_copies(copies, decided["power_of_copies"])
     rows = torch.arange(len(X)) if mask is None else torch.nonzero(mask).flatten()
     scaling = run.on_first(learn_scaling, X, layout, decided["scaling"], None if mask is None else mask.numpy())
     loader = Loader(X, layout, scaling, run.device)
     is_record = run.on_first(repeated_records, copies, loader.samples if layout.family == "fc" else None)
 
+    share = share_of_outliers(given)
     has_row_memory = decided["memory_unit"] == "row" and decided["memory_size"] != 0
     subsets = None
     if has_row_memory:
         draw, adds = torch.Generator().manual_seed(run.seed), decided["anomaly_score"].endswith("-subsets")
-        rows, subsets = run.on_first(select_rows, loader, rows, copies, share_of_outliers(given), adds, draw)
+        rows, subsets = run.on_first(select_rows, loader, rows, copies, share, adds, draw)
         rows = some_rows(rows, run.generator)
     params = resolve(decided, layout, len(rows)) | run.resolved
     choice = _choose(copies, rows, params, run) if has_row_memory else None
@@ -124,7 +125,9 @@ def fit_model(X: Samples, layout: Layout, given: dict[str, Any], run: Run) -> Fi
     if choice is not None:
         known.learn_items(group, choice.rows, torch.arange(len(X)))
     score = Score(params["anomaly_score"], params["ensemble_size"])
-    model = FittedModel(layout, scaling, networks, score, known, _subsets_of(subsets, loader, group)).to(run.device)
+    model = FittedModel(layout, scaling, networks, score, known, _subsets_of(subsets, loader, group, share, len(rows))).to(
+        run.device
+    )
     if "model" in run.stored:
         model.load_state_dict(run.stored["model"])
     run.stream = RandomStream(run.seed, run.device) if callable(given["backbone"]) else None
@@ -143,7 +146,7 @@ def fit_model(X: Samples, layout: Layout, given: dict[str, Any], run: Run) -> Fi
     with run.observed(len(networks.all), settings.max_epochs, more):
         curves = train_networks(networks.of_averages, seen, split, settings, run, items, model.state_dict)
         if more:
-            steps, share = settings.max_epochs * -(-len(trained) // settings.batch_size), share_of_outliers(given)
+            steps = settings.max_epochs * -(-len(trained) // settings.batch_size)
             mean = subtracted_by(scaling, cast(str, score.factor), networks.pixel_size)
             model.features = run.on_first(train_features, score.factor, seen, mean, trained, steps, share, run).to(run.device)
         elif score.factor == "patches":
@@ -153,12 +156,12 @@ def fit_model(X: Samples, layout: Layout, given: dict[str, Any], run: Run) -> Fi
     for observer in run.observers:
         observer.end(model)
     noise = run.on_first(score_noise, model, X, scores.scores)
-    near = 0.0
-    if has_row_memory:
-        draw = torch.Generator().manual_seed(run.seed)
-        near = run.on_first(share_of_near_copies, loader, copies.distinct(rows), draw)
-    warn_of_repeats(copies, is_record, near)
+    warn_of_repeats(copies, is_record, _near_copies(loader, copies.distinct(rows), run) if has_row_memory else 0.0)
     return Fitted(model, params, curves, scores.without_repeats(copies, is_record), noise)
+
+
+def _near_copies(loader: Loader, rows: Tensor, run: Run) -> float:
+    return run.on_first(share_of_near_copies, loader, rows, torch.Generator().manual_seed(run.seed))
 
 
 def update_model(model: FittedModel, window: Window, usage: np.ndarray, X: Samples, given: dict[str, Any], run: Run) -> Fitted:
@@ -292,7 +295,7 @@ def _update_rows(model: FittedModel, window: Window, X: Samples, given: dict[str
     group = _learn_known(known, copies, is_record, choice, subsets, split)
     known.learn_items(group, choice.rows, numbers)
     score = Score(model.score.name, params["ensemble_size"])
-    learned = _subsets_of(subsets, loader, group)
+    learned = _subsets_of(subsets, loader, group, share, len(rows))
     new = FittedModel(model.layout, model.scaling, networks, score, known, learned).to(run.device)
     settings = settings_of(params, score)
     items = items_of(new, loader, group, choice, settings)
@@ -322,11 +325,13 @@ def _learn_known(
     return known.learn_samples(copies, torch.cat(rows), is_record)
 
 
-def _subsets_of(places: Tensor | None, loader: Loader, group: Tensor) -> RandomSubsets | None:
+def _subsets_of(places: Tensor | None, loader: Loader, group: Tensor, share: float, n_rows: int) -> RandomSubsets | None:
+    """Subsets of training rows; in clean data the distances from them count as far as they hold all kinds of rows."""
     if places is None:
         return None
-    rows = loader.samples(places.flatten()).unflatten(0, places.shape)
-    return RandomSubsets(loader.layout.sample_shape).learn_rows(rows, group[places])
+    rows, of_outliers = loader.samples(places.flatten()).unflatten(0, places.shape), weight_of_outliers(share)
+    of_subsets = max(of_outliers, min(1.0, places.numel() / n_rows))
+    return RandomSubsets(loader.layout.sample_shape).learn_rows(rows, group[places], (of_subsets, of_outliers))
 
 
 def items_of(

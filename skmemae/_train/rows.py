@@ -12,8 +12,9 @@ from skmemae._model.copies import Copies
 from skmemae._model.subsets import distance_from
 
 _LEAST_ROWS = 100  # fewest rows that thinning may leave
-_SMALLEST, _DRAWN = 8, (256, 2000)  # rows of a subset at least, and rows of all subsets together
+_SMALLEST, _DRAWN = 8, (256, 4000)  # rows of a subset at least, and rows of all subsets together
 _FEWEST, _MOST = 4, 50  # subsets
+_PART = 4  # a subset holds at most a fourth of the rows
 _NUMBERS = 2**30  # differences of numbers that the selection may compute
 _HEIGHT = 512
 _MOST_ROWS = 80 * 256  # largest number of rows that train a memory of rows
@@ -36,21 +37,27 @@ class Choice(NamedTuple):
     n_training: int  # the first so many of each member are trained on
 
 
-def thin_copies(copies: Copies) -> Tensor | None:
-    """Keep ceil(sqrt(k)) of k equal rows, so that frequent rows do not dominate training.
+def thin_copies(copies: Copies, power: float) -> Tensor | None:
+    """Keep some of the equal rows, so that frequent rows do not dominate training.
+
+    Parameters
+    ----------
+    copies : Copies
+    power : float in [0, 1]
+        Of k equal rows ``ceil(k ** power)`` are kept.
 
     Returns
     -------
     training_mask : Tensor of bool of shape (n_samples,) or None
         The rows to train on; None if all rows are kept, also because fewer than 100 would be left.
     """
-    if len(copies.counts) == len(copies.group):
+    if power == 1 or len(copies.counts) == len(copies.group):
         return None
     order = torch.argsort(copies.group, stable=True)
     counts = copies.counts[copies.group[order]]
     starts = (copies.counts.cumsum(0) - copies.counts)[copies.group[order]]
     mask = torch.empty(len(order), dtype=torch.bool)
-    mask[order] = torch.arange(len(order)) - starts < counts.double().sqrt().ceil()
+    mask[order] = torch.arange(len(order)) - starts < counts.double().pow(power).ceil()
     return None if bool(mask.all()) or int(mask.sum()) < _LEAST_ROWS else mask
 
 
@@ -135,7 +142,7 @@ def _draw(loader: Loader, share: float, n_asking: int, generator: torch.Generato
     """Rows of random subsets, (n_subsets, size), with about one outlier in each, if there are as many as ``share`` says."""
     least, most = _DRAWN
     total = min(max(_NUMBERS // (n_asking * math.prod(loader.layout.sample_shape)), least), most)
-    size = max(1, min(max(_SMALLEST, round(1 / share)), total // _FEWEST, len(loader) // 2))
+    size = max(1, min(max(_SMALLEST, round(1 / share)), total // _FEWEST, len(loader) // _PART))
     count = min(total // size, _MOST)
     return torch.stack([torch.randperm(len(loader), generator=generator)[:size] for _ in range(count)])
 
