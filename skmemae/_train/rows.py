@@ -118,6 +118,8 @@ def select_rows(
     if not (leaves_out or needs_subsets):
         return Selection(rows, None)
     subsets = _draw(loader, share, len(rows), generator)
+    if not leaves_out:
+        return Selection(rows, subsets)
     trusted, rows = rows[rows < n_trusted], rows[rows >= n_trusted]
     drawn = loader.samples(subsets.flatten()).unflatten(0, subsets.shape)
     groups, device = copies.group[subsets].to(drawn.device), drawn.device
