@@ -162,8 +162,8 @@ def heads_of_many(c: Case) -> int:
 
 
 def row_members(c: Case) -> int:
-    """From 16 members for few rows, with which members are cheap, down to one."""
-    return max(min(16, 4000 // c.n), min(4, 8000 // c.n), 1)
+    """From 16 members for few numbers, with which members are cheap, to 4; down to one for many rows."""
+    return max(min(16, 4000 // c.n, 2**19 // (c.n * c.size)), min(4, 8000 // c.n), 1)
 
 
 def an_eightieth(c: Case) -> int:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from skmemae._train import items as module
 from skmemae._train.items import LearnedItems, RowItems, random_queries
 from skmemae._train.loop import split_rows, train_networks
 from skmemae._train.optimiser import Adam
@@ -120,9 +121,24 @@ def test_members_that_are_not_trained_on_a_row_have_no_error_on_it():
     rows = torch.randn(6, 3, generator=generator)
     own = torch.cat([torch.arange(6), torch.tensor([-1])])[None]
     items = RowItems(network, rows[None].clone(), own, torch.arange(6), n_training=4)
-    output = items.forward(network.train(), rows, torch.arange(6))
+    output, target = items.forward(network.train(), rows, torch.arange(6))
+    assert torch.equal(target, rows)
     wrong = (output.reconstruction[0] != rows).any(dim=1)
     assert wrong.tolist() == [True] * 4 + [False] * 2
+
+
+def test_of_many_columns_some_are_reconstructed_in_each_step(monkeypatch):
+    monkeypatch.setattr(module, "_RECONSTRUCTED", 3)
+    generator = torch.Generator().manual_seed(0)
+    network = build_row_network(8, (4, 2), members=2, memory_size=6, generator=generator, temperature=0.1)
+    rows = torch.randn(6, 8, generator=generator)
+    own = torch.cat([torch.arange(6), torch.tensor([-1])]).expand(2, -1)
+    items = RowItems(network, rows.expand(2, -1, -1).contiguous(), own, torch.arange(6), n_training=6)
+    whole = network(rows, own[:, :6], items.examples).reconstruction
+    for columns in ([0, 2, 4, 6], [1, 3, 5, 7], [0, 2, 4, 6]):
+        output, target = items.forward(network, rows, torch.arange(6))
+        assert torch.equal(target, rows[:, columns])
+        torch.testing.assert_close(output.reconstruction, whole[..., columns])
 
 
 def test_the_unit_of_queries_is_that_in_which_other_rows_predict_best():

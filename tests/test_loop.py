@@ -46,6 +46,7 @@ def test_the_objective_is_equation_10():
     torch.testing.assert_close(objective(output, x, 0.3), (error + 0.3 * entropy, error))
     error = (x - output.reconstruction).abs().sum(dim=1).mean()
     torch.testing.assert_close(objective(output, x, 0.0, power=1.0), (error, error))
+    torch.testing.assert_close(objective(output, x, 0.0, power=1.0, weight=2.0), (2 * error, 2 * error))
 
 
 def test_training_stops_early_once_the_memory_is_left_alone():

@@ -5,18 +5,18 @@ import pytest
 import torch
 
 from skmemae._model import subsets as module
-from skmemae._model.subsets import RandomSubsets, distance_from
+from skmemae._model.subsets import RandomSubsets, Subsets, distance_from
 from tests.problems import detector
 
-ROWS = torch.tensor([[[0.0, 0.0], [4.0, 0.0]], [[8.0, 0.0], [0.0, 2.0]]])
-GROUPS = torch.tensor([[0, 1], [2, 3]])
+ROWS = torch.tensor([[0.0, 0.0], [4.0, 0.0], [8.0, 0.0], [0.0, 2.0]])
+PLACES, GROUPS = torch.tensor([[0, 1], [2, 3]]), torch.arange(4)
 NEW = torch.tensor([-1, -1])
 
 
 @pytest.fixture
 def subsets():
     """Distances in the units of the columns, as if all rows had the same scale."""
-    subsets = RandomSubsets((2,)).learn_rows(ROWS, GROUPS)
+    subsets = RandomSubsets((2,)).learn_rows(ROWS, PLACES, GROUPS)
     subsets.scales.fill_(1)
     return subsets
 
@@ -34,15 +34,16 @@ def test_a_sample_is_not_compared_with_itself_however_it_was_rounded(subsets):
 
 
 def test_a_subset_of_nothing_but_the_sample_says_nothing():
-    assert distance_from(torch.ones(3, 5, 2), torch.zeros(3, 5), torch.zeros(1, 2), torch.zeros(1)).tolist() == [0.0]
+    own = Subsets(torch.ones(1, 2), torch.zeros(3, 5, dtype=torch.int64), torch.zeros(1))
+    assert distance_from(own, torch.zeros(1, 2), torch.zeros(1)).tolist() == [0.0]
 
 
 def test_a_row_is_a_unit_as_large_as_the_root_of_its_distance_from_the_other_subsets():
-    found = RandomSubsets((2,)).learn_rows(ROWS, GROUPS, weights=(0.5, 0.25))
+    found = RandomSubsets((2,)).learn_rows(ROWS, PLACES, GROUPS, weights=(0.5, 0.25))
     own = torch.tensor([(4 + 2) / 2, (4 + 4) / 2, (4 + 10) / 2, (2 + 10) / 2])  # each without itself in its own subset
-    torch.testing.assert_close(found.scales.flatten(), (own / own.median()).sqrt())
+    torch.testing.assert_close(found.scales, (own / own.median()).sqrt())
     x = torch.tensor([[4.5, 0.0]])
-    expected = (0.5 / found.scales[0, 1] + 3.5 / found.scales[1, 0]) / 2
+    expected = (0.5 / found.scales[1] + 3.5 / found.scales[2]) / 2
     torch.testing.assert_close(found(x, NEW[:1])[0, 0], expected)
     assert found.weights.tolist() == [1.0, 0.25]
 
@@ -50,10 +51,11 @@ def test_a_row_is_a_unit_as_large_as_the_root_of_its_distance_from_the_other_sub
 def test_no_scale_is_far_below_the_others():
     far = torch.arange(1.0, 19.0).view(3, 6) * 10
     near = torch.arange(6.0).view(3, 2) * 1e-6  # two of each subset lie in one place
-    scales = RandomSubsets((1,)).learn_rows(torch.cat([near, far], 1).unsqueeze(2), torch.arange(24).view(3, 8)).scales
+    places, groups = torch.arange(24).view(3, 8), torch.arange(24)
+    scales = RandomSubsets((1,)).learn_rows(torch.cat([near, far], 1).view(-1, 1), places, groups).scales.view(3, 8)
     assert scales[:, :2].flatten().tolist() == pytest.approx([0.05**0.5] * 6) and (scales[:, 2:] > 0.5).all()
-    same = RandomSubsets((1,)).learn_rows(torch.zeros(3, 8, 1), torch.arange(24).view(3, 8)).scales
-    assert (same == same[0, 0]).all() and same[0, 0] > 0
+    same = RandomSubsets((1,)).learn_rows(torch.zeros(24, 1), places, groups).scales
+    assert (same == same[0]).all() and same[0] > 0
 
 
 def test_units_are_medians_over_the_training_samples(subsets):
@@ -63,10 +65,20 @@ def test_units_are_medians_over_the_training_samples(subsets):
 
 
 def many(rng, n=50):
-    rows = torch.from_numpy(rng.normal(size=(4, 6, 3))).float()
-    subsets = RandomSubsets((3,)).learn_rows(rows, torch.arange(24).view(4, 6))
-    x = torch.cat([rows.flatten(0, 1)[:20], torch.from_numpy(rng.normal(size=(n - 20, 3))).float()])
+    rows = torch.from_numpy(rng.normal(size=(20, 3))).float()
+    places = torch.from_numpy(rng.integers(20, size=(4, 6)))  # some rows are in several subsets, as in a small table
+    subsets = RandomSubsets((3,)).learn_rows(rows, places, torch.arange(20))
+    x = torch.cat([rows, torch.from_numpy(rng.normal(size=(n - 20, 3))).float()])
     return subsets, x, torch.where(torch.arange(n) < 20, torch.arange(n), -1)
+
+
+def test_a_row_of_several_subsets_counts_in_each(rng):
+    subsets, x, group = many(rng)
+    rows, distances = subsets.rows, torch.zeros(len(x))
+    for places in subsets.places:
+        distance = torch.cdist(x, rows[places], p=1.0) / subsets.scales[places]
+        distances += distance.masked_fill(group[:, None] == places, torch.inf).amin(dim=1) / len(subsets.places)
+    torch.testing.assert_close(subsets(x, group)[:, 0], distances)
 
 
 @pytest.mark.parametrize("numbers", [1, 24 * 3 * 7, 2**27])

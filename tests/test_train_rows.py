@@ -97,15 +97,16 @@ def test_as_many_random_rows_are_taken_as_training_has_a_use_for():
     assert some_rows(rows[:100], generator) is not None and torch.equal(some_rows(rows[:100], generator), rows[:100])
 
 
-@pytest.mark.parametrize("members", [1, 4])
-def test_few_members_hold_random_rows_and_train_on_all(members):
-    choice = choose_items(torch.arange(0, 200, 2), members, 30, torch.Generator().manual_seed(0))
+@pytest.mark.parametrize(("members", "n"), [(1, 100), (3, 100), (16, 501)])
+def test_few_members_or_those_of_many_rows_hold_random_rows_and_train_on_all(members, n):
+    choice = choose_items(torch.arange(0, 2 * n, 2), members, 30, torch.Generator().manual_seed(0))
     assert choice.rows.shape == (members, 30) and choice.n_training == 30
     assert all(len(rows.unique()) == 30 and (rows % 2 == 0).all() for rows in choice.rows)
 
 
-def test_of_many_members_some_are_not_trained_on_each_row():
-    choice = choose_items(torch.arange(100), 8, 100, torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("members", [4, 8])
+def test_of_few_rows_each_has_members_that_are_not_trained_on_it(members):
+    choice = choose_items(torch.arange(100), members, 100, torch.Generator().manual_seed(0))
     assert choice.n_training == 75
     untrained = torch.stack([torch.bincount(rows[75:], minlength=100) for rows in choice.rows])
-    assert (untrained.sum(dim=0) == 2).all()
+    assert (untrained.sum(dim=0) == members // 4).all()

@@ -325,13 +325,15 @@ def _learn_known(
     return known.learn_samples(copies, torch.cat(rows), is_record)
 
 
-def _subsets_of(places: Tensor | None, loader: Loader, group: Tensor, share: float, n_rows: int) -> RandomSubsets | None:
+def _subsets_of(drawn: Tensor | None, loader: Loader, group: Tensor, share: float, n_rows: int) -> RandomSubsets | None:
     """Subsets of training rows; in clean data the distances from them count as far as they hold all kinds of rows."""
-    if places is None:
+    if drawn is None:
         return None
-    rows, of_outliers = loader.samples(places.flatten()).unflatten(0, places.shape), weight_of_outliers(share)
-    of_subsets = max(of_outliers, min(1.0, places.numel() / n_rows))
-    return RandomSubsets(loader.layout.sample_shape).learn_rows(rows, group[places], (of_subsets, of_outliers))
+    numbers, places = drawn.unique(return_inverse=True)
+    of_outliers = weight_of_outliers(share)
+    of_subsets = max(of_outliers, min(1.0, drawn.numel() / n_rows))
+    subsets = RandomSubsets(loader.layout.sample_shape)
+    return subsets.learn_rows(loader.samples(numbers), places, group[numbers], (of_subsets, of_outliers))
 
 
 def items_of(

@@ -11,6 +11,7 @@ from skmemae.network import MemAE, Output, RowMemAE
 
 _ANSWERING = 2500  # largest number of items of a member that are used in training; more take time and change little
 _ASKING = 256  # rows of a member that the unit is chosen on
+_RECONSTRUCTED = 512  # columns of a row that are reconstructed in a step of training, at least
 _UNITS = -6, 2  # range of exponents: candidate units are the mean distance times powers of two
 _WARM_UP = 0.1  # share of the epochs before the memory comes in
 _MAINTAINED = 0.6  # share of the epochs after which learned items are left to the optimiser
@@ -31,9 +32,9 @@ class Items:
     first_epoch = 0
     settled_epoch = 0
 
-    def forward(self, model: torch.nn.Module, x: Tensor, rows: Tensor) -> Output:
-        """The model's output for samples ``x`` to train on, which are the ``rows`` of the loader."""
-        return model(x)
+    def forward(self, model: torch.nn.Module, x: Tensor, rows: Tensor) -> tuple[Output, Tensor]:
+        """The model's output for samples ``x`` to train on, the ``rows`` of the loader, and what is to be reconstructed."""
+        return model(x), x
 
     def hidden(self, rows: Tensor) -> dict[str, Tensor]:
         """Arguments of the model that hide the items that are made of these rows of the loader."""
@@ -125,6 +126,7 @@ class RowItems(Items):
         self.own_items = own_items.to(examples.device)
         self.group = group.to(examples.device)
         self.n_training = n_training
+        self.n_steps = 0
 
     def hidden(self, rows: Tensor) -> dict[str, Tensor]:
         return {"hidden": self._own(rows)}
@@ -144,15 +146,21 @@ class RowItems(Items):
         self.network.memory.keys.copy_(keys)
         self.network.memory.rows.copy_(self.examples)
 
-    def forward(self, model: torch.nn.Module, x: Tensor, rows: Tensor) -> Output:
-        """The model's output; where a member is not trained on a row, the reconstruction is the row, so its error is 0."""
-        answering = min(_ANSWERING, self.n_training)
-        own = self._own(rows)
-        output = model(x, hidden=own.masked_fill(own >= answering, -1), examples=self.examples[:, :answering])
+    def forward(self, model: torch.nn.Module, x: Tensor, rows: Tensor) -> tuple[Output, Tensor]:
+        """The output and target; where a member is not trained on a row, the reconstruction is the target, so its error is 0.
+
+        Of many columns some are reconstructed in a step and others in the next: all of them would take most of the time.
+        """
+        answering, stride = min(_ANSWERING, self.n_training), max(1, x.shape[1] // _RECONSTRUCTED)
+        columns = slice(self.n_steps % stride, None, stride)
+        self.n_steps += 1
+        own, target = self._own(rows), x[:, columns]
+        hidden, examples = own.masked_fill(own >= answering, -1), self.examples[:, :answering]
+        output = model(x, hidden=hidden, examples=examples, columns=columns)
         if self.n_training == self.examples.shape[1]:
-            return output
+            return output, target
         untrained = (own >= self.n_training).unsqueeze(-1)
-        return output._replace(reconstruction=torch.where(untrained, x, output.reconstruction.float()))
+        return output._replace(reconstruction=torch.where(untrained, target, output.reconstruction.float())), target
 
     @torch.no_grad()
     def choose_unit(self) -> None:

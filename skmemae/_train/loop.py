@@ -294,8 +294,8 @@ class Training:
         s = self.settings
         stream = nullcontext() if self.run.stream is None else self.run.stream.active()
         with training_precision(x.device, self.run.precision), stream:
-            output = self.items.forward(model, x, rows)
-        loss, error = objective(output, x, s.entropy_weight, s.power)
+            output, target = self.items.forward(model, x, rows)
+        loss, error = objective(output, target, s.entropy_weight, s.power, x.numel() / target.numel())
         (loss * (scale * len(x))).backward()
         energy = summed_error(x.new_zeros(1).expand_as(x), x, s.power)
         return torch.stack([loss.detach() * len(x), error.detach() * len(x), energy]), output.mass
@@ -365,18 +365,21 @@ def check_divergence(means: Means, fine: bool, loader: Loader, s: Settings) -> N
     )
 
 
-def objective(output: Output, x: Tensor, entropy_weight: float, power: float = 2.0) -> tuple[Tensor, Tensor]:
+def objective(
+    output: Output, x: Tensor, entropy_weight: float, power: float = 2.0, weight: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """Equation 10 of the paper: squared error of a sample plus alpha times the entropy of its weights, as a mean over samples.
 
     With one query per location the entropy of a sample is the mean over its locations. ``power`` replaces the square. With
-    several members, error and entropy are means over the members.
+    several members, error and entropy are means over the members. ``weight`` is that of the error, where x are some numbers of
+    the samples.
 
     Returns
     -------
     loss, error : Tensor
         The objective, and the error alone.
     """
-    error = summed_error(output.reconstruction.float(), x, power) / len(x)
+    error = weight * summed_error(output.reconstruction.float(), x, power) / len(x)
     if output.entropy is None or not entropy_weight:
         return error, error
     return error + entropy_weight * output.entropy.mean(), error

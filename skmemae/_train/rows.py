@@ -9,7 +9,7 @@ from torch import Tensor
 
 from skmemae._data.loader import Loader
 from skmemae._model.copies import Copies
-from skmemae._model.subsets import distance_from
+from skmemae._model.subsets import Subsets, distance_from
 
 _LEAST_ROWS = 100  # fewest rows that thinning may leave
 _SMALLEST, _DRAWN = 8, (256, 4000)  # rows of a subset at least, and rows of all subsets together
@@ -20,7 +20,7 @@ _HEIGHT = 512
 _MOST_ROWS = 80 * 256  # largest number of rows that train a memory of rows
 _COMPARED, _ASKING = 4096, 512  # rows that are compared to find near copies, and rows that look for one
 _NEAR = 30  # times as far as a near copy is the next row
-_CROSS_FITTED = 8  # from so many members on, each trains without a quarter of its rows, and scores this quarter
+_CROSS_FITTED = 500, 4  # of at most so many rows each has members, if there are so many, that are not trained on it
 
 
 class Selection(NamedTuple):
@@ -121,12 +121,14 @@ def select_rows(
     if not leaves_out:
         return Selection(rows, subsets)
     trusted, rows = rows[rows < n_trusted], rows[rows >= n_trusted]
-    drawn = loader.samples(subsets.flatten()).unflatten(0, subsets.shape)
-    groups, device = copies.group[subsets].to(drawn.device), drawn.device
+    numbers, places = subsets.unique(return_inverse=True)
+    drawn = loader.samples(numbers)
+    device = drawn.device
+    compared = Subsets(drawn, places.to(device), copies.group[numbers].to(device))
     distances = torch.empty(len(rows), device=device)
     for start in range(0, len(rows), _HEIGHT):
         part = slice(start, start + _HEIGHT)
-        distances[part] = distance_from(drawn, groups, loader.samples(rows[part]), copies.group[rows[part]].to(device))
+        distances[part] = distance_from(compared, loader.samples(rows[part]), copies.group[rows[part]].to(device))
     order = distances.argsort(descending=True, stable=True).cpu()
     stands_for = _rows_for_each(copies, rows)[order.numpy()]
     left_out = np.count_nonzero(np.cumsum(stands_for) <= share * (len(loader) - n_trusted))
@@ -152,8 +154,8 @@ def _draw(loader: Loader, share: float, n_asking: int, generator: torch.Generato
 def choose_items(rows: Tensor, members: int, size: int, generator: torch.Generator) -> Choice:
     """Choose random distinct rows for the memory of each member.
 
-    If there are eight or more members, each trains on the first three quarters of its items only. The last quarter differs
-    between four successive members, so each row of a small table has members that were not trained on it. These score the row.
+    With few rows and four or more members, each trains on the first three quarters of its items only. The last quarter differs
+    between four successive members, so each row has members that were not trained on it. These score the row.
 
     Parameters
     ----------
@@ -169,4 +171,5 @@ def choose_items(rows: Tensor, members: int, size: int, generator: torch.Generat
         places = torch.randperm(len(rows), generator=generator)[:size]
         last = quarter[places] == member % 4
         chosen.append(rows[places[last.argsort(stable=True)]])
-    return Choice(torch.stack(chosen), size - size // 4 if members >= _CROSS_FITTED else size)
+    most, fewest = _CROSS_FITTED
+    return Choice(torch.stack(chosen), size - size // 4 if len(rows) <= most and members >= fewest else size)

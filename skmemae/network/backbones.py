@@ -79,8 +79,8 @@ class MemberLinear(nn.Module):
         self.weight = nn.Parameter(torch.empty(members, before, after))
         self.bias = nn.Parameter(torch.empty(members, 1, after))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.baddbmm(self.bias, x, self.weight)
+    def forward(self, x: Tensor, columns: slice = slice(None)) -> Tensor:
+        return torch.baddbmm(self.bias[..., columns], x, self.weight[..., columns])
 
 
 def member_layers(members: int, sizes: tuple[int, ...]) -> nn.Sequential:

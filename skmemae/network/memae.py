@@ -10,6 +10,7 @@ from skmemae.network.backbones import Backbone, MemberLinear, convolutional, ful
 from skmemae.network.memory import Memory, RowMemory
 from skmemae.network.randomness import RandomStream, draw_seed
 
+_ALL = slice(None)
 _CORRECTION = 0.1  # factor of the initial weights of a decoder's last layer, where the decoder corrects a row
 Backbones = str | Callable[[tuple[int, ...]], tuple[nn.Module, nn.Module]]
 
@@ -125,7 +126,7 @@ class RowMemAE(nn.Module):
         """Queries of rows, (batch, d), or of separate rows for each member, (members, batch, d): (members, batch, C)."""
         return self.encoder(x.expand(self.members, *x.shape[-2:]))
 
-    def forward(self, x: Tensor, hidden: Tensor | None = None, examples: Tensor | None = None) -> Output:
+    def forward(self, x: Tensor, hidden: Tensor | None = None, examples: Tensor | None = None, columns: slice = _ALL) -> Output:
         """Reconstruct rows.
 
         Parameters
@@ -135,6 +136,8 @@ class RowMemAE(nn.Module):
             The memory item that is left out for a row, -1 for none.
         examples : Tensor of shape (members, n, d) or None, default=None
             Rows to use in place of those of the memory; gradients flow through their keys, which the encoder makes.
+        columns : slice, default=slice(None)
+            Numbers of the examples to reconstruct, if not all.
         """
         query = self.queries(x)
         if self.memory is None:
@@ -142,15 +145,16 @@ class RowMemAE(nn.Module):
         items = None
         if examples is not None:
             keys = self.queries(examples)
-            items = keys, examples.to(keys.dtype)
+            items = keys, examples[..., columns].to(keys.dtype)
         read_out, entropy, mass = self.memory(query, items, hidden)
-        return Output(self.decode(read_out), query, read_out, entropy, mass)
+        return Output(self.decode(read_out, columns), query, read_out, entropy, mass)
 
-    def decode(self, read_out: Tensor) -> Tensor:
-        """Reconstruct rows from read-outs: (members, batch, C + d) -> (members, batch, d)."""
+    def decode(self, read_out: Tensor, columns: slice = _ALL) -> Tensor:
+        """Reconstruct rows, or some columns of them, from read-outs: (members, batch, C + d) -> (members, batch, d)."""
         width = cast(MemberLinear, self.decoder[0]).weight.shape[1]
         key, row = read_out.split([width, read_out.shape[-1] - width], dim=-1)
-        return row + self.decoder(key)
+        last = cast(MemberLinear, self.decoder[-1])
+        return row + last(self.decoder[:-1](key), columns)
 
 
 def build_network(
