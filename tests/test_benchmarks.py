@@ -143,5 +143,5 @@ def test_a_table_on_the_disk_stays_there(args, monkeypatch):
 def test_long_runs_leave_nothing_behind():
     rows = long_runs.measure(300, 3000)
     middle, end = rows[len(rows) // 2], rows[-1]
-    assert end["threads"] == middle["threads"] and end["open_files"] == middle["open_files"]
+    assert end["threads"] <= middle["threads"] and end["open_files"] <= middle["open_files"]
     assert end["resident_mib"] - middle["resident_mib"] < 0.1 * middle["resident_mib"]

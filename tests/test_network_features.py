@@ -152,6 +152,37 @@ def test_what_the_scaling_subtracted_is_added_again(rng, kind, shape):
     assert not any(p.requires_grad for p in features.parameters()) and not features.training
 
 
+class Distances(torch.nn.Module):
+    """Distances from nothing but a number that training has learned: they follow the samples or are random."""
+
+    most_items = 4
+
+    def __init__(self, noise):
+        super().__init__()
+        self.noise, self.generator = noise, torch.Generator().manual_seed(0)
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def features(self, x):
+        return x.flatten(1).unsqueeze(0)
+
+    def learn(self, features):
+        assert len(features[0]) <= 4
+
+    def forward(self, x):
+        return x.flatten(1)[:, 0] + self.noise * torch.randn(len(x), generator=self.generator)
+
+
+@pytest.mark.parametrize("noise, steps, settles", [(0, 300, True), (0, 299, False), (0.1, 300, True), (1, 300, False)])
+def test_training_is_shorter_once_the_ranking_no_longer_changes(rng, noise, steps, settles):
+    _, loader = scaling_and_loader(rng.normal(size=(400, 1, 5, 5)))
+    pace, features = training._Pace(loader, torch.arange(400), torch.Generator().manual_seed(0), steps), Distances(noise)
+    assert len(pace.ranked) == 128 and len(pace.compared) == 256 and not torch.isin(pace.ranked, pace.compared).any()
+    paces = [pace.after(features) for _ in range(300)]
+    assert paces == [1] * 199 + [3 if settles else 1] * 101
+
+
 @pytest.mark.parametrize("n, steps", [(30, 240), (399, 240), (600, 450), (9000, 1400)])
 def test_steps_are_those_of_twelve_epochs_within_bounds(n, steps):
     plan = training._plan("turns", "conv2d", n)

@@ -44,7 +44,12 @@ _PLANS = {
     "paces": _Plan(16, 2e-3, math.inf, (1, math.inf), 2.25, 1.1),
 }
 _FEW = 400  # samples
-_SEEN, _SOLVED, _FASTER = 20, 0.25, 3  # batches with a mean loss below which training is so many times shorter
+_RANKED, _COMPARED = 128, 256  # samples that are ranked by their distance from others
+_INTERVAL, _SETTLED, _FASTER = (
+    100,
+    0.95,
+    3,
+)  # steps between rankings, a correlation above which training is so many times shorter
 _ENCODED = 64  # samples that are encoded at a time
 _PATCHED, _PATCHED_NUMBERS = 500, 2**25  # images, and pixels as they are compared, of which features of patches are learned
 
@@ -90,13 +95,14 @@ def train_features(
     steps, step = plan.steps_for(len(rows), steps), 0
     for observer in run.observers:
         observer.begin_features()
-    part, pace = Part(run.timing, plan.weight), _Pace()  # of this process alone
+    part = Part(run.timing, plan.weight)  # of this process alone
+    pace = _Pace(loader, rows, run.generator, steps)
     while part.progress < 1:
         batches = split_batches(loader.shuffle(rows, plan.batch_size, run.generator), plan.batch_size)
         with closing(loader.stream(batches)) as stream:
             for x, _ in stream:
-                losses = micro.map(partial(_backward, features, len(x), run), x, undo=optimiser.clear)
-                step = min(steps, step + pace.after(torch.stack(losses).sum()))
+                micro.map(partial(_backward, features, len(x), run), x, undo=optimiser.clear)
+                step = min(steps, step + pace.after(features))
                 optimiser.step(plan.learning_rate * schedule(part.step(step / steps)))
                 if part.progress >= 1:
                     break
@@ -110,19 +116,43 @@ def train_features(
 
 
 class _Pace:
-    """Steps that count for one: more once the changes are recognised, as a solved task teaches little."""
+    """Steps that count for one: more once the ranking of samples by their distance from others no longer changes.
 
-    def __init__(self) -> None:
-        self.losses: list[Tensor] = []
-        self.is_solved = False
+    Parameters
+    ----------
+    loader : Loader
+    rows : Tensor of int
+        Rows that are trained on; some of them are ranked.
+    generator : torch.Generator
+    steps : int
+        Steps of the whole training; in a short one no step counts for more.
+    """
 
-    def after(self, loss: Tensor) -> int:
-        """Take the mean loss of a batch."""
-        self.losses.append(loss)
-        if len(self.losses) == _SEEN:  # the device is waited for once in so many steps
-            self.is_solved = bool(torch.stack(self.losses).mean() < _SOLVED)
-            self.losses.clear()
-        return _FASTER if self.is_solved else 1
+    def __init__(self, loader: Loader, rows: Tensor, generator: torch.Generator, steps: int):
+        some = rows[torch.randperm(len(rows), generator=generator)[: _RANKED + _COMPARED]]
+        self.ranked, self.compared = (part.sort().values for part in some.tensor_split([len(some) // 3]))
+        self.loader, self.generator = loader, generator
+        self.is_settled, self.is_short = False, steps < 3 * _INTERVAL
+        self.n_steps = 0
+        self.ranks: Tensor | None = None
+
+    def after(self, features: ReferenceFeatures) -> int:
+        """Take the network after a step."""
+        self.n_steps += 1
+        if self.n_steps % _INTERVAL == 0 and not (self.is_settled or self.is_short):
+            before, self.ranks = self.ranks, self.rank(features)
+            if before is not None:  # Spearman's correlation
+                self.is_settled = bool(torch.stack([before, self.ranks]).corrcoef()[0, 1] > _SETTLED)
+        return _FASTER if self.is_settled else 1
+
+    @torch.no_grad()
+    def rank(self, features: ReferenceFeatures) -> Tensor:
+        """Ranks of samples by their distance from others in the present features: (n_ranked,), float64."""
+        features = copy.deepcopy(features)
+        correct_statistics(features)
+        features.eval().learn(_features(features, self.loader, self.compared, self.generator))
+        parts = [features(x) for x, _ in self.loader.stream(list(self.ranked.split(_ENCODED)))]
+        return torch.cat(parts).argsort(stable=True).argsort().double().cpu()
 
 
 def learn_patches(loader: Loader, scaling: Scaling, rows: Tensor, run: Run) -> PatchFeatures:
@@ -174,9 +204,8 @@ def _features(features: ReferenceFeatures, loader: Loader, rows: Tensor, generat
     return torch.cat(parts, dim=1)[:, :most]
 
 
-def _backward(features: ReferenceFeatures, total: int, run: Run, x: Tensor) -> Tensor:
-    """Add the gradient of the mean loss of a batch of ``total`` samples, of which ``x`` is a part; return that of the part."""
+def _backward(features: ReferenceFeatures, total: int, run: Run, x: Tensor) -> None:
+    """Add the gradient of the mean loss of a batch of ``total`` samples, of which ``x`` is a part."""
     with training_precision(x.device, run.precision):
         loss = features.loss(x, run.generator) * (len(x) / total)
     loss.backward()
-    return loss.detach()
