@@ -213,6 +213,9 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
         512 with a memory of rows, else 8,192.
     zero_row_fraction_ : float
         Share of the training queries whose weights all missed the threshold, so that only the best item was kept.
+    effective_items_ : float
+        How many memory items answer a training query, 1 to N: the exponential of the entropy of its weights, the median over
+        the queries; 0 without a memory.
     loss_curve_, validation_curve_ : list of float
         Objective per training sample and error per held-out sample of each epoch, means over the members. Epochs that
         ``time_limit`` has cut short are left out, but for the first.
@@ -466,11 +469,12 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
         self._model = fitted.model.eval()
         self.resolved_params_ = {name: value for name, value in fitted.params.items() if name in names}
         self.backbone_, self.sample_shape_ = fitted.params["backbone"], fitted.model.layout.sample_shape
-        self.memory_usage_, self.zero_row_fraction_ = scores.usage.ravel(), scores.zero_row_fraction
+        self.memory_usage_, self.zero_row_fraction_ = scores.use.usage.ravel(), scores.use.zero_row_fraction
+        self.effective_items_ = scores.use.effective
         self.loss_curve_ = [*loss_curve, *fitted.curves.loss]
         self.validation_curve_ = [*validation_curve, *fitted.curves.validation]
         self.n_iter_ = len(self.loss_curve_)
-        warn_of_collapse(scores.usage, scores.zero_row_fraction, self.shrink_threshold)
+        warn_of_collapse(scores.use, self.shrink_threshold)
 
     @property
     def model_(self) -> torch.nn.ModuleList:

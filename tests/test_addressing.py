@@ -164,6 +164,11 @@ def test_half_precision_is_compared_in_single_precision():
 
 def test_usage_counts_what_is_above_the_threshold_and_does_not_take_rounding_for_a_miss():
     logits = torch.log(torch.tensor([[0.7, 0.2, 0.1], [0.4, 0.3, 0.3]]))
-    used, missed = usage(logits.clone(), 0.5, True)
+    used, missed, _ = usage(logits.clone(), 0.5, True)
     assert used.tolist() == [[True, False, False]] * 2 and missed.tolist() == [False, True]
-    assert not usage(torch.full((1, 7), 0.1), 1 / 7, True)[1].any()  # all weights are the threshold but for rounding
+    assert not usage(torch.full((1, 7), 0.1), 1 / 7, True).missed.any()  # all weights are the threshold but for rounding
+
+
+def test_the_effective_number_of_items_is_one_for_a_single_item_and_k_for_k_equal_ones():
+    logits = torch.log(torch.tensor([[1.0, 0, 0, 0], [0.5, 0.5, 0, 0], [0.25, 0.25, 0.25, 0.25], [0.5, 0.25, 0.25, 0]]))
+    torch.testing.assert_close(usage(logits, 0.0, True).effective, torch.tensor([1.0, 2, 4, 2**1.5]))

@@ -93,7 +93,8 @@ def test_the_papers_ablations_are_settings(table):
     X, _ = table
     autoencoder = detector(memory_size=0).fit(X)
     assert {autoencoder.resolved_params_[name] for name in ("memory_unit", "similarity", "temperature")} == {None}
-    assert autoencoder.memory_.size == autoencoder.memory_usage_.size == 0 and autoencoder.zero_row_fraction_ == 0
+    assert autoencoder.memory_.size == autoencoder.memory_usage_.size == 0
+    assert autoencoder.zero_row_fraction_ == autoencoder.effective_items_ == 0
     for method in (lambda: autoencoder.addressing_weights(X), autoencoder.decode_memory):
         with pytest.raises(ValueError, match="memory_size=0"):
             method()
@@ -354,6 +355,10 @@ def test_the_memory_is_alive_and_visible(table):
     assert det.memory_.shape == (4 * 75, 3) and det.memory_usage_.shape == (4 * 75,)
     assert det.zero_row_fraction_ == 0
     assert (det.memory_usage_ > 0).mean() > 0.5 and det.memory_usage_.max() < 0.9
+    weights = det.addressing_weights(X).reshape(len(X), 4, 75) * 4
+    with np.errstate(divide="ignore", invalid="ignore"):
+        entropy = -np.where(weights > 0, weights * np.log(weights), 0).sum(axis=2)
+    assert det.effective_items_ == pytest.approx(np.median(np.exp(entropy)), rel=0.01)
     np.testing.assert_allclose((det.addressing_weights(X) > 0).mean(axis=0), det.memory_usage_, atol=0.02)
     assert det.n_iter_ == len(det.loss_curve_) == len(det.validation_curve_) == 30
     assert det.loss_curve_[-1] < 0.9 * det.loss_curve_[0]

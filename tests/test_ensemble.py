@@ -54,8 +54,8 @@ def test_every_output_has_a_leading_axis_of_members(kind, memory_size):
         return
     positions = output.query.shape[3:]
     assert networks.weights(output.query).shape == (members, 5, *positions, 12)
-    used, missed = networks.use(x)
-    assert used.shape == (members, 5, 12) and missed.shape == (members, 5)
+    used, missed, effective = networks.use(x)
+    assert used.shape == (members, 5, 12) and missed.shape == effective.shape == (members, 5)
     trained = networks.train()(x)
     assert trained.mass.shape == (members, 12) and trained.entropy.shape == (members, 5, *positions)
 

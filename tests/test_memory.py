@@ -60,7 +60,7 @@ def test_outside_training_there_is_a_read_out_alone():
 def test_use_says_which_items_a_sample_uses_and_how_many_queries_miss_the_threshold(positions, multiple):
     memory = filled(heads=2, temperature=0.5, shrink_threshold=multiple)
     query = torch.randn(6, 16, *positions, generator=torch.Generator().manual_seed(1))
-    used, missed = memory.use(query)
+    used, missed, effective = memory.use(query)
     for i in range(6):
         places = query[i].reshape(16, -1).T  # (positions, C)
         plain = torch.softmax(memory.logits(places), dim=-1)  # (heads, positions, N)
@@ -68,6 +68,9 @@ def test_use_says_which_items_a_sample_uses_and_how_many_queries_miss_the_thresh
         best = plain == plain.amax(dim=-1, keepdim=True)
         torch.testing.assert_close(used[i], (above | best).any(dim=0).float().mean(dim=0))
         torch.testing.assert_close(missed[i], (~above.any(dim=-1)).float().mean())
+        kept = torch.where(above | best, plain, 0.0)
+        entropy = torch.special.entr(kept / kept.sum(dim=-1, keepdim=True)).sum(dim=-1)
+        torch.testing.assert_close(effective[i], entropy.exp().mean())
 
 
 def test_equal_items_do_not_miss_the_threshold():
@@ -218,7 +221,8 @@ def test_rows_are_weighed_by_the_distances_of_their_keys(multiple):
     expected = expected / expected.sum(dim=-1, keepdim=True)
     torch.testing.assert_close(memory.weights(query), expected)
     torch.testing.assert_close(memory(query).read_out, expected @ torch.cat([memory.keys, memory.rows], dim=-1))
-    used, missed = memory.use(query)
+    used, missed, effective = memory.use(query)
+    torch.testing.assert_close(effective, torch.special.entr(expected).sum(dim=-1).exp())
     assert torch.equal(used, kept.float()) and torch.equal(missed, (plain.amax(dim=-1) < multiple / 7).float())
 
 

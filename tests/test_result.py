@@ -9,7 +9,7 @@ from skmemae._data.loader import Loader
 from skmemae._model.files import model_of, state_of
 from skmemae._train.distributed import SingleProcess
 from skmemae._train.loop import Split
-from skmemae._train.result import score_training, warn_of_collapse
+from skmemae._train.result import UseOfMemory, score_training, warn_of_collapse
 from tests.problems import CPU, detector
 
 X = np.random.default_rng(0).normal(size=(60, 5))
@@ -39,8 +39,8 @@ def test_typical_distances_are_medians_and_uses_are_counted():
     distances = [np.median((output.query - output.read_out).square().sum(dim=1)) for output in outputs]
     np.testing.assert_allclose(model.score.typical_query_distances, distances, rtol=1e-5)
     np.testing.assert_allclose(result.scores, model.scores(X), rtol=1e-6)
-    np.testing.assert_allclose(result.usage.ravel(), (model.weights(X) > 0).mean(axis=0), atol=1e-6)
-    assert result.zero_row_fraction == 0 and len(result.calibrating) == 0
+    np.testing.assert_allclose(result.use.usage.ravel(), (model.weights(X) > 0).mean(axis=0), atol=1e-6)
+    assert result.use.zero_row_fraction == 0 and len(result.calibrating) == 0
 
 
 def test_held_out_samples_calibrate_the_others():
@@ -67,10 +67,10 @@ def test_scores_that_are_not_finite_after_training_are_an_error():
 )
 def test_a_collapse_warns(usage, zero_rows, said):
     with pytest.warns(MemoryCollapseWarning, match=said):
-        warn_of_collapse(np.array(usage), zero_rows, 2.0)
+        warn_of_collapse(UseOfMemory(np.array(usage), zero_rows, 2.0), 2.0)
 
 
 @pytest.mark.parametrize(("usage", "zero_rows"), [([[0.5, 0.1]], 0.5), ([[1.0]], 0.9), (np.zeros((1, 0)), 0.0)])
 def test_a_memory_in_use_does_not_warn(usage, zero_rows, recwarn):
-    warn_of_collapse(np.asarray(usage), zero_rows, 1.0)
+    warn_of_collapse(UseOfMemory(np.asarray(usage), zero_rows, 2.0), 1.0)
     assert not recwarn

@@ -198,7 +198,7 @@ def _update_learned(
     move_to_device(model, run.device)
     loader = Loader(X, model.layout, model.scaling, run.device)
     run.stream = RandomStream(draw_seed(run.generator), run.device) if callable(params["backbone"]) else None
-    asked, _ = run.on_first(usage_of, model, loader, None)
+    asked = run.on_first(usage_of, model, loader, None).usage
     # An item that few new samples use may still be used by other samples of the window.
     weight = len(X) / min(window.n_seen + len(X), window.capacity)
     usage = (1 - weight) * usage.reshape(asked.shape) + weight * asked

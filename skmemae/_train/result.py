@@ -27,14 +27,21 @@ class MemoryCollapseWarning(UserWarning):
     """The memory has collapsed: one item answers every sample, or most queries have no weight above the threshold."""
 
 
+class UseOfMemory(NamedTuple):
+    """Use of the memory items by some training samples."""
+
+    usage: np.ndarray  # (members, N), share of the queries that used each item
+    zero_row_fraction: float  # share of the queries whose weights all missed the threshold
+    effective: float  # effective number of items that answer a query, a median; 0 without a memory
+
+
 class TrainingScores(NamedTuple):
     """Scores of the training samples, and use of the memory."""
 
     scores: np.ndarray  # (n_samples,), float64
     as_new: np.ndarray  # (n_samples,), without the part of a sample in the frequency of its kind
     calibrating: np.ndarray  # (n_calibration,), rows that were held out from the networks that score them, ascending
-    usage: np.ndarray  # (members, N), share of the queries that used each item
-    zero_row_fraction: float  # share of the queries whose weights all missed the threshold
+    use: "UseOfMemory"
 
     def without_repeats(self, copies: Copies, is_record: Tensor) -> "TrainingScores":
         """The scores, calibrated by one row of each record that came several times: records are independent, not rows."""
@@ -84,7 +91,7 @@ def score_training(
         rows = torch.cat(split).sort().values
         model.score.learn(typical_query_distances=processes.compute_on_first(_typical_query_distances, model, loader, rows))
     typical = torch.arange(len(loader)) if typical is None else typical
-    usage, zero_row_fraction = processes.compute_on_first(usage_of, model, loader, group)
+    use = processes.compute_on_first(usage_of, model, loader, group)
     errors, distances = _errors_and_distances(model, loader, group, processes)
     subsets = None
     if model.subsets is not None:
@@ -104,7 +111,7 @@ def score_training(
         is_known = (group >= 0).to(model.device)
         scores = as_new = model.calibration(_like_units(scores, model), is_known).numpy(force=True)
     calibrating = np.arange(len(scores)) if has_items else held_out
-    return TrainingScores(scores, as_new, calibrating, usage, zero_row_fraction)
+    return TrainingScores(scores, as_new, calibrating, use)
 
 
 def calibrate_places(model: FittedModel, loader: Loader, split: Split, processes: SingleProcess) -> None:
@@ -181,27 +188,29 @@ def _typical_query_distances(model: FittedModel, loader: Loader, rows: Tensor) -
 
 
 @torch.no_grad()
-def usage_of(model: FittedModel, loader: Loader, group: Tensor | None) -> tuple[np.ndarray, float]:
-    """Share of some samples' queries that used each item, (members, N), and share whose weights all missed the threshold."""
+def usage_of(model: FittedModel, loader: Loader, group: Tensor | None) -> UseOfMemory:
+    """Use of the memory items by some of the samples, each without its own item."""
     networks = model.networks
     if not networks.memories:
-        return np.zeros((networks.members, 0)), 0.0
+        return UseOfMemory(np.zeros((networks.members, 0)), 0.0, 0.0)
     most = _ASKING_ROWS["learned" if networks.rows is None else "row"]
     rows = torch.arange(0, len(loader), -(-len(loader) // most))
     micro = MicroBatches(least=1)
     used = torch.zeros(networks.members, networks.config["memory_size"], dtype=torch.float64)
-    missed = torch.zeros(networks.members, dtype=torch.float64)
+    missed, effective = torch.zeros(networks.members, dtype=torch.float64), []
 
     def use(x: Tensor, group: Tensor | None) -> list[Tensor]:
-        own = None if group is None else model.known.own_items(group)
-        return [values.sum(dim=1) for values in networks.use(x, own)]
+        found = networks.use(x, None if group is None else model.known.own_items(group))
+        return [found.used.sum(dim=1), found.missed.sum(dim=1), found.effective]
 
     for part in rows.split(model.height(len(rows))):
         some = None if group is None else group[part].to(loader.device)
         with scoring_precision(loader.device):
-            for some_used, some_missed in micro.map(use, loader.samples(part), some):
+            for some_used, some_missed, some_effective in micro.map(use, loader.samples(part), some):
                 used, missed = used + some_used.cpu().double(), missed + some_missed.cpu().double()
-    return (used / len(rows)).numpy(), float(missed.mean()) / len(rows)
+                effective.append(some_effective.cpu())
+    shares, median = (used / len(rows)).numpy(), float(torch.cat(effective, dim=1).median())
+    return UseOfMemory(shares, float(missed.mean()) / len(rows), median)
 
 
 def warn_of_repeats(copies: Copies, is_record: Tensor, near: float) -> None:
@@ -220,18 +229,16 @@ def warn_of_repeats(copies: Copies, is_record: Tensor, near: float) -> None:
         )
 
 
-def warn_of_collapse(usage: np.ndarray, zero_row_fraction: float, shrink_threshold: float) -> None:
+def warn_of_collapse(use: UseOfMemory, shrink_threshold: float) -> None:
     """Warn if the training queries show a collapse.
 
     Parameters
     ----------
-    usage : ndarray of shape (members, N)
-        Share of the queries that used each item of each member.
-    zero_row_fraction : float
-        Share of the queries whose weights all missed the threshold.
+    use : UseOfMemory
     shrink_threshold : float
         The threshold as a multiple of 1/N.
     """
+    usage, zero_row_fraction, _ = use
     if usage.shape[1] < 2:
         return
     if zero_row_fraction > 0.5:

@@ -197,11 +197,20 @@ def prepare_queries(query: Tensor, keys: Keys, similarity: str, temperature: flo
     return (_direction(query) if similarity == "cosine" else query) / temperature
 
 
-def usage(logits: Tensor, threshold: float, keep_best: bool) -> tuple[Tensor, Tensor]:
-    """Which weights are above zero, (..., N), and in which rows all weights miss the threshold, (...,)."""
+class Use(NamedTuple):
+    """How queries use memory items."""
+
+    used: Tensor  # (..., N), whether a weight is above zero, or the share of a sample's queries in which it is
+    missed: Tensor  # (...,), whether all weights miss the threshold, or the share of a sample's queries in which they do
+    effective: Tensor  # (...,), effective number of items, the exponential of the entropy of the weights; 1 to N
+
+
+def usage(logits: Tensor, threshold: float, keep_best: bool) -> Use:
+    """How each row of logits, (..., N), uses the items."""
     best = torch.exp(logits.amax(dim=-1) - logits.logsumexp(dim=-1))
     weights, _ = shrunk_softmax(logits, threshold, keep_best)
-    return weights > 0, best < threshold * (1 - 1e-4)  # equal weights are 1/N but for rounding
+    missed = best < threshold * (1 - 1e-4)  # equal weights are 1/N but for rounding
+    return Use(weights > 0, missed, torch.special.entr(weights).sum(dim=-1).exp())
 
 
 def _direction(vectors: Tensor) -> Tensor:

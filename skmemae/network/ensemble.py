@@ -6,6 +6,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from skmemae.network.addressing import Use
 from skmemae.network.memae import MemAE, Output, RowMemAE, build_network, build_row_network, call_backbone, meta_backbone
 from skmemae.network.memory import Memory, RowMemory
 from skmemae.network.randomness import RandomStream
@@ -135,13 +136,12 @@ class Ensemble(nn.Module):
             return self.rows.memory.weights(query, hidden)
         return torch.stack([memory.weights(part) for memory, part in zip(self.memories, query, strict=True)])
 
-    def use(self, x: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Share of each sample's queries that use each item, (members, batch, N), or miss the threshold, (members, batch)."""
+    def use(self, x: Tensor, hidden: Tensor | None = None) -> Use:
+        """How the queries of each sample use the items: (members, batch, N) and twice (members, batch)."""
         if self.rows is not None:
             return self.rows.memory.use(self.rows.queries(x), hidden)
         uses = [cast(Memory, network.memory).use(network.queries(x)) for network in self.learned]
-        used, missed = (torch.stack(column) for column in zip(*uses, strict=True))
-        return used, missed
+        return Use(*(torch.stack(column) for column in zip(*uses, strict=True)))
 
     def items(self) -> Tensor:
         """Memory items of all members, one member after the other: (members * N, C); of rows key, then row."""

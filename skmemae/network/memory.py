@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from skmemae.network.addressing import AddressAndReadOut, Keys, hide, prepare_keys, prepare_queries, shrunk_softmax, usage
+from skmemae.network.addressing import AddressAndReadOut, Keys, Use, hide, prepare_keys, prepare_queries, shrunk_softmax, usage
 
 
 class Answer(NamedTuple):
@@ -124,8 +124,8 @@ class Memory(_Addressed):
         return weights.mean(dim=0).unflatten(0, (query.shape[0], *query.shape[2:]))
 
     @torch.no_grad()
-    def use(self, query: Tensor) -> tuple[Tensor, Tensor]:
-        """Items that a batch of queries uses.
+    def use(self, query: Tensor) -> Use:
+        """How a batch of queries uses the items.
 
         Parameters
         ----------
@@ -137,10 +137,12 @@ class Memory(_Addressed):
             Share of each sample's queries that use each item, in any head.
         missed : Tensor of shape (batch,)
             Share of each sample's queries and heads whose weights all miss the threshold.
+        effective : Tensor of shape (batch,)
+            Effective number of items, a mean over each sample's queries and heads.
         """
-        used, missed = usage(self.logits(query), self.threshold, self.keep_best)
-        samples = (query.shape[0], -1)
-        return used.any(dim=0).unflatten(0, samples).float().mean(dim=1), missed.unflatten(1, samples).float().mean(dim=(0, 2))
+        found, samples = usage(self.logits(query), self.threshold, self.keep_best), (query.shape[0], -1)
+        used = found.used.any(dim=0).unflatten(0, samples).float().mean(dim=1)
+        return Use(used, *(values.unflatten(1, samples).float().mean(dim=(0, 2)) for values in found[1:]))
 
     def forward(self, query: Tensor) -> Answer:
         """Answer queries of shape (batch, C, \\*positions)."""
@@ -235,10 +237,9 @@ class RowMemory(_Addressed):
         return shrunk_softmax(self.logits(query, hidden), self.threshold, self.keep_best)[0]
 
     @torch.no_grad()
-    def use(self, query: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Items that queries use, (members, batch, N), and whether all weights miss the threshold, (members, batch)."""
-        used, missed = usage(self.logits(query, hidden), self.threshold, self.keep_best)
-        return used.float(), missed.float()
+    def use(self, query: Tensor, hidden: Tensor | None = None) -> Use:
+        """How queries, (members, batch, C), use the items: (members, batch, N) and twice (members, batch)."""
+        return Use(*(values.float() for values in usage(self.logits(query, hidden), self.threshold, self.keep_best)))
 
     def forward(self, query: Tensor, examples: tuple[Tensor, Tensor] | None = None, hidden: Tensor | None = None) -> Answer:
         """Answer queries.
