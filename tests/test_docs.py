@@ -12,7 +12,10 @@ import shlex
 import textwrap
 from pathlib import Path
 
+import dask.array
+import dask.dataframe
 import numpy as np
+import pandas as pd
 import pytest
 from media import write_video
 from sklearn.datasets import load_breast_cancer, load_digits
@@ -40,7 +43,7 @@ TESTED = {
     "guide/choosing.rst": 1,
     "guide/saving.rst": 1,
     "guide/video.rst": 2,
-    "guide/large_data.md": 4,
+    "guide/large_data.md": 6,
 }
 ROOT = DOCS.parent
 TEXTS = ("*.md", "docs/*.md", "docs/*.rst", "docs/guide/*.*", "skmemae/**/*.py", "benchmarks/**/*.py")
@@ -157,6 +160,22 @@ def test_script_of_torchrun(tmp_path):
     np.save(tmp_path / "table.npy", load_breast_cancer().data)
     block = BLOCKS["guide/large_data.md"][2].replace("/shared", tmp_path.as_posix())
     assert run(block)["scores"].shape == (569,)
+
+
+def test_scores_in_many_workers(tmp_path):
+    frame = load_breast_cancer(as_frame=True).data
+    of_arrays, of_frames = (MemAEDetector(max_epochs=2, random_state=0).fit(X) for X in (frame.to_numpy(), frame))
+    lazy = dask.array.from_array(frame.to_numpy(), chunks=(100, 7)), dask.dataframe.from_pandas(frame, npartitions=3)
+    names = run(BLOCKS["guide/large_data.md"][4].splitlines()[0], detector=of_arrays, X=lazy[0])
+    assert names["scores"].numblocks == (6,)
+    np.testing.assert_allclose(names["scores"].compute(), of_arrays.decision_scores_, rtol=1e-5)
+    names = run(BLOCKS["guide/large_data.md"][4].splitlines()[1], detector=of_frames, frame=lazy[1])
+    scored = names["scored"].compute()
+    np.testing.assert_allclose(scored["score"], of_frames.decision_scores_, rtol=1e-5)
+    assert scored.index.equals(frame.index)
+    of_frames.save(tmp_path / "detector.safetensors")
+    parts = run(BLOCKS["guide/large_data.md"][5].replace("/shared", tmp_path.as_posix()))["score"](iter([frame[:50], frame[50:]]))
+    np.testing.assert_allclose(pd.concat(parts)["score"], of_frames.decision_scores_, rtol=1e-5)
 
 
 def test_dask_as_the_backend_of_joblib():
