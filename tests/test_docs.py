@@ -174,8 +174,8 @@ def test_scores_in_many_workers(tmp_path):
     np.testing.assert_allclose(scored["score"], of_frames.decision_scores_, rtol=1e-5)
     assert scored.index.equals(frame.index)
     of_frames.save(tmp_path / "detector.safetensors")
-    parts = run(BLOCKS["guide/large_data.md"][5].replace("/shared", tmp_path.as_posix()))["score"](iter([frame[:50], frame[50:]]))
-    np.testing.assert_allclose(pd.concat(parts)["score"], of_frames.decision_scores_, rtol=1e-5)
+    score = run(BLOCKS["guide/large_data.md"][5].replace("/shared", tmp_path.as_posix()))["score"]
+    np.testing.assert_allclose(pd.concat(score(iter([frame[:50], frame[50:]])))["score"], of_frames.decision_scores_, rtol=1e-5)
 
 
 def test_dask_as_the_backend_of_joblib():

@@ -152,6 +152,18 @@ def test_what_the_scaling_subtracted_is_added_again(rng, kind, shape):
     assert not any(p.requires_grad for p in features.parameters()) and not features.training
 
 
+def test_the_own_item_of_a_sample_comes_into_its_score_without_a_jump():
+    features = TurnFeatures((1, 8, 8), 20)
+    width = features.items.shape[2]
+    features.whitening = torch.eye(width).expand(4, -1, -1)
+    features.extend(torch.randn(4, 20, width, generator=torch.Generator().manual_seed(0)))
+    moves = torch.linspace(0, 0.02, 201).view(1, -1, 1)  # up to four times the limit
+    scores = features.nearest(features.items[:, :1] + moves)
+    alone, among = scores[:, 0], scores[:, -1]
+    assert (among < 0.9 * alone).all()  # from its neighbours alone to itself among them
+    assert (scores.diff(dim=1).abs().amax(dim=1) < 0.1 * (alone - among)).all()
+
+
 class Distances(torch.nn.Module):
     """Distances from nothing but a number that training has learned: they follow the samples or are random."""
 
