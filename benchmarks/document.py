@@ -14,6 +14,7 @@ import kddcup99
 import magnetic_tiles
 import odds
 import one_class
+import tables
 import video
 from shared import pages
 from shared.detectors import DEEP
@@ -118,6 +119,9 @@ def page(folder: str | Path) -> str:
         rows = store.read(folder, name)
         if rows:
             sections.append(section(name, about, rows, versions[name]))
+    benches = {kind: store.read(folder, f"tables-{kind}") for kind in odds.SPLITS}
+    if all(benches.values()):
+        sections.append(bench_section(benches, versions["tables-clean"]))
     rows = store.read(folder, "speed")
     if rows:
         sections.append(speed_section(rows, versions["speed"]))
@@ -146,6 +150,15 @@ def section(name: str, about: Section, rows: Rows, versions: dict[str, Any]) -> 
         ]
     parts += [about.published] if about.published else []
     return "\n".join([*parts, seeds(rows), "", made_with(versions), ""])
+
+
+def bench_section(benches: dict[str, Rows], versions: dict[str, Any]) -> str:
+    """Section of the bench for tables, by kind of split: for each group of tables the lines that the program prints."""
+    parts = [f"## tables\n\n{tables.__doc__}\n```console\npython benchmarks/tables.py --data-home DIR\n```\n"]
+    for kind, rows in benches.items():
+        for title, lines in tables.group_tables(rows, kind).items():
+            parts += [f"{title}:\n", pages.markdown(lines), ""]
+    return "\n".join([*parts, seeds(next(iter(benches.values()))), "", made_with(versions), ""])
 
 
 def speed_section(rows: Rows, versions: dict[str, Any]) -> str:

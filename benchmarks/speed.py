@@ -27,6 +27,8 @@ FIGURES = {
     "addressing": (addressing.addressing, (1,)),
     "pyod": (scoring.beside_pyod, (1, 2)),
     "tables": (scoring.whole_tables, (1,)),
+    "neighbours": (scoring.beside_neighbours, (1,)),
+    "wide": (scoring.wide_tables, (1,)),
     "one-row": (scoring.one_row, (1,)),
     "streaming": (streaming.streaming, (2,)),
     "growth": (growth.growth, (2,)),

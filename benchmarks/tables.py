@@ -173,12 +173,13 @@ def parameter(text: str) -> tuple[str, Any]:
 
 def report(rows: Rows, kind: str) -> str:
     """For each group of tables a line for each detector: mean ROC AUC, difference to MemAE, mean rank, seconds."""
-    for row in rows:
-        row["group"] = row["data"].partition("/")[0]
-    parts = []
-    for group, members in grouped(rows, "group").items():
-        parts.append(f"{kind}, {group}, {len(grouped(members, 'data'))} tables\n" + align(lines(members)))
-    return "\n\n".join(parts)
+    return "\n\n".join(f"{title}\n{align(cells)}" for title, cells in group_tables(rows, kind).items())
+
+
+def group_tables(rows: Rows, kind: str) -> dict[str, list[list[str]]]:
+    """Cells of a table for each group, by its title."""
+    groups = grouped([{**row, "group": row["data"].partition("/")[0]} for row in rows], "group")
+    return {f"{kind}, {name}, {len(grouped(group, 'data'))} tables": lines(group) for name, group in groups.items()}
 
 
 def lines(rows: Rows) -> list[list[str]]:

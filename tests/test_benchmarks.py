@@ -12,7 +12,7 @@ import torch
 import frames
 import long_runs
 import speed
-from figures import addressing, device, processes, streaming, training
+from figures import addressing, device, processes, scoring, streaming, training
 from figures.memory import held_bytes
 from skmemae import MemAEDetector
 from skmemae._data import loader, sources
@@ -120,6 +120,14 @@ def test_figures_of_a_gpu_run_on_the_cpu_so_that_they_can_be_tried(args, figure)
 def test_speed_of_processes_is_a_ratio_of_seconds(args, figure):
     for row in figure(args):
         assert row["value"] == pytest.approx(row["reference_seconds"] / row["seconds"]) or figure is processes.import_time
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("figure, n", [(scoring.beside_neighbours, 6), (scoring.wide_tables, 9)])
+def test_seconds_are_measured_beside_others(args, figure, n):
+    rows = figure(args)
+    assert len(rows) == n and all(row["value"] == row["seconds"] > 0 for row in rows)
+    assert [row["what"].rpartition(": ")[2] for row in rows][:1] == ["MemAE"]
 
 
 @needs_linux

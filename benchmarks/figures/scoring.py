@@ -1,4 +1,4 @@
-"""Rows trained and scored per second, compared with PyOD's AutoEncoder, and the time to score one row."""
+"""Rows trained and scored per second, compared with PyOD's detectors, wide tables, and the time to score one row."""
 
 from argparse import Namespace
 from statistics import median
@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 from pyod.models.auto_encoder import AutoEncoder
+from pyod.models.iforest import IForest
+from pyod.models.knn import KNN
+from pyod.models.lof import LOF
 
 from figures import in_turns, row, seconds
 from skmemae import MemAEDetector
@@ -53,6 +56,45 @@ def whole_tables(args: Namespace) -> list[dict[str, Any]]:
         rows += [
             row(f"{label}: MemAE", ours, "s", goal, seconds=ours),
             row(f"{label}: PyOD's", theirs, "s", "", seconds=theirs),
+        ]
+    return rows
+
+
+def beside_neighbours(args: Namespace) -> list[dict[str, Any]]:
+    """Rows of the seconds of scoring 20,000 rows after a fit of 8,000, beside detectors that compare rows, and others."""
+    rng = np.random.default_rng(0)
+    X, new = rng.normal(size=(8_000, COLUMNS)), rng.normal(size=(ROWS, COLUMNS))
+    detectors = {
+        "MemAE": MemAEDetector(random_state=0, device=args.device),
+        "MemAE, told clean": MemAEDetector(random_state=0, contamination=0.001, device=args.device),
+        "KNN": KNN(),
+        "LOF": LOF(),
+        "IForest": IForest(random_state=0),
+        "PyOD AutoEncoder": AutoEncoder(verbose=0, device=args.device),
+    }
+    for detector in detectors.values():
+        detector.fit(X)
+    durations = in_turns(args.repeats, *[lambda d=d: d.decision_function(new) for d in detectors.values()])
+    return [
+        row(f"score {ROWS:,} x {COLUMNS} against 8,000 rows: {name}", duration, "s", "", seconds=duration)
+        for name, duration in zip(detectors, durations, strict=True)
+    ]
+
+
+def wide_tables(args: Namespace) -> list[dict[str, Any]]:
+    """Rows of the seconds of a fit of wide tables, at the defaults."""
+    rows = []
+    for shape, goal in (((60, 6_000), "<= 2"), ((60, 20_000), "<= 5"), ((1_000, 1_500), "<= 5")):
+        X = np.random.default_rng(0).normal(size=shape)
+        detectors = {
+            "MemAE": MemAEDetector(random_state=0, device=args.device),
+            "PyOD AutoEncoder": AutoEncoder(verbose=0, device=args.device),
+            "IForest": IForest(random_state=0),
+        }
+        durations = in_turns(args.repeats, *[lambda d=d, X=X: d.fit(X) for d in detectors.values()])
+        rows += [
+            row(f"fit {shape[0]:,} x {shape[1]:,}: {name}", duration, "s", goal if name == "MemAE" else "", seconds=duration)
+            for name, duration in zip(detectors, durations, strict=True)
         ]
     return rows
 
