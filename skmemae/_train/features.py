@@ -30,6 +30,7 @@ class _Plan(NamedTuple):
     steps: tuple[int, float]  # fewest and most
     share: float  # largest number of steps for one of the network that reconstructs
     weight: float  # time of training, where that of the network that reconstructs is 1; measured, within a factor of two
+    may_settle: bool = True  # whether training is shorter once the ranking of samples no longer changes
 
     def steps_for(self, n: int, steps: int) -> int:
         """Steps with n samples, if the network that reconstructs has so many."""
@@ -41,7 +42,7 @@ _PLANS = {
     "turns of clips": _Plan(16, 3e-3, math.inf, (1, math.inf), 3.5, 1.9),
     "few turns": _Plan(8, 3e-3, 10, (240, 240), 5, 2),
     "turns": _Plan(16, 3e-3, 12, (240, 1400), 5, 2),
-    "paces": _Plan(16, 2e-3, math.inf, (1, math.inf), 2.25, 1.1),
+    "paces": _Plan(16, 2e-3, math.inf, (1, math.inf), 2.25, 1.1, may_settle=False),  # it finds fewer outliers then
 }
 _FEW = 400  # samples
 _RANKED, _COMPARED = 128, 256  # samples that are ranked by their distance from others
@@ -96,7 +97,7 @@ def train_features(
     for observer in run.observers:
         observer.begin_features()
     part = Part(run.timing, plan.weight)  # of this process alone
-    pace = _Pace(loader, rows, run.generator, steps)
+    pace = _Pace(loader, rows, run.generator, plan.may_settle and steps >= 3 * _INTERVAL)
     while part.progress < 1:
         batches = split_batches(loader.shuffle(rows, plan.batch_size, run.generator), plan.batch_size)
         with closing(loader.stream(batches)) as stream:
@@ -124,22 +125,22 @@ class _Pace:
     rows : Tensor of int
         Rows that are trained on; some of them are ranked.
     generator : torch.Generator
-    steps : int
-        Steps of the whole training; in a short one no step counts for more.
+    may_settle : bool
+        If it is false, each step counts for one.
     """
 
-    def __init__(self, loader: Loader, rows: Tensor, generator: torch.Generator, steps: int):
+    def __init__(self, loader: Loader, rows: Tensor, generator: torch.Generator, may_settle: bool):
         some = rows[torch.randperm(len(rows), generator=generator)[: _RANKED + _COMPARED]]
         self.ranked, self.compared = (part.sort().values for part in some.tensor_split([len(some) // 3]))
         self.loader, self.generator = loader, generator
-        self.is_settled, self.is_short = False, steps < 3 * _INTERVAL
+        self.is_settled, self.may_settle = False, may_settle
         self.n_steps = 0
         self.ranks: Tensor | None = None
 
     def after(self, features: ReferenceFeatures) -> int:
         """Take the network after a step."""
         self.n_steps += 1
-        if self.n_steps % _INTERVAL == 0 and not (self.is_settled or self.is_short):
+        if self.n_steps % _INTERVAL == 0 and self.may_settle and not self.is_settled:
             before, self.ranks = self.ranks, self.rank(features)
             if before is not None:  # Spearman's correlation
                 self.is_settled = bool(torch.stack([before, self.ranks]).corrcoef()[0, 1] > _SETTLED)
