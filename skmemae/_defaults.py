@@ -88,6 +88,14 @@ def weight_of_outliers(share: float) -> float:
     return min(1.0, max(0.0, (share - 0.001) / 0.019))
 
 
+def share_to_leave_out(share: float) -> float:
+    """Share of the rows of a table that the memory leaves out: more than there are outliers, as not all are recognised.
+
+    In clean data it is the share of outliers, and from a share of a fiftieth on at least a tenth.
+    """
+    return share + weight_of_outliers(share) * max(0.0, USUAL_SHARE - share)
+
+
 def pixel_size_of(params: dict[str, Any], layout: Layout) -> int:
     """Pixels of a side that are averaged for the networks; a callable backbone sees all pixels."""
     return usual_pixel_size(layout.sample_shape) if layout.family == "conv2d" and not callable(params["backbone"]) else 1

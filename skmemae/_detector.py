@@ -54,8 +54,9 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
     Parameters
     ----------
     contamination : float in (0, 0.5], "auto" or PyThresh-like object, default=0.1
-        Share of outliers in the training data; sets the threshold. A memory of rows also leaves out this share of the rows, the
-        most abnormal ones; lower values keep more training rows in the memory. With "auto" the threshold is the upper fence of
+        Share of outliers in the training data; sets the threshold. A memory of rows also leaves out the most abnormal rows: of
+        clean data (0.001) this share, and from 0.02 on a tenth, or this share if it is larger, as not all outliers are
+        recognised; a smaller share leaves out fewer. With "auto" the threshold is the upper fence of
         a box plot of the logarithms of ``calibration_scores_``, or of all training scores if there are none: the third quartile
         plus 1.5 interquartile ranges. An object is fitted on the training scores, and the threshold separates its labels. With
         "auto" or an object the memory leaves out a tenth of the rows.

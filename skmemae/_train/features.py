@@ -130,10 +130,11 @@ class _Pace:
     """
 
     def __init__(self, loader: Loader, rows: Tensor, generator: torch.Generator, may_settle: bool):
-        some = rows[torch.randperm(len(rows), generator=generator)[: _RANKED + _COMPARED]]
-        self.ranked, self.compared = (part.sort().values for part in some.tensor_split([len(some) // 3]))
         self.loader, self.generator = loader, generator
         self.is_settled, self.may_settle = False, may_settle
+        if may_settle:
+            some = rows[torch.randperm(len(rows), generator=generator)[: _RANKED + _COMPARED]]
+            self.ranked, self.compared = (part.sort().values for part in some.tensor_split([len(some) // 3]))
         self.n_steps = 0
         self.ranks: Tensor | None = None
 

@@ -14,7 +14,7 @@ from skmemae._data.layout import Layout, choose_layout
 from skmemae._data.loader import Loader
 from skmemae._data.sources import Samples
 from skmemae._data.surfaces import shows_surface
-from skmemae._defaults import decide, resolve, share_of_outliers, weight_of_outliers
+from skmemae._defaults import decide, resolve, share_of_outliers, share_to_leave_out, weight_of_outliers
 from skmemae._model.copies import Copies, group_copies, repeated_records
 from skmemae._model.fitted import FEW, HEIGHTS, FittedModel
 from skmemae._model.known import Fingerprint, KnownSamples, take_prints
@@ -113,7 +113,7 @@ def fit_model(X: Samples, layout: Layout, given: dict[str, Any], run: Run) -> Fi
     subsets = None
     if has_row_memory:
         draw, adds = torch.Generator().manual_seed(run.seed), decided["anomaly_score"].endswith("-subsets")
-        rows, subsets = run.on_first(select_rows, loader, rows, copies, share, adds, draw)
+        rows, subsets = run.on_first(select_rows, loader, rows, copies, share_to_leave_out(share), adds, draw)
         rows = some_rows(rows, run.generator)
     params = resolve(decided, layout, len(rows)) | run.resolved
     choice = _choose(copies, rows, params, run) if has_row_memory else None
@@ -282,7 +282,7 @@ def _update_rows(model: FittedModel, window: Window, X: Samples, given: dict[str
     is_record = run.on_first(repeated_records, copies, loader.samples)
     draw, adds = torch.Generator().manual_seed(draw_seed(run.generator)), model.subsets is not None
     share, rows = share_of_outliers(given), torch.arange(len(loader))
-    rows, subsets = run.on_first(select_rows, loader, rows, copies, share, adds, draw, n_kept)
+    rows, subsets = run.on_first(select_rows, loader, rows, copies, share_to_leave_out(share), adds, draw, n_kept)
     rows = some_rows(rows, run.generator)
     params = _params_of_update(given, model, len(rows), run)
     choice = _choose(copies, rows, params, run)
