@@ -5,7 +5,17 @@ import pytest
 
 from skmemae import MemAEDetector, presets
 from skmemae._data.layout import choose_layout
-from skmemae._defaults import CONSTRAINTS, EARLY, LATE, check_fit, check_values, decide, resolve
+from skmemae._defaults import (
+    CONSTRAINTS,
+    EARLY,
+    LATE,
+    check_fit,
+    check_values,
+    decide,
+    resolve,
+    share_to_leave_out,
+    weight_of_outliers,
+)
 
 NAMES = (*EARLY, *LATE)
 NO_MEMORY = dict.fromkeys(("memory_unit", "memory_heads", "similarity", "temperature"))
@@ -108,6 +118,21 @@ def resolved(shape, n, **given):
 @pytest.mark.parametrize("shape, n, given, expected", CASES, ids=[f"{case[0]} x {case[1]} {case[2]}" for case in CASES])
 def test_the_defaults_of_each_kind_of_data(shape, n, given, expected):
     assert {name: resolved(shape, n, **given)[name] for name in NAMES} == expected
+
+
+@pytest.mark.parametrize(
+    "share, weight, left_out",
+    [(0.0005, 0, 0.0005), (0.001, 0, 0.001), (0.02, 1, 0.1), (0.1, 1, 0.1), (0.3, 1, 0.3)],
+)
+def test_what_is_left_out_follows_the_share_of_outliers(share, weight, left_out):
+    assert (weight_of_outliers(share), share_to_leave_out(share)) == (weight, left_out)
+
+
+def test_a_little_more_contamination_changes_little():
+    shares = np.linspace(0.0001, 0.5, 5000)
+    for rule, most in ((weight_of_outliers, 0.01), (share_to_leave_out, 0.001)):
+        steps = np.diff([rule(share) for share in shares])
+        assert (steps >= 0).all() and steps.max() < most
 
 
 def test_images_of_surfaces_are_compared_by_their_patches():
