@@ -4,7 +4,7 @@ Outliers in the training data
 
 Training data is seldom clean. What is the effect of outliers in it, and of
 ``contamination``? This parameter is the share of outliers: it sets the threshold, and
-the memory of a table leaves out this share of the rows.
+the memory of a table leaves out at least a tenth of the rows unless the data is clean.
 """
 
 # %%
@@ -48,8 +48,8 @@ for share in shares:
 
 # %%
 # A memory that holds outliers finds fewer new ones, because it can reconstruct these
-# from the old ones. With the true share, it leaves out the rows that are least similar
-# to the others.
+# from the old ones. Unless it is told that the data is clean, it leaves out the rows
+# that are least similar to the others.
 figure, ax = plt.subplots(figsize=(6.5, 4), layout="constrained")
 for name, values in areas.items():
     ax.plot(shares, values, marker="o", label=name)

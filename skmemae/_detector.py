@@ -37,6 +37,8 @@ from skmemae._validation import (
     unchanged_on_error,
 )
 
+_ABSENT = {"effective_items_": float("nan"), "_ensemble_size": "auto"}  # attributes that older files lack
+
 
 @BaseDetector.register
 class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
@@ -54,12 +56,12 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
     Parameters
     ----------
     contamination : float in (0, 0.5], "auto" or PyThresh-like object, default=0.1
-        Share of outliers in the training data; sets the threshold. A memory of rows also leaves out the most abnormal rows: of
-        clean data (0.001) this share, and from 0.02 on a tenth, or this share if it is larger, as not all outliers are
-        recognised; a smaller share leaves out fewer. With "auto" the threshold is the upper fence of
-        a box plot of the logarithms of ``calibration_scores_``, or of all training scores if there are none: the third quartile
-        plus 1.5 interquartile ranges. An object is fitted on the training scores, and the threshold separates its labels. With
-        "auto" or an object the memory leaves out a tenth of the rows.
+        Share of outliers in the training data; sets the threshold. A memory of rows also leaves out the most abnormal rows: a
+        tenth of them, or the share itself if it is larger, because it does not recognise all outliers. From 0.02 down to 0.001,
+        for clean data, the tenth shrinks to the share itself. With "auto" the threshold is the upper fence of a box plot of the
+        logarithms of ``calibration_scores_``, or of all training scores if there are none: the third quartile plus 1.5
+        interquartile ranges. An object is fitted on the training scores, and the threshold separates its labels. With "auto"
+        or an object the memory leaves out a tenth of the rows.
     convention : {"pyod", "sklearn"}, default="pyod"
         Meaning of ``decision_function``, ``predict`` and ``fit_predict``: PyOD's (higher = more abnormal; 0 and 1) or
         scikit-learn's (negative = outlier; +1 and -1). It only changes how results are reported: ``set_params`` switches a
@@ -105,7 +107,8 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
     ensemble_size : "auto" or int, default="auto"
         Number of members, which differ by their random start and by the rows in their memory or the order of batches. The
         anomaly score takes the geometric mean of their errors. "auto" is 4 for vectors and 1 for images and clips; with a
-        memory of n rows 16 for n up to 250, 4000 / n up to a thousand, 4 up to 2000, and then 8000 / n, at least 1.
+        memory of n rows 16 for n up to 250, 4000 / n up to a thousand, 4 up to 2000, and then 8000 / n, at least 1;
+        of wide tables fewer, but 4 at least, with up to 2000 rows.
     anomaly_score : str, default="auto"
         An error, or an error and a factor with a hyphen between them. Higher = more abnormal. Errors, in scaled units:
 
@@ -122,9 +125,10 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
 
         * "query", for learned memory items: ``1 + q / (10 q_0)``, with q the squared distance between query and read-out and
           q_0 its median over the training samples;
-        * "subsets", for a memory of rows: twice the distance from random subsets of about ``1 / contamination`` rows, at most a
-          fourth of all, in local units, and the distance from the median row are added, each term in units of its median. The
-          median row does not count in clean data, a ``contamination`` of 0.001, and counts in full from 0.02 on;
+        * "subsets", for a memory of rows: twice the distance from random subsets, in local units, and the distance from the
+          median row are added, each term in units of its median. A subset holds about one of the rows that the memory leaves
+          out, and at most a fourth of all rows. The median row does not count in clean data, a ``contamination`` of 0.001, and
+          counts in full from 0.02 on;
         * "turns", for images and clips: the square root of the error, times the mean squared distance between features of
           the sample and its quarter turns and those of the nearest training samples. The features come from a network that has
           learned to recognise by how many quarter turns an image is turned;
@@ -162,7 +166,7 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
     max_epochs : "auto" or int, default="auto"
         "auto" is enough epochs for about 320 optimiser steps of images, at least 12, for 500 of clips and 2,000 of vectors,
         at least 20, and for 80 with a memory of rows; at most 200. For "turns" of images a network trains for about twelve
-        epochs more, between 240 and 1,400 steps, or fewer once it recognises them.
+        epochs more, between 240 and 1,400 steps, or fewer once the ranking of images no longer changes.
     validation_fraction : "auto" or float in [0, 1), default="auto"
         Share of X held out to stop early, 256 MiB at most: training stops after 20 epochs without a smaller held-out error,
         counted from 60 % of ``max_epochs`` on if there are learned items. The parameters with the smallest error are kept.
@@ -760,6 +764,8 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        if "decision_scores_" in state:
+            state = {**_ABSENT, **state}
         super().__setstate__(state)
         if "decision_scores_" in state:
             self._model = files.model_of(state.get("_model", {}))
@@ -862,7 +868,7 @@ class MemAEDetector(CallbackSupportMixin, DualContract, Documented):
             check_values(saved.parameters)
             files.check_sizes(saved.model)
             files.check_names(saved.attributes, detector)
-            detector.__dict__.update(saved.attributes, _model=files.model_of(saved.model))
+            detector.__dict__.update({**_ABSENT, **saved.attributes}, _model=files.model_of(saved.model))
             detector._sort_scores()
         return detector
 

@@ -139,6 +139,11 @@ def test_of_many_columns_some_are_reconstructed_in_each_step(monkeypatch):
         output, target = items.forward(network, rows, torch.arange(6))
         assert torch.equal(target, rows[:, columns])
         torch.testing.assert_close(output.reconstruction, whole[..., columns])
+    items.end_epoch(0, None)
+    some = network(rows, own[:, :6], columns=slice(1, None, 2)).reconstruction
+    torch.testing.assert_close(some, network(rows, own[:, :6]).reconstruction[..., 1::2])
+    items.begin_epoch(3)  # also after a break
+    assert torch.equal(items.forward(network, rows, torch.arange(6))[1], rows[:, 1::2])
 
 
 def test_the_unit_of_queries_is_that_in_which_other_rows_predict_best():

@@ -192,7 +192,7 @@ def test_training_is_shorter_once_the_ranking_no_longer_changes(rng, noise, may_
     pace, features = training._Pace(loader, torch.arange(400), torch.Generator().manual_seed(0), may_settle), Distances(noise)
     if may_settle:
         assert len(pace.ranked) == 128 and len(pace.compared) == 256 and not torch.isin(pace.ranked, pace.compared).any()
-    paces = [pace.after(features) for _ in range(300)]
+    paces = [pace.of_step(features) for _ in range(300)]
     assert paces == [1] * 199 + [3 if settles else 1] * 101
 
 

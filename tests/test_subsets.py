@@ -107,3 +107,26 @@ def test_rows_of_subsets_score_the_same_after_rounding(rng, contamination):
     for again in (X.astype(np.float32), np.vectorize(lambda value: float(f"{value:.7g}"))(X), X.round(7)):
         np.testing.assert_allclose(det.decision_function(again), det.decision_scores_, rtol=1e-5)
         np.testing.assert_array_equal(det.predict(again), det.labels_)
+
+
+def test_rows_of_an_older_file_are_those_of_its_subsets(rng):
+    rows = torch.from_numpy(rng.normal(size=(24, 3))).float()
+    groups, places = torch.arange(24), torch.arange(24).view(4, 6)
+    subsets = RandomSubsets((3,)).learn_rows(rows, places, groups)
+    subsets.scales.fill_(1)
+    state = subsets.state_dict()
+    older = {name: state[name] for name in ("median", "typical_distances")}
+    older |= {"rows": rows.view(4, 6, 3), "groups": groups.view(4, 6)}
+    again = RandomSubsets((3,))
+    again.load_state_dict(older)
+    x = torch.from_numpy(rng.normal(size=(5, 3))).float()
+    torch.testing.assert_close(again(x, -torch.ones(5)), subsets(x, -torch.ones(5)))
+    assert again.weights.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("place", [-1, 24])
+def test_places_without_a_row_are_refused(rng, place):
+    state = many(rng)[0].state_dict()
+    state["places"] = state["places"].clone().fill_(place)
+    with pytest.raises(RuntimeError, match=f"places must be numbers of 20 rows. Got {place} to {place}"):
+        RandomSubsets((3,)).load_state_dict(state)

@@ -137,15 +137,19 @@ class RandomSubsets(Learned):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         groups = state_dict.get(prefix + "groups")
-        if groups is not None and prefix + "places" not in state_dict:  # an older file holds the rows subset by subset
-            state_dict[prefix + "places"] = torch.arange(groups.numel()).view_as(groups)
-            for name in ("rows", "groups", "scales"):
-                if prefix + name in state_dict:
-                    state_dict[prefix + name] = state_dict[prefix + name].flatten(0, 1)
-        if groups is not None:  # older files have neither scales nor weights
+        if groups is not None:  # older files hold the rows subset by subset, or have neither scales nor weights
+            if groups.ndim == 2 and prefix + "places" not in state_dict:
+                state_dict[prefix + "places"] = torch.arange(groups.numel()).view_as(groups)
+                for name in ("rows", "groups", "scales"):
+                    if prefix + name in state_dict:
+                        state_dict[prefix + name] = state_dict[prefix + name].flatten(0, 1)
             state_dict.setdefault(prefix + "scales", torch.ones(groups.numel()))
             state_dict.setdefault(prefix + "weights", torch.ones(2, dtype=torch.float64))
         super()._load_from_state_dict(state_dict, prefix, *args)
+        if self.places is not None and self.rows is not None and self.places.numel():
+            least, most = self.places.aminmax()
+            if least < 0 or most >= len(self.rows):
+                args[-1].append(f"{prefix}places must be numbers of {len(self.rows)} rows. Got {int(least)} to {int(most)}.")
 
 
 class Subsets(NamedTuple):

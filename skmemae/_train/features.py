@@ -45,12 +45,10 @@ _PLANS = {
     "paces": _Plan(16, 2e-3, math.inf, (1, math.inf), 2.25, 1.1, may_settle=False),  # it finds fewer outliers then
 }
 _FEW = 400  # samples
-_RANKED, _COMPARED = 128, 256  # samples that are ranked by their distance from others
-_INTERVAL, _SETTLED, _FASTER = (
-    100,
-    0.95,
-    3,
-)  # steps between rankings, a correlation above which training is so many times shorter
+_RANKED, _COMPARED = 128, 256  # samples that are ranked by their distance from others, at most
+_LEAST = 100  # samples, without which none are ranked
+_INTERVAL = 100  # steps between rankings
+_SETTLED, _FASTER = 0.95, 3  # correlation of rankings above which the rest of training is so many times shorter
 _ENCODED = 64  # samples that are encoded at a time
 _PATCHED, _PATCHED_NUMBERS = 500, 2**25  # images, and pixels as they are compared, of which features of patches are learned
 
@@ -97,13 +95,14 @@ def train_features(
     for observer in run.observers:
         observer.begin_features()
     part = Part(run.timing, plan.weight)  # of this process alone
-    pace = _Pace(loader, rows, run.generator, plan.may_settle and steps >= 3 * _INTERVAL)
+    may_settle = plan.may_settle and steps >= 3 * _INTERVAL and len(rows) >= _LEAST
+    pace = _Pace(loader, rows, run.generator, may_settle)
     while part.progress < 1:
         batches = split_batches(loader.shuffle(rows, plan.batch_size, run.generator), plan.batch_size)
         with closing(loader.stream(batches)) as stream:
             for x, _ in stream:
                 micro.map(partial(_backward, features, len(x), run), x, undo=optimiser.clear)
-                step = min(steps, step + pace.after(features))
+                step = min(steps, step + pace.of_step(features))
                 optimiser.step(plan.learning_rate * schedule(part.step(step / steps)))
                 if part.progress >= 1:
                     break
@@ -138,8 +137,8 @@ class _Pace:
         self.n_steps = 0
         self.ranks: Tensor | None = None
 
-    def after(self, features: ReferenceFeatures) -> int:
-        """Take the network after a step."""
+    def of_step(self, features: ReferenceFeatures) -> int:
+        """Take the network before a step; return for how many the step counts."""
         self.n_steps += 1
         if self.n_steps % _INTERVAL == 0 and self.may_settle and not self.is_settled:
             before, self.ranks = self.ranks, self.rank(features)

@@ -371,8 +371,8 @@ def objective(
     """Equation 10 of the paper: squared error of a sample plus alpha times the entropy of its weights, as a mean over samples.
 
     With one query per location the entropy of a sample is the mean over its locations. ``power`` replaces the square. With
-    several members, error and entropy are means over the members. ``weight`` is that of the error, where x are some numbers of
-    the samples.
+    several members, error and entropy are means over the members. ``weight`` multiplies the error; it is above
+    1 if x holds some columns only.
 
     Returns
     -------

@@ -20,7 +20,7 @@ _HEIGHT = 512
 _MOST_ROWS = 80 * 256  # largest number of rows that train a memory of rows
 _COMPARED, _ASKING = 4096, 512  # rows that are compared to find near copies, and rows that look for one
 _NEAR = 30  # times as far as a near copy is the next row
-_CROSS_FITTED = 500, 4  # of at most so many rows each has members, if there are so many, that are not trained on it
+_CROSS_FITTED = 500, 4  # with at most so many rows and at least so many members, some members are not trained on a row
 
 
 class Selection(NamedTuple):
@@ -143,7 +143,7 @@ def _rows_for_each(copies: Copies, rows: Tensor) -> np.ndarray:
 
 
 def _draw(loader: Loader, share: float, n_asking: int, generator: torch.Generator) -> Tensor:
-    """Rows of random subsets, (n_subsets, size), with about one outlier in each, if there are as many as ``share`` says."""
+    """Rows of random subsets, (n_subsets, size), with about one row in each of the ``share`` that is left out."""
     least, most = _DRAWN
     total = min(max(_NUMBERS // (n_asking * math.prod(loader.layout.sample_shape)), least), most)
     size = max(1, min(max(_SMALLEST, round(1 / share)), total // _FEWEST, len(loader) // _PART))

@@ -10,7 +10,7 @@ WIDTHS = (32, 64, 128)
 _STRIDES = (2, 2, 1)
 _MOST_PIXELS = 32  # along a side of an image that is turned; larger ones are averaged down to it
 _NEAREST, _OF_OUTLIERS = 3, 0.2  # items that are compared, and more of them for each item that may be one of an outlier
-_SAME = 1e-4  # squared distance per number below half of which an item is the sample itself, and above 1.5 times of it another
+_SAME = 1e-4  # squared distance per number: an item nearer than half of it is the sample itself, one at 1.5 times it another
 _SHRINKAGE = 0.05  # share of the mean variance that is added to the variance of each direction
 _TINY = 1e-12
 _TURNS = 4
@@ -116,7 +116,7 @@ class ReferenceFeatures(nn.Module):
         count = min(self.n_nearest + 1, self.items.shape[1])
         nearest = distances.topk(count, dim=-1, largest=False).values
         others = nearest[..., 1:] if count > 1 else nearest
-        # Continuous in the sample: otherwise rounding would decide whether an item just as near as the limit is the sample.
+        # The score is continuous in the sample: otherwise rounding would decide whether an item at the limit is the sample.
         differs = (nearest[..., 0] / _SAME - 0.5).clamp(0, 1)
         near = torch.lerp(others.mean(dim=-1), nearest[..., : others.shape[-1]].mean(dim=-1), differs)
         return near.clamp_min(_SAME)

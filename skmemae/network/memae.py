@@ -137,12 +137,12 @@ class RowMemAE(nn.Module):
         examples : Tensor of shape (members, n, d) or None, default=None
             Rows to use in place of those of the memory; gradients flow through their keys, which the encoder makes.
         columns : slice, default=slice(None)
-            Numbers of the examples to reconstruct, if not all.
+            Columns of the rows to reconstruct.
         """
         query = self.queries(x)
         if self.memory is None:
-            return Output(self.decoder(query), query)
-        items = None
+            return Output(self.decoder(query)[..., columns], query)
+        items = None if columns == _ALL else (self.memory.keys, self.memory.rows[..., columns])
         if examples is not None:
             keys = self.queries(examples)
             items = keys, examples[..., columns].to(keys.dtype)
