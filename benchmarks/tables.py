@@ -199,7 +199,7 @@ def lines(rows: Rows) -> list[list[str]]:
         if ours is not None and name != OURS:
             differences = means["roc_auc"][:, j] - ours
             difference = f"{differences.mean():+.4f} ± {sem(differences):.4f}"
-        numbers = {column: format(means[column][:, j].mean(), form) for column, form in COLUMNS.items()}
+        numbers = {column: format(means[column][:, j].mean(), form).replace("nan", "") for column, form in COLUMNS.items()}
         table.append([name, numbers.pop("roc_auc"), difference, f"{ranks[j]:.2f}", *numbers.values()])
     return table
 
