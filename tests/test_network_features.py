@@ -157,7 +157,7 @@ def test_the_own_item_of_a_sample_comes_into_its_score_without_a_jump():
     width = features.items.shape[2]
     features.whitening = torch.eye(width).expand(4, -1, -1)
     features.extend(torch.randn(4, 20, width, generator=torch.Generator().manual_seed(0)))
-    moves = torch.linspace(0, 0.02, 201).view(1, -1, 1)  # up to four times the limit
+    moves = torch.linspace(0, 0.03, 201).view(1, -1, 1)  # up to nine times the limit
     scores = features.nearest(features.items[:, :1] + moves)
     alone, among = scores[:, 0], scores[:, -1]
     assert (among < 0.9 * alone).all()  # from its neighbours alone to itself among them

@@ -114,10 +114,11 @@ class ReferenceFeatures(nn.Module):
         squares = queries.square().sum(dim=-1, keepdim=True) + self.norms
         distances = (squares - 2 * queries @ self.items.mT).clamp_min(0) / queries.shape[-1]
         count = min(self.n_nearest + 1, self.items.shape[1])
-        nearest = distances.topk(count, dim=-1, largest=False).values
+        nearest, numbers = distances.topk(count, dim=-1, largest=False)
         others = nearest[..., 1:] if count > 1 else nearest
         # The score is continuous in the sample: otherwise rounding would decide whether an item at the limit is the sample.
-        differs = (nearest[..., 0] / _SAME - 0.5).clamp(0, 1)
+        gaps = queries - self.items.gather(1, numbers[..., :1].expand(-1, -1, queries.shape[-1]))  # more exact than distances
+        differs = (gaps.square().mean(dim=-1) / _SAME - 0.5).clamp(0, 1)
         near = torch.lerp(others.mean(dim=-1), nearest[..., : others.shape[-1]].mean(dim=-1), differs)
         return near.clamp_min(_SAME)
 
