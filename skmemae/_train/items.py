@@ -153,7 +153,7 @@ class RowItems(Items):
         Of many columns some are reconstructed in a step and others in the next: all of them would take most of the time.
         """
         answering, stride = min(_ANSWERING, self.n_training), max(1, x.shape[1] // _RECONSTRUCTED)
-        columns = slice(self.n_steps % stride, None, stride) if stride > 1 else slice(None)
+        columns = slice(self.n_steps % stride, None, stride)
         self.n_steps += 1
         own, target = self._own(rows), x[:, columns]
         hidden, examples = own.masked_fill(own >= answering, -1), self.examples[:, :answering]

@@ -41,7 +41,7 @@ class TrainingScores(NamedTuple):
     scores: np.ndarray  # (n_samples,), float64
     as_new: np.ndarray  # (n_samples,), without the part of a sample in the frequency of its kind
     calibrating: np.ndarray  # (n_calibration,), rows that were held out from the networks that score them, ascending
-    use: "UseOfMemory"
+    use: UseOfMemory
 
     def without_repeats(self, copies: Copies, is_record: Tensor) -> "TrainingScores":
         """The scores, calibrated by one row of each record that came several times: records are independent, not rows."""

@@ -142,10 +142,12 @@ class RowMemAE(nn.Module):
         query = self.queries(x)
         if self.memory is None:
             return Output(self.decoder(query)[..., columns], query)
-        items = None if columns == _ALL else (self.memory.keys, self.memory.rows[..., columns])
+        items = None
         if examples is not None:
             keys = self.queries(examples)
             items = keys, examples[..., columns].to(keys.dtype)
+        elif columns != _ALL:
+            items = self.memory.keys, self.memory.rows[..., columns]
         read_out, entropy, mass = self.memory(query, items, hidden)
         return Output(self.decode(read_out, columns), query, read_out, entropy, mass)
 
